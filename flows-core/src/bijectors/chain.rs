@@ -1,0 +1,153 @@
+//! Layers of one type, one after the other.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use core::marker::PhantomData;
+
+use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, context_for};
+use crate::error::Error;
+
+/// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
+///
+/// A context goes to every layer that takes one. Layers of different types compose as
+/// a [`Pair`](crate::bijectors::Pair), which nests.
+#[derive(Module, Debug)]
+pub struct Chain<B: Backend, L> {
+    layers: Vec<L>,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, L: Bijector<B>> Chain<B, L> {
+    /// Composes `layers`, the first one applied first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without layers, and where dimensions or context dimensions differ.
+    pub fn new(layers: Vec<L>) -> Result<Self, Error> {
+        let Some(first) = layers.first() else {
+            return Err(Error::config("chain", "layers", 0, "at least one layer"));
+        };
+        let (dim, mut context_dim) = (first.dim(), 0);
+        for layer in &layers {
+            context_dim = shared_context_dim("chain", context_dim, layer.context_dim())?;
+            if layer.dim() != dim {
+                return Err(Error::config("chain", "dim", layer.dim(), dim.to_string()));
+            }
+        }
+        Ok(Self {
+            layers,
+            backend: PhantomData,
+        })
+    }
+
+    /// The layers, the first one applied first.
+    pub fn layers(&self) -> &[L] {
+        &self.layers
+    }
+}
+
+/// The context dimension of a composition, whose parts take either none or the same.
+pub(crate) fn shared_context_dim(
+    name: &'static str,
+    first: usize,
+    second: usize,
+) -> Result<usize, Error> {
+    match (first, second) {
+        (a, b) if a == b || b == 0 => Ok(a),
+        (0, b) => Ok(b),
+        (a, b) => Err(Error::config(
+            name,
+            "context_dim",
+            b,
+            format!("{a}, or 0 for a layer without context"),
+        )),
+    }
+}
+
+impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
+    fn name(&self) -> &'static str {
+        "chain"
+    }
+
+    fn dim(&self) -> usize {
+        self.layers[0].dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.layers.iter().map(L::context_dim).max().unwrap_or(0)
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&x, context.as_ref()));
+        let mut layers = self.layers.iter();
+        let first = layers.next().expect("a chain holds at least one layer");
+        let start = first.forward_and_log_det(x, context_for(first, &context));
+        layers.fold(start, |sum, layer| {
+            sum.then(|x| layer.forward_and_log_det(x, context_for(layer, &context)))
+        })
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&x, context.as_ref()));
+        self.layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(x, context_for(layer, &context)))
+    }
+
+    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        self.layers.iter_mut().fold(x, |x, layer| {
+            let context = context_for(layer, &context);
+            layer.fit_statistics(x, context)
+        })
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            layer.resample_noise(child_seed(seed, k as u64));
+        }
+    }
+}
+
+/// The seed of the `index`-th part of something seeded, by one round of SplitMix64.
+pub(crate) fn child_seed(seed: u64, index: u64) -> u64 {
+    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+impl<B: Backend, L: Invert<B>> Invert<B> for Chain<B, L> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&y, context.as_ref()));
+        let mut layers = self.layers.iter().rev();
+        let last = layers.next().expect("a chain holds at least one layer");
+        let start = last.inverse_and_log_det(y, context_for(last, &context));
+        layers.fold(start, |sum, layer| {
+            sum.then(|y| layer.inverse_and_log_det(y, context_for(layer, &context)))
+        })
+    }
+
+    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&y, context.as_ref()));
+        self.layers
+            .iter()
+            .rev()
+            .fold(y, |y, layer| layer.inverse(y, context_for(layer, &context)))
+    }
+
+    fn inverse_with_report(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, InverseReport) {
+        assert_ok(self.check(&y, context.as_ref()));
+        let mut layers = self.layers.iter().rev();
+        let last = layers.next().expect("a chain holds at least one layer");
+        let start = last.inverse_with_report(y, context_for(last, &context));
+        layers.fold(start, |(sum, report), layer| {
+            let (mapped, next) = layer.inverse_with_report(sum.value, context_for(layer, &context));
+            let log_det = sum.log_det + mapped.log_det;
+            let value = mapped.value;
+            (Mapped { value, log_det }, report.then(next))
+        })
+    }
+}

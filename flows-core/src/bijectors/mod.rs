@@ -1,0 +1,10 @@
+//! The layers, one a file: configuration, module, implementation.
+
+mod chain;
+mod inverted;
+mod pair;
+
+pub use chain::Chain;
+pub(crate) use chain::shared_context_dim;
+pub use inverted::Inverted;
+pub use pair::Pair;

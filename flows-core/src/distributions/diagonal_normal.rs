@@ -1,0 +1,101 @@
+//! The normal distribution with a diagonal covariance.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use std::f64::consts::PI;
+
+use super::{LogProb, Sample, assert_sample_context};
+use crate::bijector::{assert_ok, check_shapes};
+use crate::error::Error;
+use crate::init::normal_tensor;
+
+/// `N(loc, diag(scale^2))` with fixed location and scale.
+///
+/// `log p(x) = -1/2 sum_i ((x_i - loc_i) / scale_i)^2 - sum_i log scale_i - dim/2 log(2 pi)`
+///
+/// A trainable location and scale is a standard normal under an
+/// elementwise affine layer.
+#[derive(Module, Debug)]
+pub struct DiagonalNormal<B: Backend> {
+    loc: Tensor<B, 2>,
+    scale: Tensor<B, 2>,
+    /// `-sum_i log scale_i - dim/2 log(2 pi)`.
+    log_normalizer: f64,
+}
+
+impl<B: Backend> DiagonalNormal<B> {
+    /// `N(0, I)` in `dim` dimensions.
+    pub fn standard(dim: usize, device: &B::Device) -> Self {
+        Self {
+            loc: Tensor::zeros([1, dim], device),
+            scale: Tensor::ones([1, dim], device),
+            log_normalizer: -0.5 * dim as f64 * (2.0 * PI).ln(),
+        }
+    }
+
+    /// `N(loc, diag(scale^2))`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the lengths differ, or a scale is not positive and finite.
+    pub fn new(loc: &[f64], scale: &[f64], device: &B::Device) -> Result<Self, Error> {
+        let name = "diagonal normal";
+        if loc.is_empty() || loc.len() != scale.len() {
+            let expected = format!("{} values, as many as in loc, at least one", loc.len());
+            return Err(Error::config(name, "scale", scale.len(), expected));
+        }
+        if let Some(bad) = scale.iter().find(|s| !(**s > 0.0 && s.is_finite())) {
+            return Err(Error::config(name, "scale", bad, "positive and finite"));
+        }
+        if let Some(bad) = loc.iter().find(|m| !m.is_finite()) {
+            return Err(Error::config(name, "loc", bad, "finite"));
+        }
+        let standard = Self::standard(loc.len(), device);
+        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, device).unsqueeze();
+        Ok(Self {
+            loc: row(loc),
+            scale: row(scale),
+            log_normalizer: standard.log_normalizer - scale.iter().map(|s| s.ln()).sum::<f64>(),
+        })
+    }
+
+    fn log_density(&self, standardized: Tensor<B, 2>) -> Tensor<B, 1> {
+        let quadratic = standardized.square().sum_dim(1).squeeze_dim(1);
+        quadratic * -0.5 + self.log_normalizer
+    }
+}
+
+impl<B: Backend> LogProb<B> for DiagonalNormal<B> {
+    fn dim(&self) -> usize {
+        self.loc.dims()[1]
+    }
+
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
+        assert_ok(check_shapes(
+            "diagonal normal",
+            self.dim(),
+            0,
+            &x,
+            context.as_ref(),
+        ));
+        self.log_density((x - self.loc.clone()) / self.scale.clone())
+    }
+}
+
+impl<B: Backend> Sample<B> for DiagonalNormal<B> {
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
+        self.sample_and_log_prob(n, context, rng).0
+    }
+
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        assert_sample_context("diagonal normal", n, 0, context.as_ref());
+        let eps = normal_tensor([n, self.dim()], 1.0, &self.loc.device(), rng);
+        let x = eps.clone() * self.scale.clone() + self.loc.clone();
+        (x, self.log_density(eps))
+    }
+}

@@ -1,0 +1,64 @@
+//! Distributions over rows: the bases of flows, and flows themselves.
+
+mod diagonal_normal;
+
+pub use diagonal_normal::DiagonalNormal;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+
+use crate::bijector::check_context;
+use crate::error::Error;
+
+/// A density that can be evaluated.
+pub trait LogProb<B: Backend>: Module<B> + ModuleDisplay {
+    /// Number of columns of a sample.
+    fn dim(&self) -> usize;
+
+    /// Number of context columns, 0 without context.
+    fn context_dim(&self) -> usize {
+        0
+    }
+
+    /// `log p(x | context)` of each row, in nats.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, dim]`, `context`: `[batch, context_dim]`; output `[batch]`
+    ///
+    /// # Panics
+    /// With the message of the [`Error`] on wrong shapes.
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1>;
+}
+
+/// A distribution that can be sampled.
+///
+/// Randomness comes from a generator on the host, so that a seed gives the same sample on every
+/// backend.
+pub trait Sample<B: Backend>: Module<B> + ModuleDisplay {
+    /// Draws `n` rows; with a context, one for each of its rows (`n` of them).
+    ///
+    /// # Shapes
+    /// - `context`: `[n, context_dim]`; output `[n, dim]`
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2>;
+
+    /// Draws `n` rows together with their `log p` in nats, `[n, dim]` and `[n]`.
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>);
+}
+
+/// Panics with the error's message where a context for `n` samples has another shape.
+#[track_caller]
+pub(crate) fn assert_sample_context<B: Backend>(
+    name: &'static str,
+    n: usize,
+    context_dim: usize,
+    context: Option<&Tensor<B, 2>>,
+) {
+    let checked: Result<(), Error> = check_context(name, n, context_dim, context);
+    crate::bijector::assert_ok(checked);
+}

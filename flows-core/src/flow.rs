@@ -1,0 +1,206 @@
+//! A flow: a base distribution and a bijector, with the fast direction in the type.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use core::marker::PhantomData;
+use rand::Rng;
+
+use crate::bijector::{Bijector, Invert, assert_ok, check_shapes, context_for};
+use crate::bijectors::shared_context_dim;
+use crate::distributions::{LogProb, Sample, assert_sample_context};
+use crate::error::Error;
+
+/// Orientation of a [`Flow`] whose layers map data to base: `log_prob` takes one pass (MAF).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Normalizing;
+
+/// Orientation of a [`Flow`] whose layers map base to data: sampling takes one pass (IAF).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Generative;
+
+/// Which way the layers of a [`Flow`] point: [`Normalizing`] or [`Generative`].
+pub trait Orientation: sealed::Sealed + Clone + core::fmt::Debug + Send + Sync + 'static {}
+impl Orientation for Normalizing {}
+impl Orientation for Generative {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Normalizing {}
+    impl Sealed for super::Generative {}
+}
+
+/// The distribution of `x` with `T(x) ~ base` ([`Normalizing`]) or `x = T(z)`, `z ~ base`
+/// ([`Generative`]).
+///
+/// With `z` in base space and `x` in data space,
+/// `log p(x) = log base(z) + log |det dz/dx|`. The fast direction never needs the layers' inverse:
+/// a normalizing flow has `log_prob` for any [`Bijector`] and samples where the layers [`Invert`];
+/// a generative flow the other way round.
+///
+/// A context goes to the bijector, and to a base that takes one.
+#[derive(Module, Debug)]
+pub struct Flow<B: Backend, T, P, O: Orientation = Normalizing> {
+    bijector: T,
+    base: P,
+    #[module(skip)]
+    orientation: PhantomData<O>,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Normalizing> {
+    /// A flow whose `bijector` maps data to base.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where dimensions or context dimensions differ.
+    pub fn normalizing(bijector: T, base: P) -> Result<Self, Error> {
+        Self::with_orientation(bijector, base)
+    }
+}
+
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Generative> {
+    /// A flow whose `bijector` maps base to data.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where dimensions or context dimensions differ.
+    pub fn generative(bijector: T, base: P) -> Result<Self, Error> {
+        Self::with_orientation(bijector, base)
+    }
+}
+
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O> {
+    fn with_orientation(bijector: T, base: P) -> Result<Self, Error> {
+        shared_context_dim("flow", bijector.context_dim(), base.context_dim())?;
+        if bijector.dim() != base.dim() {
+            let expected = format!("{}, the dimension of the base", base.dim());
+            return Err(Error::config("flow", "dim", bijector.dim(), expected));
+        }
+        Ok(Self {
+            bijector,
+            base,
+            orientation: PhantomData,
+            backend: PhantomData,
+        })
+    }
+
+    /// The layers.
+    pub fn bijector(&self) -> &T {
+        &self.bijector
+    }
+
+    /// The layers, to set their statistics or noise.
+    pub fn bijector_mut(&mut self) -> &mut T {
+        &mut self.bijector
+    }
+
+    /// The base distribution.
+    pub fn base(&self) -> &P {
+        &self.base
+    }
+
+    fn base_context(&self, context: &Option<Tensor<B, 2>>) -> Option<Tensor<B, 2>> {
+        if self.base.context_dim() > 0 {
+            context.clone()
+        } else {
+            None
+        }
+    }
+
+    fn flow_context_dim(&self) -> usize {
+        self.bijector.context_dim().max(self.base.context_dim())
+    }
+
+    fn assert_shapes(&self, x: &Tensor<B, 2>, context: Option<&Tensor<B, 2>>) {
+        let context_dim = self.flow_context_dim();
+        assert_ok(check_shapes(
+            "flow",
+            self.base.dim(),
+            context_dim,
+            x,
+            context,
+        ));
+    }
+}
+
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Normalizing> {
+    fn dim(&self) -> usize {
+        self.base.dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.flow_context_dim()
+    }
+
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
+        self.assert_shapes(&x, context.as_ref());
+        let own = context_for(&self.bijector, &context);
+        let z = self.bijector.forward_and_log_det(x, own);
+        self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+    }
+}
+
+impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Generative> {
+    fn dim(&self) -> usize {
+        self.base.dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.flow_context_dim()
+    }
+
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
+        self.assert_shapes(&x, context.as_ref());
+        let own = context_for(&self.bijector, &context);
+        let z = self.bijector.inverse_and_log_det(x, own);
+        self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+    }
+}
+
+impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, T, P, Normalizing> {
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let z = self.base.sample(n, self.base_context(&context), rng);
+        self.bijector
+            .inverse(z, context_for(&self.bijector, &context))
+    }
+
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let (z, log_base) = self
+            .base
+            .sample_and_log_prob(n, self.base_context(&context), rng);
+        let own = context_for(&self.bijector, &context);
+        let x = self.bijector.inverse_and_log_det(z, own);
+        (x.value, log_base - x.log_det)
+    }
+}
+
+impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>> Sample<B>
+    for Flow<B, T, P, Generative>
+{
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let z = self.base.sample(n, self.base_context(&context), rng);
+        self.bijector
+            .forward(z, context_for(&self.bijector, &context))
+    }
+
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let (z, log_base) = self
+            .base
+            .sample_and_log_prob(n, self.base_context(&context), rng);
+        let own = context_for(&self.bijector, &context);
+        let x = self.bijector.forward_and_log_det(z, own);
+        (x.value, log_base - x.log_det)
+    }
+}

@@ -1,0 +1,8 @@
+//! Normalizing-flow layers, determinants, inverses and distributions on the Burn framework.
+
+pub mod bijector;
+pub mod bijectors;
+pub mod distributions;
+pub mod error;
+pub mod flow;
+pub mod init;
