@@ -1,0 +1,195 @@
+//! The loop: loss, gradient, Adam, checkpoint.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use burn::module::AutodiffModule;
+use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::record::{BinBytesRecorder, DoublePrecisionSettings, Record, Recorder};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+use super::checkpoint::{Checkpoint, CheckpointError, Header};
+use super::clip::clip_norm;
+use super::config::TrainConfig;
+use super::objective::{Objective, Step};
+use super::{stream, stream_seed};
+
+/// Time between two checkpoints: what a kill can cost.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// A trained model.
+#[derive(Debug, Clone)]
+pub struct Fitted<M> {
+    /// The model after the last step.
+    pub model: M,
+    /// Points of the loss curve: step and loss.
+    pub losses: Vec<(usize, f64)>,
+    /// Seconds of training, over all sittings.
+    pub seconds: f64,
+}
+
+/// News from a run under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event {
+    /// Steps done.
+    pub step: usize,
+    /// The latest loss read.
+    pub loss: f64,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The loss is not a number any more. The last checkpoint holds the state before.
+    #[error("the loss became {loss} by step {step}; a smaller learning rate may help")]
+    Diverged {
+        /// Step at which the loss was read.
+        step: usize,
+        /// What it was.
+        loss: f64,
+    },
+    /// The checkpoint could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint belongs to another run.
+    #[error("{path} holds the run '{found}', not '{expected}'")]
+    OtherRun {
+        /// The file.
+        path: String,
+        /// The run in the file.
+        found: String,
+        /// The run asked for.
+        expected: String,
+    },
+}
+
+/// Where a run is kept and what it is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The run's name, checked on resumption.
+    pub name: &'a str,
+    /// Seed of everything random in it.
+    pub seed: u64,
+    /// File of its checkpoint; `None` keeps none.
+    pub checkpoint: Option<&'a Path>,
+}
+
+/// Trains `model` on `objective`, going on from the run's checkpoint where there is one.
+///
+/// The batch of a step is a function of seed and step, so a resumed run ends with the same bits as
+/// an uninterrupted one.
+///
+/// # Errors
+/// [`TrainError`] where the loss is not finite, or the checkpoint cannot be used.
+pub fn fit<B, M, O>(
+    mut model: M,
+    objective: &O,
+    config: &TrainConfig,
+    identity: Identity<'_>,
+    device: &B::Device,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Fitted<M>, TrainError>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+    O: Objective<B, M>,
+{
+    let seed = identity.seed;
+    // Burn's epsilon default of 1e-5 is far above the 1e-8 of the paper (arXiv:1412.6980) that
+    // every published learning rate here was chosen with.
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init::<B, M>();
+    let mut losses = Vec::new();
+    let (mut start, mut seconds) = (0, 0.0);
+
+    match identity.checkpoint.map(Checkpoint::load).transpose()? {
+        Some(Some(found)) => {
+            let path = identity.checkpoint.expect("it was just loaded");
+            if found.header.run != identity.name {
+                return Err(TrainError::OtherRun {
+                    path: path.display().to_string(),
+                    found: found.header.run,
+                    expected: identity.name.to_owned(),
+                });
+            }
+            model = model.load_record(from_bytes(found.model, device, path)?);
+            optimizer = optimizer.load_record(from_bytes(found.optimizer, device, path)?);
+            start = found.header.step;
+            seconds = found.header.seconds;
+            losses = found.header.losses;
+        }
+        _ => {
+            let rng = &mut stream(seed, "initialize", 0);
+            objective.initialize(&mut model, config.batch, device, rng);
+        }
+    }
+
+    let begun = Instant::now();
+    let mut saved = Instant::now();
+    for index in start..config.steps {
+        objective.before_step(&mut model, stream_seed(seed, "noise", index as u64));
+        let at = Step {
+            index,
+            of: config.steps,
+        };
+        let rng = &mut stream(seed, "batch", index as u64);
+        let loss = objective.loss(&model, at, config.batch, device, rng);
+        let read = (index % config.log_every == 0 || index + 1 == config.steps)
+            .then(|| loss.clone().inner());
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = if config.clip_norm > 0.0 {
+            clip_norm::<B, M>(&model, gradients, config.clip_norm)
+        } else {
+            gradients
+        };
+        model = optimizer.step(config.learning_rate_at(index), model, gradients);
+
+        // Reading the loss waits for the device, so only now and then.
+        if let Some(loss) = read {
+            let loss = loss.into_data().iter::<f64>().next().unwrap_or(f64::NAN);
+            let step = index + 1;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { step, loss });
+            }
+            losses.push((index, loss));
+            on_event(Event { step, loss });
+            if let Some(path) = identity.checkpoint
+                && (saved.elapsed() >= CHECKPOINT_EVERY || step == config.steps)
+            {
+                let checkpoint = Checkpoint {
+                    header: Header {
+                        run: identity.name.to_owned(),
+                        step,
+                        seconds: seconds + begun.elapsed().as_secs_f64(),
+                        losses: losses.clone(),
+                    },
+                    model: to_bytes(model.clone().into_record()),
+                    optimizer: to_bytes(optimizer.to_record()),
+                };
+                checkpoint.save(path)?;
+                saved = Instant::now();
+            }
+        }
+    }
+    Ok(Fitted {
+        model,
+        losses,
+        seconds: seconds + begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn to_bytes<B: Backend, R: Record<B>>(record: R) -> Vec<u8> {
+    let recorder = BinBytesRecorder::<DoublePrecisionSettings>::default();
+    Recorder::<B>::record(&recorder, record, ()).expect("a record in memory is plain data")
+}
+
+fn from_bytes<B: Backend, R: Record<B>>(
+    bytes: Vec<u8>,
+    device: &B::Device,
+    path: &Path,
+) -> Result<R, CheckpointError> {
+    let recorder = BinBytesRecorder::<DoublePrecisionSettings>::default();
+    Recorder::<B>::load(&recorder, bytes, device).map_err(|error| CheckpointError::Format {
+        path: path.to_owned(),
+        reason: format!("its record does not load: {error}"),
+    })
+}

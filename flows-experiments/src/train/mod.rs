@@ -1,0 +1,39 @@
+//! The training loop of every experiment.
+//!
+//! A small loop of our own over Burn's optimizers and recorders rather than `burn-train`'s Learner:
+//! an interrupted run must end with the same bits as one that was not, and in Burn 0.21 the
+//! Learner's early stopping and choice of the best checkpoint race with its metric processing.
+//! Everything random in a step is a function of `(seed, step)`, so that resuming needs no generator
+//! state. See `docs/training-loop.md`.
+
+mod checkpoint;
+mod clip;
+mod config;
+mod fit;
+mod objective;
+
+pub use checkpoint::{Checkpoint, CheckpointError, Header};
+pub use config::{Schedule, TrainConfig};
+pub use fit::{Event, Fitted, Identity, TrainError, fit};
+pub use objective::{Objective, Step};
+
+use rand::{SeedableRng, rngs::StdRng};
+
+/// The generator of one purpose within a seeded run, independent of every other pair.
+///
+/// Mixes by FNV-1a over the purpose, then hands the 64-bit state to the generator's own expansion.
+pub fn stream(seed: u64, purpose: &str, index: u64) -> StdRng {
+    StdRng::seed_from_u64(stream_seed(seed, purpose, index))
+}
+
+/// The seed behind [`stream`].
+pub fn stream_seed(seed: u64, purpose: &str, index: u64) -> u64 {
+    let bytes = seed
+        .to_le_bytes()
+        .into_iter()
+        .chain(purpose.bytes())
+        .chain(index.to_le_bytes());
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
