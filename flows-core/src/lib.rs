@@ -6,5 +6,7 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod softplus;
+pub mod solve;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,0 +1,121 @@
+//! A scale and a shift of each column.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
+use crate::error::Error;
+use crate::init;
+
+/// Configuration of an [`ElementwiseAffine`] layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElementwiseAffineConfig {
+    /// Number of columns.
+    pub dim: usize,
+}
+
+impl ElementwiseAffineConfig {
+    /// A layer of `dim` columns.
+    pub fn new(dim: usize) -> Self {
+        Self { dim }
+    }
+
+    /// The identity, to be trained. The generator is not used: nothing is drawn.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `dim` is 0.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        _rng: &mut dyn Rng,
+    ) -> Result<ElementwiseAffine<B>, Error> {
+        if self.dim == 0 {
+            return Err(Error::config("elementwise affine", "dim", 0, "at least 1"));
+        }
+        Ok(ElementwiseAffine {
+            log_scale: init::constant([1, self.dim], 0.0, device),
+            shift: init::constant([1, self.dim], 0.0, device),
+        })
+    }
+}
+
+/// `y_i = x_i exp(log_scale_i) + shift_i`, with a trainable scale and shift for each column.
+///
+/// `log |det dy/dx| = sum_i log_scale_i`, the same for every row. Both directions take one pass.
+#[derive(Module, Debug)]
+pub struct ElementwiseAffine<B: Backend> {
+    /// `[1, dim]`.
+    log_scale: Param<Tensor<B, 2>>,
+    /// `[1, dim]`.
+    shift: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> ElementwiseAffine<B> {
+    /// Logarithm of the scale of each column, `[1, dim]`.
+    pub fn log_scale(&self) -> Tensor<B, 2> {
+        self.log_scale.val()
+    }
+
+    /// Shift of each column, `[1, dim]`.
+    pub fn shift(&self) -> Tensor<B, 2> {
+        self.shift.val()
+    }
+
+    /// Replaces both parameters, which stay trainable.
+    pub(crate) fn set(&mut self, log_scale: Tensor<B, 2>, shift: Tensor<B, 2>) {
+        replace(&mut self.log_scale, log_scale);
+        replace(&mut self.shift, shift);
+    }
+
+    fn log_det(&self, rows: usize) -> Tensor<B, 1> {
+        self.log_scale.val().sum().expand([rows])
+    }
+}
+
+/// Gives a parameter a new value under its old identity, so that optimizer state still finds it.
+fn replace<B: Backend>(param: &mut Param<Tensor<B, 2>>, value: Tensor<B, 2>) {
+    let trained = param.is_require_grad();
+    let value = value.detach().set_require_grad(trained);
+    *param = param.clone().map(|_| value);
+}
+
+impl<B: Backend> Bijector<B> for ElementwiseAffine<B> {
+    fn name(&self) -> &'static str {
+        "elementwise affine"
+    }
+
+    fn dim(&self) -> usize {
+        self.shift.dims()[1]
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        let log_det = self.log_det(x.dims()[0]);
+        Mapped {
+            value: self.forward(x, context),
+            log_det,
+        }
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&x, context.as_ref()));
+        x * self.log_scale.val().exp() + self.shift.val()
+    }
+}
+
+impl<B: Backend> Invert<B> for ElementwiseAffine<B> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        let log_det = self.log_det(y.dims()[0]).neg();
+        Mapped {
+            value: self.inverse(y, context),
+            log_det,
+        }
+    }
+
+    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&y, context.as_ref()));
+        (y - self.shift.val()) * self.log_scale.val().neg().exp()
+    }
+}
