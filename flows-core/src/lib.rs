@@ -8,5 +8,6 @@ pub mod flow;
 pub mod init;
 pub mod softplus;
 pub mod solve;
+pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;

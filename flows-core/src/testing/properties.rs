@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
-use burn::record::{BinBytesRecorder, DoublePrecisionSettings, Recorder};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -14,6 +13,7 @@ use super::differentiate::{central_difference, gradients, jacobians, slog_det};
 use super::numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
 use crate::bijector::{Bijector, Invert, Mapped};
 use crate::error::Error;
+use crate::state::{load_state, state};
 
 /// Rows in the random batches.
 const ROWS: usize = 6;
@@ -507,15 +507,11 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
         let property = "a saved layer loads bit for bit";
-        let recorder = BinBytesRecorder::<DoublePrecisionSettings>::default();
         let other_seed = &mut StdRng::seed_from_u64(self.case.seed + 1);
-        let loaded = Recorder::<B>::record(&recorder, layer.clone().into_record(), ())
-            .and_then(|bytes| Recorder::<B>::load(&recorder, bytes, self.device))
-            .map_err(|e| e.to_string())
-            .and_then(|record| match build(self.device, other_seed) {
-                Ok(fresh) => Ok(fresh.load_record(record)),
-                Err(e) => Err(e.to_string()),
-            });
+        let loaded = match build(self.device, other_seed) {
+            Ok(fresh) => load_state::<B, L>(fresh, &state(layer)).map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
         match loaded {
             Err(error) => self.fail(property, error),
             Ok(loaded) => self.expect_same_bits(property, layer, &loaded),

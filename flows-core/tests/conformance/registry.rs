@@ -1,0 +1,43 @@
+//! Every layer, one line each, with what it promises. Adding a layer adds one line here.
+
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::bijectors::*;
+use flows_core::testing::{Case, Suite};
+
+/// Runs the conformance suite over every layer.
+pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
+    for dim in [1, 3] {
+        let case = |name: &str| Case::new(format!("{name}, dim {dim}"));
+        let diagonal = |i: usize| (0..dim).map(|j| i == j).collect();
+        let diagonal = (0..dim).map(diagonal).collect::<Vec<Vec<_>>>();
+
+        let elementwise = case("elementwise affine").dependencies(diagonal.clone());
+        suite.check(elementwise, |device, rng| {
+            ElementwiseAffineConfig::new(dim).init(device, rng)
+        });
+        suite.check(
+            case("activation norm").dependencies(diagonal),
+            |device, rng| ActNormConfig::new(dim).init(device, rng),
+        );
+        suite.check(case("planar"), |device, rng| {
+            PlanarConfig::new(dim).init(device, rng)
+        });
+        suite.check(case("radial"), |device, rng| {
+            RadialConfig::new(dim).init(device, rng)
+        });
+        suite.check(case("inverted planar"), |device, rng| {
+            PlanarConfig::new(dim).init(device, rng).map(Inverted::new)
+        });
+        suite.check(case("chain of planar"), |device, rng| {
+            let layer = PlanarConfig::new(dim);
+            Chain::new(vec![layer.init(device, rng)?, layer.init(device, rng)?])
+        });
+        suite.check(
+            case("pair of radial and elementwise affine"),
+            |device, rng| {
+                let first = RadialConfig::new(dim).init(device, rng)?;
+                Pair::new(first, ElementwiseAffineConfig::new(dim).init(device, rng)?)
+            },
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! The registry in f64 on both CPU backends.
+
+use flows_core::testing::{Precision, Suite};
+
+use crate::registry::registry;
+use crate::{Wide, WideNdArray, device};
+
+#[test]
+fn every_layer_on_flex_and_the_same_on_ndarray() {
+    let mut flex = Suite::<Wide>::new(&device::<Wide>(), Precision::DOUBLE);
+    registry(&mut flex);
+    let mut ndarray = Suite::<WideNdArray>::new(&device::<WideNdArray>(), Precision::DOUBLE);
+    registry(&mut ndarray);
+    flex.agree_with(&ndarray, 1e-10);
+    flex.finish();
+    ndarray.finish();
+}

@@ -1,0 +1,29 @@
+//! Everything that is checked in f64. The default float type of a device is fixed on first use,
+//! so these tests have a binary of their own.
+
+#[path = "../conformance/registry.rs"]
+mod registry;
+
+mod conformance;
+
+use burn::backend::{Autodiff, Flex, NdArray};
+use burn::tensor::backend::Backend;
+use burn::tensor::{FloatDType, IntDType};
+use std::sync::Once;
+
+/// The default backend, in f64 throughout this binary.
+pub type Wide = Autodiff<Flex>;
+/// The other CPU backend, in f64 throughout this binary.
+pub type WideNdArray = Autodiff<NdArray>;
+
+/// The device of `B`, with f64 as its default type. Every test begins with it.
+pub fn device<B: Backend>() -> B::Device {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let set = burn::tensor::set_default_dtypes::<Flex>;
+        set(&Default::default(), FloatDType::F64, IntDType::I64).expect("first use of Flex");
+        let set = burn::tensor::set_default_dtypes::<NdArray>;
+        set(&Default::default(), FloatDType::F64, IntDType::I64).expect("first use of NdArray");
+    });
+    B::Device::default()
+}
