@@ -1,28 +1,27 @@
-//! A training run on disk: model, optimizer, step and loss curve in one file.
+//! A training run on disk: model, optimizer, step and loss curve in one safetensors file.
 //!
-//! Layout: the 8 bytes `FLOWCKPT`, a little-endian `u32` version, three `u64` lengths, then a JSON
-//! header, the model's record and the optimizer's record in Burn's binary format at double
-//! precision (which holds both f32 and f64 without loss).
+//! Tensors are `model.*` and `optimizer.*` with the bits they had in memory; the header is JSON in
+//! the file's metadata.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{DType, TensorData};
+use flows_core::state::State;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::report::write_atomically;
-
-const MAGIC: &[u8; 8] = b"FLOWCKPT";
-const VERSION: u32 = 1;
-const PREFIX: usize = 8 + 4 + 3 * 8;
 
 /// A run between two steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// Everything but the tensors.
     pub header: Header,
-    /// The model's record.
-    pub model: Vec<u8>,
-    /// The optimizer's record.
-    pub optimizer: Vec<u8>,
+    /// The model's parameters.
+    pub model: State,
+    /// The optimizer's state.
+    pub optimizer: State,
 }
 
 /// The readable part of a [`Checkpoint`].
@@ -50,8 +49,8 @@ pub enum CheckpointError {
         /// Its reason.
         source: std::io::Error,
     },
-    /// Not a checkpoint, a newer one, or only a part of one.
-    #[error("{}: {reason}", path.display())]
+    /// Not a checkpoint, or only a part of one.
+    #[error("{}: not a checkpoint of this program: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -60,22 +59,27 @@ pub enum CheckpointError {
     },
 }
 
+/// Key of the header in the file's metadata; the number is the version of the layout.
+const HEADER: &str = "flows-checkpoint-1";
+
 impl Checkpoint {
     /// Writes the file whole or not at all.
     ///
     /// # Errors
     /// [`CheckpointError::Io`] naming the file.
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
-        let header = serde_json::to_vec(&self.header).expect("a header is plain data");
-        let mut bytes = Vec::with_capacity(PREFIX + header.len() + self.model.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        for part in [&header, &self.model, &self.optimizer] {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        }
-        for part in [&header, &self.model, &self.optimizer] {
-            bytes.extend_from_slice(part);
-        }
+        let parts = [("model", &self.model), ("optimizer", &self.optimizer)];
+        let named = parts.iter().flat_map(|(part, state)| {
+            state
+                .iter()
+                .map(move |(name, data)| (format!("{part}.{name}"), data))
+        });
+        let views = named
+            .map(|(name, data)| (name, view(data)))
+            .collect::<Vec<_>>();
+        let header = serde_json::to_string(&self.header).expect("a header is plain data");
+        let metadata = HashMap::from([(HEADER.to_owned(), header)]);
+        let bytes = safetensors::serialize(views, Some(metadata)).expect("whole tensors");
         write_atomically(path, &bytes).map_err(|source| CheckpointError::Io {
             path: path.to_owned(),
             source,
@@ -106,36 +110,55 @@ impl Checkpoint {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        if !bytes.starts_with(MAGIC) || bytes.len() < PREFIX {
-            return Err("not a checkpoint of this program".to_owned());
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+        let header = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(HEADER))
+            .ok_or_else(|| format!("its metadata has no '{HEADER}'"))?;
+        let header = serde_json::from_str(header).map_err(|e| format!("header: {e}"))?;
+        let (mut model, mut optimizer) = (State::new(), State::new());
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        for (name, view) in tensors.tensors() {
+            let data = data(&view).ok_or_else(|| format!("'{name}' has an unknown type"))?;
+            if let Some(name) = name.strip_prefix("model.") {
+                model.insert(name.to_owned(), data);
+            } else if let Some(name) = name.strip_prefix("optimizer.") {
+                optimizer.insert(name.to_owned(), data);
+            } else {
+                return Err(format!("'{name}' is neither model nor optimizer"));
+            }
         }
-        let version = u32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes"));
-        if version != VERSION {
-            return Err(format!(
-                "checkpoint of version {version}, this build reads {VERSION}"
-            ));
-        }
-        let mut rest = &bytes[PREFIX..];
-        let mut parts = [&[][..]; 3];
-        for (k, part) in parts.iter_mut().enumerate() {
-            let at = 12 + 8 * k;
-            let length = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let Some((head, tail)) = rest.split_at_checked(length) else {
-                return Err("checkpoint is cut short".to_owned());
-            };
-            (*part, rest) = (head, tail);
-        }
-        if !rest.is_empty() {
-            return Err(format!("{} bytes behind the checkpoint's end", rest.len()));
-        }
-        let header = serde_json::from_slice(parts[0]).map_err(|e| format!("header: {e}"))?;
         Ok(Self {
             header,
-            model: parts[1].to_vec(),
-            optimizer: parts[2].to_vec(),
+            model,
+            optimizer,
         })
     }
+}
+
+fn view(data: &TensorData) -> TensorView<'_> {
+    let dtype = match data.dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::I32 => Dtype::I32,
+        other => unreachable!("no parameter has type {other:?}"),
+    };
+    TensorView::new(dtype, data.shape.to_vec(), data.as_bytes()).expect("a whole tensor")
+}
+
+fn data(view: &TensorView<'_>) -> Option<TensorData> {
+    let dtype = match view.dtype() {
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        Dtype::I32 => DType::I32,
+        _ => return None,
+    };
+    Some(TensorData::from_bytes_vec(
+        view.data().to_vec(),
+        view.shape().to_vec(),
+        dtype,
+    ))
 }
 
 #[cfg(test)]
@@ -143,6 +166,7 @@ mod tests {
     use super::*;
 
     fn example() -> Checkpoint {
+        let tensor = |values: &[f64]| TensorData::new(values.to_vec(), [values.len()]);
         Checkpoint {
             header: Header {
                 run: "u1 planar 0".to_owned(),
@@ -150,15 +174,15 @@ mod tests {
                 seconds: 0.5,
                 losses: vec![(0, 1.5), (10, 0.1 + 0.2)],
             },
-            model: vec![1, 2, 3],
-            optimizer: vec![],
+            model: State::from([("layers.0.w".to_owned(), tensor(&[0.1, 0.2]))]),
+            optimizer: State::from([("first.0".to_owned(), tensor(&[1e-300]))]),
         }
     }
 
     #[test]
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.bin");
+        let path = folder.path().join("checkpoint.safetensors");
         assert_eq!(Checkpoint::load(&path).unwrap(), None);
         example().save(&path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap(), Some(example()));
@@ -167,14 +191,14 @@ mod tests {
     #[test]
     fn every_prefix_of_a_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.bin");
+        let path = folder.path().join("checkpoint.safetensors");
         example().save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             assert!(Checkpoint::parse(&bytes[..length]).is_err(), "{length}");
         }
         let mut huge = bytes.clone();
-        huge[12..20].copy_from_slice(&u64::MAX.to_le_bytes());
+        huge[0..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(Checkpoint::parse(&huge).is_err());
     }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::module::AutodiffModule;
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
-use burn::record::{BinBytesRecorder, DoublePrecisionSettings, Record, Recorder};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::optim::GradientsParams;
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::state::{load_state, state};
 
+use super::adam::Adam;
 use super::checkpoint::{Checkpoint, CheckpointError, Header};
 use super::clip::clip_norm;
 use super::config::TrainConfig;
@@ -95,9 +96,7 @@ where
     O: Objective<B, M>,
 {
     let seed = identity.seed;
-    // Burn's epsilon default of 1e-5 is far above the 1e-8 of the paper (arXiv:1412.6980) that
-    // every published learning rate here was chosen with.
-    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init::<B, M>();
+    let mut optimizer = Adam::default();
     let mut losses = Vec::new();
     let (mut start, mut seconds) = (0, 0.0);
 
@@ -111,8 +110,13 @@ where
                     expected: identity.name.to_owned(),
                 });
             }
-            model = model.load_record(from_bytes(found.model, device, path)?);
-            optimizer = optimizer.load_record(from_bytes(found.optimizer, device, path)?);
+            let other = |reason: String| CheckpointError::Format {
+                path: path.to_owned(),
+                reason,
+            };
+            model = load_state::<B, M>(model, &found.model).map_err(|e| other(e.to_string()))?;
+            optimizer = Adam::from_state(&found.optimizer, device)
+                .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?;
             start = found.header.step;
             seconds = found.header.seconds;
             losses = found.header.losses;
@@ -162,8 +166,8 @@ where
                         seconds: seconds + begun.elapsed().as_secs_f64(),
                         losses: losses.clone(),
                     },
-                    model: to_bytes(model.clone().into_record()),
-                    optimizer: to_bytes(optimizer.to_record()),
+                    model: state::<B, M>(&model),
+                    optimizer: optimizer.state(),
                 };
                 checkpoint.save(path)?;
                 saved = Instant::now();
@@ -174,22 +178,5 @@ where
         model,
         losses,
         seconds: seconds + begun.elapsed().as_secs_f64(),
-    })
-}
-
-fn to_bytes<B: Backend, R: Record<B>>(record: R) -> Vec<u8> {
-    let recorder = BinBytesRecorder::<DoublePrecisionSettings>::default();
-    Recorder::<B>::record(&recorder, record, ()).expect("a record in memory is plain data")
-}
-
-fn from_bytes<B: Backend, R: Record<B>>(
-    bytes: Vec<u8>,
-    device: &B::Device,
-    path: &Path,
-) -> Result<R, CheckpointError> {
-    let recorder = BinBytesRecorder::<DoublePrecisionSettings>::default();
-    Recorder::<B>::load(&recorder, bytes, device).map_err(|error| CheckpointError::Format {
-        path: path.to_owned(),
-        reason: format!("its record does not load: {error}"),
     })
 }

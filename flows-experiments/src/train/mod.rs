@@ -6,12 +6,14 @@
 //! Everything random in a step is a function of `(seed, step)`, so that resuming needs no generator
 //! state. See `docs/training-loop.md`.
 
+mod adam;
 mod checkpoint;
 mod clip;
 mod config;
 mod fit;
 mod objective;
 
+pub use adam::Adam;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
 pub use fit::{Event, Fitted, Identity, TrainError, fit};
