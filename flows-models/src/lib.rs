@@ -1,1 +1,55 @@
-//! Under construction.
+//! Named normalizing flows: a configuration in, a model out.
+//!
+//! Every model is a list of [layer configurations](flows_core::bijectors::LayerConfig), built as a
+//! [`Stack`] in its one-pass direction and given a standard normal base. Three lines from nothing
+//! to a density:
+//!
+//! ```
+//! # use burn::backend::Flex;
+//! # use burn::tensor::Tensor;
+//! # use flows_core::distributions::LogProb;
+//! # use rand::{SeedableRng, rngs::StdRng};
+//! use flows_models::MafConfig;
+//! let device = Default::default();
+//! let maf = MafConfig::new(2).init::<Flex>(&device, &mut StdRng::seed_from_u64(0))?;
+//! let log_prob = maf.log_prob(Tensor::zeros([5, 2], &device), None);
+//! # assert_eq!(log_prob.dims(), [5]);
+//! # Ok::<(), flows_core::error::Error>(())
+//! ```
+//!
+//! or the same from TOML, through [`ModelConfig`]:
+//!
+//! ```
+//! use flows_models::ModelConfig;
+//! let config: ModelConfig = toml::from_str("kind = 'maf'\ndim = 2\nlayers = 3")?;
+//! # assert_eq!(config.name(), "maf");
+//! # Ok::<(), toml::de::Error>(())
+//! ```
+
+mod ddnf;
+mod iaf;
+mod maf;
+mod model;
+mod nice;
+mod planar;
+mod presets;
+mod radial;
+mod real_nvp;
+mod sylvester;
+
+pub use ddnf::DdnfConfig;
+pub use iaf::IafConfig;
+pub use maf::MafConfig;
+pub use model::{
+    FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
+    build_normalizing,
+};
+pub use nice::NiceConfig;
+pub use planar::PlanarFlowConfig;
+pub use presets::{PRESETS, Preset, preset};
+pub use radial::RadialFlowConfig;
+pub use real_nvp::RealNvpConfig;
+pub use sylvester::SylvesterFlowConfig;
+
+#[cfg(doc)]
+use flows_core::bijectors::Stack;

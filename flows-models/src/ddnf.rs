@@ -1,0 +1,110 @@
+//! Deep diffeomorphic normalizing flow.
+
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse, ElementwiseAffineConfig, LayerConfig};
+use flows_core::error::Error;
+use flows_core::log_det::LogDet;
+use flows_core::nn::Activation;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{GenerativeFlow, build_generative};
+
+/// K diffeomorphisms, each the time-1 flow of a velocity field of its own in T Euler steps, and an
+/// elementwise affine map behind them.
+///
+/// H. Salman et al., *Deep Diffeomorphic Normalizing Flows*, arXiv:1810.03256; a re-implementation
+/// from a secondary description. The affine map is an addition: it takes location and scale off the
+/// fields, which move probability by about one unit each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DdnfConfig {
+    /// Number of columns.
+    pub dim: usize,
+    /// Blocks (K), each with a field of its own.
+    #[serde(default = "defaults::blocks")]
+    pub blocks: usize,
+    /// Cells of a block (T), which share its field.
+    #[serde(default = "defaults::cells")]
+    pub cells: usize,
+    /// Widths of the hidden layers of each field.
+    #[serde(default = "defaults::hidden")]
+    pub hidden: Vec<usize>,
+    /// Activation of the fields.
+    #[serde(default)]
+    pub activation: Activation,
+    /// How the log-determinant of a cell is computed.
+    #[serde(default)]
+    pub log_det: LogDet,
+    /// How a block is inverted.
+    #[serde(default)]
+    pub inverse: DdnfInverse,
+    /// Context columns, 0 for none.
+    #[serde(default)]
+    pub context_dim: usize,
+    /// Whether the elementwise affine map follows the blocks.
+    #[serde(default = "defaults::affine")]
+    pub affine: bool,
+}
+
+mod defaults {
+    pub(super) fn blocks() -> usize {
+        4
+    }
+    pub(super) fn cells() -> usize {
+        16
+    }
+    pub(super) fn hidden() -> Vec<usize> {
+        vec![64]
+    }
+    pub(super) fn affine() -> bool {
+        true
+    }
+}
+
+impl DdnfConfig {
+    /// Four blocks of 16 cells, with one hidden layer of 64.
+    pub fn new(dim: usize) -> Self {
+        Self {
+            dim,
+            blocks: defaults::blocks(),
+            cells: defaults::cells(),
+            hidden: defaults::hidden(),
+            activation: Activation::default(),
+            log_det: LogDet::default(),
+            inverse: DdnfInverse::default(),
+            context_dim: 0,
+            affine: defaults::affine(),
+        }
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        let block = DdnfBlockConfig {
+            activation: self.activation,
+            cells: self.cells,
+            log_det: self.log_det.clone(),
+            inverse: self.inverse,
+            context_dim: self.context_dim,
+            ..DdnfBlockConfig::new(self.dim, self.hidden.clone())
+        };
+        let mut layers = vec![LayerConfig::Ddnf(block); self.blocks];
+        if self.affine {
+            let affine = ElementwiseAffineConfig::new(self.dim);
+            layers.push(LayerConfig::ElementwiseAffine(affine));
+        }
+        layers
+    }
+
+    /// The flow that pushes a standard normal through the blocks.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<GenerativeFlow<B>, Error> {
+        build_generative(&self.layers(), device, rng)
+    }
+}

@@ -1,0 +1,163 @@
+//! What all models have in common, and the one type that holds any of them.
+
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::{Chain, LayerConfig, Stack};
+use flows_core::distributions::DiagonalNormal;
+use flows_core::error::Error;
+use flows_core::flow::{Flow, Generative, Normalizing};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DdnfConfig, IafConfig, MafConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, SylvesterFlowConfig,
+};
+
+/// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
+pub type NormalizingFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, Normalizing>;
+
+/// A flow whose layers map a standard normal to data: its samples take one pass.
+pub type GenerativeFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, Generative>;
+
+/// The direction that a model is built to be fast in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastDirection {
+    /// `log_prob` takes one pass, by definition of the model (MAF).
+    Density,
+    /// Sampling takes one pass, by definition of the model (IAF).
+    Sampling,
+    /// Whichever the layers are pointed in: both are equally cheap, or the objective decides.
+    Either,
+}
+
+/// A standard normal seen through `layers`, which map data to base.
+///
+/// # Errors
+/// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
+pub fn build_normalizing<B: Backend>(
+    layers: &[LayerConfig],
+    device: &B::Device,
+    rng: &mut dyn Rng,
+) -> Result<NormalizingFlow<B>, Error> {
+    let stack = build_stack(layers, device, rng)?;
+    let base = DiagonalNormal::standard(stack_dim(&stack), device);
+    Flow::normalizing(stack, base)
+}
+
+/// A standard normal pushed through `layers`, which map base to data.
+///
+/// # Errors
+/// As [`build_normalizing`].
+pub fn build_generative<B: Backend>(
+    layers: &[LayerConfig],
+    device: &B::Device,
+    rng: &mut dyn Rng,
+) -> Result<GenerativeFlow<B>, Error> {
+    let stack = build_stack(layers, device, rng)?;
+    let base = DiagonalNormal::standard(stack_dim(&stack), device);
+    Flow::generative(stack, base)
+}
+
+fn build_stack<B: Backend>(
+    layers: &[LayerConfig],
+    device: &B::Device,
+    rng: &mut dyn Rng,
+) -> Result<Stack<B>, Error> {
+    let layers = layers
+        .iter()
+        .map(|layer| layer.init(device, rng))
+        .collect::<Result<Vec<_>, _>>()?;
+    Chain::new(layers)
+}
+
+fn stack_dim<B: Backend>(stack: &Stack<B>) -> usize {
+    use flows_core::bijector::Bijector;
+    stack.dim()
+}
+
+/// Any model of this crate, as a TOML or JSON table with a `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ModelConfig {
+    /// Deep diffeomorphic normalizing flow.
+    Ddnf(DdnfConfig),
+    /// Planar flow.
+    Planar(PlanarFlowConfig),
+    /// Radial flow.
+    Radial(RadialFlowConfig),
+    /// Sylvester flow.
+    Sylvester(SylvesterFlowConfig),
+    /// NICE.
+    Nice(NiceConfig),
+    /// RealNVP.
+    RealNvp(RealNvpConfig),
+    /// Masked autoregressive flow.
+    Maf(MafConfig),
+    /// Inverse autoregressive flow.
+    Iaf(IafConfig),
+}
+
+impl ModelConfig {
+    /// The value of `kind`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ddnf(_) => "ddnf",
+            Self::Planar(_) => "planar",
+            Self::Radial(_) => "radial",
+            Self::Sylvester(_) => "sylvester",
+            Self::Nice(_) => "nice",
+            Self::RealNvp(_) => "realnvp",
+            Self::Maf(_) => "maf",
+            Self::Iaf(_) => "iaf",
+        }
+    }
+
+    /// Number of columns of the data.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Ddnf(c) => c.dim,
+            Self::Planar(c) => c.dim,
+            Self::Radial(c) => c.dim,
+            Self::Sylvester(c) => c.dim,
+            Self::Nice(c) => c.dim,
+            Self::RealNvp(c) => c.dim,
+            Self::Maf(c) => c.dim,
+            Self::Iaf(c) => c.dim,
+        }
+    }
+
+    /// The direction the model is built to be fast in.
+    pub fn fast_direction(&self) -> FastDirection {
+        match self {
+            Self::Maf(_) => FastDirection::Density,
+            Self::Iaf(_) => FastDirection::Sampling,
+            _ => FastDirection::Either,
+        }
+    }
+
+    /// The layers, first to last in their one-pass direction.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        match self {
+            Self::Ddnf(c) => c.layers(),
+            Self::Planar(c) => c.layers(),
+            Self::Radial(c) => c.layers(),
+            Self::Sylvester(c) => c.layers(),
+            Self::Nice(c) => c.layers(),
+            Self::RealNvp(c) => c.layers(),
+            Self::Maf(c) => c.layers(),
+            Self::Iaf(c) => c.layers(),
+        }
+    }
+
+    /// How the log-determinant is computed, and how the inverse, for the rows of a report.
+    pub fn methods(&self) -> (String, String) {
+        let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        match self {
+            Self::Ddnf(c) => (c.log_det.to_string(), c.inverse.to_string()),
+            Self::Planar(_) | Self::Radial(_) => text("exact, closed form", "monotone root find"),
+            Self::Sylvester(_) => text("exact, closed form", "Newton on the hidden system"),
+            Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
+            Self::Maf(_) | Self::Iaf(_) => text("exact, sum of log-scales", "incremental, exact"),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! NICE.
+
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::{AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale, Untouched};
+use flows_core::error::Error;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NormalizingFlow, build_normalizing};
+
+/// Additive couplings that swap halves from layer to layer, then a scaling of each column.
+///
+/// Dinh, Krueger & Bengio, *NICE*, arXiv:1410.8516, sections 3.2 and 3.3: the couplings preserve
+/// volume, the last layer is the only one that does not. It has a shift as well here, as the toy
+/// targets are not centred.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NiceConfig {
+    /// Number of columns.
+    pub dim: usize,
+    /// Number of layers.
+    #[serde(default = "defaults::layers")]
+    pub layers: usize,
+    /// Widths of the hidden layers of each conditioner.
+    #[serde(default = "defaults::hidden")]
+    pub hidden: Vec<usize>,
+    /// Context columns, 0 for none.
+    #[serde(default = "defaults::context_dim")]
+    pub context_dim: usize,
+}
+
+mod defaults {
+    pub(super) fn layers() -> usize {
+        8
+    }
+    pub(super) fn hidden() -> Vec<usize> {
+        vec![64, 64]
+    }
+    pub(super) fn context_dim() -> usize {
+        0
+    }
+}
+
+impl NiceConfig {
+    /// Eight couplings with two hidden layers of 64.
+    pub fn new(dim: usize) -> Self {
+        Self {
+            dim,
+            layers: defaults::layers(),
+            hidden: defaults::hidden(),
+            context_dim: defaults::context_dim(),
+        }
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        let coupling = |k: usize| {
+            LayerConfig::AffineCoupling(AffineCouplingConfig {
+                untouched: if k.is_multiple_of(2) {
+                    Untouched::FirstHalf
+                } else {
+                    Untouched::SecondHalf
+                },
+                scale: LogScale::Additive,
+                context_dim: self.context_dim,
+                ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
+            })
+        };
+        let mut layers = (0..self.layers).map(coupling).collect::<Vec<_>>();
+        let affine = ElementwiseAffineConfig::new(self.dim);
+        layers.push(LayerConfig::ElementwiseAffine(affine));
+        layers
+    }
+
+    /// The flow that maps data to a standard normal.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<NormalizingFlow<B>, Error> {
+        build_normalizing(&self.layers(), device, rng)
+    }
+}

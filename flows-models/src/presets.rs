@@ -1,0 +1,110 @@
+//! Models by name, each after what it reproduces.
+
+use crate::{
+    DdnfConfig, IafConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, SylvesterFlowConfig,
+};
+
+/// A named model.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// Its name on the command line and in tables.
+    pub name: &'static str,
+    /// What it is and where it comes from.
+    pub about: &'static str,
+    build: fn(usize) -> ModelConfig,
+}
+
+impl Preset {
+    /// The configuration for data of `dim` columns.
+    pub fn config(&self, dim: usize) -> ModelConfig {
+        (self.build)(dim)
+    }
+}
+
+/// The preset of this name.
+pub fn preset(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|p| p.name == name)
+}
+
+/// Every preset, in the order of tables.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "ddnf",
+        about: "DDNF: 4 blocks of 16 cells, one hidden layer of 64 (arXiv:1810.03256)",
+        build: |dim| ModelConfig::Ddnf(DdnfConfig::new(dim)),
+    },
+    Preset {
+        name: "ddnf-1",
+        about: "DDNF of a single block",
+        build: |dim| {
+            ModelConfig::Ddnf(DdnfConfig {
+                blocks: 1,
+                ..DdnfConfig::new(dim)
+            })
+        },
+    },
+    Preset {
+        name: "ddnf-tiny",
+        about: "DDNF with fields of two layers of two neurons, as the paper is said to use mostly",
+        build: |dim| {
+            ModelConfig::Ddnf(DdnfConfig {
+                hidden: vec![2, 2],
+                ..DdnfConfig::new(dim)
+            })
+        },
+    },
+    Preset {
+        name: "planar-2",
+        about: "planar flow, K = 2 (arXiv:1505.05770, figure 3)",
+        build: |dim| planar(dim, 2),
+    },
+    Preset {
+        name: "planar-8",
+        about: "planar flow, K = 8 (arXiv:1505.05770, figure 3)",
+        build: |dim| planar(dim, 8),
+    },
+    Preset {
+        name: "planar-32",
+        about: "planar flow, K = 32 (arXiv:1505.05770, figure 3)",
+        build: |dim| planar(dim, 32),
+    },
+    Preset {
+        name: "radial-8",
+        about: "radial flow, K = 8 (arXiv:1505.05770, equation 14)",
+        build: |dim| radial(dim, 8),
+    },
+    Preset {
+        name: "sylvester-8",
+        about: "Sylvester flow, K = 8 (arXiv:1803.05649)",
+        build: |dim| ModelConfig::Sylvester(SylvesterFlowConfig::new(dim)),
+    },
+    Preset {
+        name: "nice",
+        about: "NICE: 8 additive couplings and a scaling (arXiv:1410.8516)",
+        build: |dim| ModelConfig::Nice(NiceConfig::new(dim)),
+    },
+    Preset {
+        name: "realnvp",
+        about: "RealNVP: 8 affine couplings (arXiv:1605.08803)",
+        build: |dim| ModelConfig::RealNvp(RealNvpConfig::new(dim)),
+    },
+    Preset {
+        name: "maf",
+        about: "MAF: 5 masked autoregressive layers, density in one pass (arXiv:1705.07057)",
+        build: |dim| ModelConfig::Maf(MafConfig::new(dim)),
+    },
+    Preset {
+        name: "iaf",
+        about: "IAF: 5 masked autoregressive layers, samples in one pass (arXiv:1606.04934)",
+        build: |dim| ModelConfig::Iaf(IafConfig::new(dim)),
+    },
+];
+
+fn planar(dim: usize, layers: usize) -> ModelConfig {
+    ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+}
+
+fn radial(dim: usize, layers: usize) -> ModelConfig {
+    ModelConfig::Radial(RadialFlowConfig { dim, layers })
+}

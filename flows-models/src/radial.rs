@@ -1,0 +1,55 @@
+//! Radial flow.
+
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::{LayerConfig, RadialConfig};
+use flows_core::error::Error;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{GenerativeFlow, build_generative};
+
+/// K radial layers, behind one another.
+///
+/// Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770, equation 14.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RadialFlowConfig {
+    /// Number of columns.
+    pub dim: usize,
+    /// Number of layers.
+    #[serde(default = "defaults::layers")]
+    pub layers: usize,
+}
+
+mod defaults {
+    pub(super) fn layers() -> usize {
+        8
+    }
+}
+
+impl RadialFlowConfig {
+    /// Eight layers.
+    pub fn new(dim: usize) -> Self {
+        Self {
+            dim,
+            layers: defaults::layers(),
+        }
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        vec![LayerConfig::Radial(RadialConfig::new(self.dim)); self.layers]
+    }
+
+    /// The flow that pushes a standard normal through the layers.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<GenerativeFlow<B>, Error> {
+        build_generative(&self.layers(), device, rng)
+    }
+}

@@ -1,0 +1,55 @@
+//! Sylvester flow.
+
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::{LayerConfig, SylvesterConfig};
+use flows_core::error::Error;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{GenerativeFlow, build_generative};
+
+/// K Sylvester layers, behind one another.
+///
+/// Van den Berg et al., *Sylvester Normalizing Flows for Variational Inference*, arXiv:1803.05649.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SylvesterFlowConfig {
+    /// Number of columns.
+    pub dim: usize,
+    /// Number of layers.
+    #[serde(default = "defaults::layers")]
+    pub layers: usize,
+}
+
+mod defaults {
+    pub(super) fn layers() -> usize {
+        8
+    }
+}
+
+impl SylvesterFlowConfig {
+    /// Eight layers.
+    pub fn new(dim: usize) -> Self {
+        Self {
+            dim,
+            layers: defaults::layers(),
+        }
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        vec![LayerConfig::Sylvester(SylvesterConfig::new(self.dim)); self.layers]
+    }
+
+    /// The flow that pushes a standard normal through the layers.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<GenerativeFlow<B>, Error> {
+        build_generative(&self.layers(), device, rng)
+    }
+}
