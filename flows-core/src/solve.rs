@@ -110,7 +110,8 @@ pub fn affine_tanh_root<B: Backend>(
         Evaluation {
             value: x + step - c.clone(),
             slope: slope(h),
-            rounding: scale * epsilon,
+            // tanh, the product and the two sums each round.
+            rounding: scale * (2.0 * epsilon),
         }
     };
     // A broadcast sum has the shape of the root.
