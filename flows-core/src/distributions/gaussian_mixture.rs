@@ -46,6 +46,9 @@ impl<B: Backend> GaussianMixture<B> {
             Err(Error::config("gaussian mixture", field, actual, expected))
         };
         let (components, dim) = (weights.len(), loc.first().map_or(0, Vec::len));
+        if components == 0 {
+            return refuse("weights", "empty".into(), "at least one".into());
+        }
         if let Some(bad) = weights.iter().find(|w| !(**w >= 0.0 && w.is_finite())) {
             return refuse("weights", bad.to_string(), "finite and at least 0".into());
         }
