@@ -45,9 +45,10 @@ pub fn monotone_root<B: Backend>(
     low: Tensor<B, 2>,
     high: Tensor<B, 2>,
 ) -> Root<B> {
-    let (mut low, mut high) = (low.detach(), high.detach());
+    let (mut low, mut high) = (without_graph(low), without_graph(high));
     let epsilon = epsilon(low.dtype());
     let mut x = (low.clone() + high.clone()) * 0.5;
+    let mut done = x.clone().is_nan();
     let mut last_step = high.clone() - low.clone();
     for iterations in 1..=MAX_ITERATIONS {
         let at = f(x.clone());
@@ -65,14 +66,15 @@ pub fn monotone_root<B: Backend>(
         let middle = (low.clone() + high.clone()) * 0.5;
         let moved = middle.mask_where(inside.bool_and(shrinking), candidate);
 
-        // An element at its root stays there while the others go on.
+        // An element at its root stays there, whatever the others still need.
         let found = at.value.clone().abs().lower_equal(at.rounding);
-        let found = found.bool_or(at.value.is_nan());
-        let moved = moved.mask_where(found.clone(), x.clone());
+        done = done.bool_or(found).bool_or(at.value.is_nan());
+        let moved = moved.mask_where(done.clone(), x.clone());
         last_step = (moved.clone() - x.clone()).abs();
         let still = last_step.clone().lower_equal(moved.clone().abs() * epsilon);
+        done = done.bool_or(still);
         x = moved;
-        if all(found.bool_or(still)) {
+        if all(done.clone()) {
             return Root { x, iterations };
         }
     }
@@ -95,8 +97,8 @@ pub fn affine_tanh_root<B: Backend>(
     target: Tensor<B, 2>,
 ) -> Root<B> {
     let epsilon = epsilon(target.dtype());
-    let (a, k) = (gain.clone().detach(), rate.clone().detach());
-    let (s, c) = (shift.clone().detach(), target.clone().detach());
+    let (a, k) = (without_graph(gain.clone()), without_graph(rate.clone()));
+    let (s, c) = (without_graph(shift.clone()), without_graph(target.clone()));
     let slope_at_centre = a.clone() * k.clone() + 1.0;
     let slope = |h: Tensor<B, 2>| {
         // 1 + a k (1 - h^2) without its cancellation where a k is near -1.
@@ -110,7 +112,8 @@ pub fn affine_tanh_root<B: Backend>(
         Evaluation {
             value: x + step - c.clone(),
             slope: slope(h),
-            rounding: scale * epsilon,
+            // tanh, the product and the two sums each round.
+            rounding: scale * (2.0 * epsilon),
         }
     };
     // A broadcast sum has the shape of the root.
@@ -119,12 +122,18 @@ pub fn affine_tanh_root<B: Backend>(
     let Root { x, iterations } = monotone_root(f, c.clone() - reach.clone(), c.clone() + reach);
 
     let h = (rate * x.clone() + shift).tanh();
-    let flat = slope(h.clone().detach()).clamp_min(f64::from(f32::MIN_POSITIVE));
+    let flat = slope(without_graph(h.clone())).clamp_min(f64::from(f32::MIN_POSITIVE));
     let value = x.clone() + gain * h - target;
     Root {
         x: x - value / flat,
         iterations,
     }
+}
+
+/// The values alone. `detach` would leave a trained parameter, which is a leaf, as a leaf that
+/// requires gradients, and every iteration from it would be recorded.
+pub(crate) fn without_graph<B: Backend, const D: usize>(t: Tensor<B, D>) -> Tensor<B, D> {
+    t.detach().set_require_grad(false)
 }
 
 /// Distance from 1 to the next number of the type.

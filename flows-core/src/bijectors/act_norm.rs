@@ -154,12 +154,10 @@ pub(crate) fn column_moments<B: Backend>(
         .map(|j| {
             let mean = column(j).sum::<f64>() / rows as f64;
             let variance = column(j).map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
-            let rounding = epsilon * mean.abs();
-            let variance = if variance > rounding * rounding {
-                variance
-            } else {
-                0.0
-            };
+            let low = column(j).copied().fold(f64::INFINITY, f64::min);
+            let high = column(j).copied().fold(f64::NEG_INFINITY, f64::max);
+            let rounding = 4.0 * epsilon * low.abs().max(high.abs());
+            let variance = if high - low > rounding { variance } else { 0.0 };
             Moments { mean, variance }
         })
         .collect())

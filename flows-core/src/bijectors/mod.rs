@@ -7,6 +7,7 @@ mod inverted;
 mod pair;
 pub mod planar;
 pub mod radial;
+pub mod sylvester;
 
 pub use act_norm::{ActNorm, ActNormConfig};
 pub use chain::Chain;
@@ -16,3 +17,4 @@ pub use inverted::Inverted;
 pub use pair::Pair;
 pub use planar::{Planar, PlanarConfig};
 pub use radial::{Radial, RadialConfig};
+pub use sylvester::{Sylvester, SylvesterConfig};

@@ -15,6 +15,7 @@ use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::Error;
 use crate::init;
 use crate::softplus::{softplus, softplus_inverse};
+use crate::solve::without_graph;
 
 /// `value = z + beta (z - z_0) / (alpha + r)`, with `r = |z - z_0|`, `alpha = softplus(raw_alpha)`
 /// and `beta = -alpha + softplus(raw_beta)`.
@@ -118,12 +119,12 @@ impl<B: Backend> Well<B> {
     /// The `r` with `r (r + q) / (r + alpha) = rho`.
     fn radius(&self, rho: Tensor<B, 2>) -> Tensor<B, 2> {
         let fixed = Self {
-            z_0: self.z_0.clone().detach(),
-            alpha: self.alpha.clone().detach(),
-            q: self.q.clone().detach(),
+            z_0: without_graph(self.z_0.clone()),
+            alpha: without_graph(self.alpha.clone()),
+            q: without_graph(self.q.clone()),
         };
         let start = {
-            let rho = rho.clone().detach();
+            let rho = without_graph(rho.clone());
             let excess = rho.clone() - fixed.q.clone();
             let product = rho * fixed.alpha.clone();
             // Half the sum of two positive terms; the other root's size is product / larger.

@@ -1,8 +1,12 @@
 //! Distributions over rows: the bases of flows, and flows themselves.
 
 mod diagonal_normal;
+mod gaussian_mixture;
+mod uniform;
 
 pub use diagonal_normal::DiagonalNormal;
+pub use gaussian_mixture::GaussianMixture;
+pub use uniform::Uniform;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};

@@ -1,0 +1,105 @@
+//! The uniform distribution on a box.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+
+use super::{LogProb, Sample, assert_sample_context};
+use crate::bijector::{assert_ok, check_shapes};
+use crate::error::Error;
+use crate::init::uniform_tensor;
+
+/// The uniform distribution on the box `low_i <= x_i <= high_i`, faces included.
+///
+/// `log p(x) = -sum_i log(high_i - low_i)` inside, and minus infinity outside; NaN for a row that
+/// holds NaN. The gradient is zero on both sides, so nothing pulls an outside point back in.
+///
+/// Its bounds are fixed: they come from the constructor, not from a record.
+#[derive(Module, Debug)]
+pub struct Uniform<B: Backend> {
+    /// `[1, dim]`.
+    low: Tensor<B, 2>,
+    /// `[1, dim]`.
+    high: Tensor<B, 2>,
+    /// `sum_i log(high_i - low_i)`.
+    log_volume: f64,
+}
+
+impl<B: Backend> Uniform<B> {
+    /// The uniform distribution between two corners.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the lengths differ, or some `low < high` does not hold with a finite
+    /// difference.
+    pub fn new(low: &[f64], high: &[f64], device: &B::Device) -> Result<Self, Error> {
+        let name = "uniform";
+        if low.is_empty() || low.len() != high.len() {
+            let expected = format!("{} values, as many as in low, at least one", low.len());
+            return Err(Error::config(name, "high", high.len(), expected));
+        }
+        let mut log_volume = 0.0;
+        for (l, h) in low.iter().zip(high) {
+            if !(l < h && (h - l).is_finite()) {
+                let expected = format!("finite and larger than {l}, its low");
+                return Err(Error::config(name, "high", h, expected));
+            }
+            log_volume += (h - l).ln();
+        }
+        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, device).unsqueeze();
+        Ok(Self {
+            low: row(low),
+            high: row(high),
+            log_volume,
+        })
+    }
+}
+
+impl<B: Backend> LogProb<B> for Uniform<B> {
+    fn dim(&self) -> usize {
+        self.low.dims()[1]
+    }
+
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
+        let checked = check_shapes("uniform", self.dim(), 0, &x, context.as_ref());
+        assert_ok(checked);
+        let shape = x.dims();
+        let (low, high) = (
+            self.low.clone().expand(shape),
+            self.high.clone().expand(shape),
+        );
+        let below = x.clone().lower(low.clone()).any_dim(1);
+        let above = x.clone().greater(high.clone()).any_dim(1);
+        let in_range = x
+            .clone()
+            .greater_equal(low)
+            .bool_and(x.clone().lower_equal(high));
+        // Filling the row sums keeps the graph connected and lets a NaN through: it is neither
+        // inside nor outside.
+        let log_p = x
+            .sum_dim(1)
+            .mask_fill(in_range.all_dim(1), -self.log_volume)
+            .mask_fill(below.bool_or(above), f64::NEG_INFINITY);
+        log_p.squeeze_dim(1)
+    }
+}
+
+impl<B: Backend> Sample<B> for Uniform<B> {
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
+        assert_sample_context("uniform", n, 0, context.as_ref());
+        let unit = uniform_tensor([n, self.dim()], 0.0, 1.0, &self.low.device(), rng);
+        // Rounding may carry a draw over the far face.
+        let width = self.high.clone() - self.low.clone();
+        (self.low.clone() + unit * width).min_pair(self.high.clone().expand([n, self.dim()]))
+    }
+
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        let x = self.sample(n, context, rng);
+        let log_p = x.zeros_like().sum_dim(1).squeeze_dim(1) - self.log_volume;
+        (x, log_p)
+    }
+}
