@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::Mapped;
 use crate::error::Error;
+use crate::softplus::{softplus, softplus_inverse};
 
 /// The log-scale `a` and shift `t` of `y = x exp(a) + t`, from the raw outputs `(m, s)` of a
 /// conditioner.
@@ -100,8 +101,7 @@ impl LogScale {
     pub(crate) fn start(&self) -> Vec<f64> {
         match self {
             Self::Additive => vec![0.0],
-            // softplus(s) = 1 - floor.
-            Self::Softplus { floor } if *floor < 1.0 => vec![0.0, (1.0 - floor).exp_m1().ln()],
+            Self::Softplus { floor } if *floor < 1.0 => vec![0.0, softplus_inverse(1.0 - floor)],
             _ => vec![0.0, 0.0],
         }
     }
@@ -135,14 +135,6 @@ impl LogScale {
             shift,
         }
     }
-}
-
-/// `log(1 + exp(s))` without overflow, with the right gradient at 0.
-fn softplus<B: Backend>(s: Tensor<B, 2>) -> Tensor<B, 2> {
-    // Above the limit log(1 + exp(s)) = s to the last bit in f32, and to 1e-13 in f64.
-    const LINEAR_FROM: f64 = 30.0;
-    let excess = (s.clone() - LINEAR_FROM).clamp_min(0.0);
-    s.clamp_max(LINEAR_FROM).exp().log1p() + excess
 }
 
 /// `y = x exp(log_scale) + shift`, elementwise.
