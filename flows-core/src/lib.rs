@@ -6,6 +6,8 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod masks;
+pub mod nn;
 pub mod softplus;
 pub mod solve;
 pub mod state;

@@ -1,0 +1,274 @@
+//! The affine autoregressive layer: MAF, and flipped IAF.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::log_scale::LogScale;
+use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
+use crate::error::Error;
+use crate::masks::{DependencyMask, MaskConfig};
+use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort};
+
+/// How the sequential direction is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AutoregressiveInverse {
+    /// Level by level, each hidden unit once: exact, for the work of one forward pass.
+    #[default]
+    Incremental,
+    /// Whole passes `x <- (y - t(x)) exp(-a(x))` from `x = y`, each row until its largest change is at most
+    /// `tolerance`, and never more than the mask has levels: then it is exact.
+    ///
+    /// Gradients are those of the iteration, so they carry an error of the order of the tolerance.
+    /// (Song et al., arXiv:2002.03629, section 3.)
+    Jacobi {
+        /// Largest change of a finished row.
+        tolerance: f64,
+    },
+}
+
+/// Configuration of a [`MaskedAffine`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskedAffineConfig {
+    /// Dimension.
+    pub dim: usize,
+    /// Widths of the hidden layers of the conditioner; none makes it linear.
+    pub hidden: Vec<usize>,
+    /// Which variables the scale and shift of each variable may see.
+    #[serde(default)]
+    pub mask: MaskConfig,
+    /// Activation of the conditioner.
+    #[serde(default)]
+    pub activation: ConditionerActivation,
+    /// Plain layers or residual blocks.
+    #[serde(default)]
+    pub connections: Connections,
+    /// Columns of the context, 0 for none.
+    #[serde(default)]
+    pub context_dim: usize,
+    /// Parameterization of the scale.
+    #[serde(default)]
+    pub scale: LogScale,
+    /// How the sequential direction is computed.
+    #[serde(default)]
+    pub inverse: AutoregressiveInverse,
+}
+
+impl MaskedAffineConfig {
+    /// Natural order, plain rectified linear layers, no context.
+    pub fn new(dim: usize, hidden: Vec<usize>) -> Self {
+        Self {
+            dim,
+            hidden,
+            mask: MaskConfig::default(),
+            activation: ConditionerActivation::default(),
+            connections: Connections::default(),
+            context_dim: 0,
+            scale: LogScale::default(),
+            inverse: AutoregressiveInverse::default(),
+        }
+    }
+
+    /// Draws a layer near the identity.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for fields out of range, [`Error::Cycle`] for a cyclic mask.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<MaskedAffine<B>, Error> {
+        self.scale.validate(NAME)?;
+        if let AutoregressiveInverse::Jacobi { tolerance } = self.inverse
+            && !(tolerance >= 0.0 && tolerance.is_finite())
+        {
+            let expected = "a finite number, at least 0";
+            return Err(Error::config(NAME, "tolerance", tolerance, expected));
+        }
+        let conditioner = MadeConfig {
+            mask: self.mask.clone(),
+            parameters: self.scale.parameters(),
+            activation: self.activation,
+            connections: self.connections,
+            context_dim: self.context_dim,
+            ..MadeConfig::new(self.dim, self.hidden.clone())
+        };
+        let conditioner = conditioner.init(device, rng)?;
+        Ok(MaskedAffine {
+            conditioner: conditioner.shift_output_bias(&self.scale.start()),
+            scale: self.scale,
+            inverse: self.inverse,
+        })
+    }
+}
+
+const NAME: &str = "masked affine";
+
+/// `y_i = x_i exp(a_i) + t_i` with `(a_i, t_i)` computed from the variables that a mask lets `i` see.
+///
+/// With the mask in topological order the Jacobian is triangular: `log|det J| = sum_i a_i`.
+/// Forward is one pass of a masked network ([`Made`]). The inverse needs `x_j` before it can compute
+/// the parameters of those that see `x_j`; it is sequential in the levels of the mask, and yet costs no more
+/// than one pass ([`AutoregressiveInverse::Incremental`]).
+///
+/// As the layer of a normalizing flow, from data to base, this is MAF (Papamakarios et al.,
+/// arXiv:1705.07057, eq. 3 and 4): `log_prob` is the fast direction. As the layer of a generative flow it is IAF
+/// (Kingma et al., arXiv:1606.04934, section 3): sampling is the fast direction.
+#[derive(Module, Debug)]
+pub struct MaskedAffine<B: Backend> {
+    conditioner: Made<B>,
+    #[module(skip)]
+    scale: LogScale,
+    #[module(skip)]
+    inverse: AutoregressiveInverse,
+}
+
+impl<B: Backend> MaskedAffine<B> {
+    /// Which variables the parameters of each variable may see.
+    pub fn mask(&self) -> &DependencyMask {
+        self.conditioner.layout().mask()
+    }
+
+    /// The network that computes scales and shifts.
+    pub fn conditioner(&self) -> &Made<B> {
+        &self.conditioner
+    }
+
+    fn incremental(&self, y: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Mapped<B> {
+        let order = self.mask().order();
+        let rows = y.dims()[0];
+        let y = sort(y, &order);
+        let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
+        let mut log_det: Option<Tensor<B, 1>> = None;
+        for own in sweep.variables().to_vec() {
+            let affine = self.scale.affine(sweep.parameters());
+            let mapped = affine.inverse(y.clone().slice([0..rows, own]));
+            sweep.reveal(mapped.value);
+            log_det = Some(match log_det {
+                Some(sum) => sum + mapped.log_det,
+                None => mapped.log_det,
+            });
+        }
+        Mapped {
+            value: sweep.into_variables(),
+            log_det: log_det.expect("a mask has at least one level"),
+        }
+    }
+
+    /// The inverse by whole passes, and how many the slowest row took.
+    fn jacobi(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+        tolerance: f64,
+    ) -> (Mapped<B>, usize) {
+        let depth = self.mask().depth();
+        let (mut y, mut context) = (y, context.cloned());
+        let mut x = y.clone();
+        let mut left: Vec<usize> = (0..y.dims()[0]).collect();
+        let mut done: Vec<(Vec<usize>, Mapped<B>)> = Vec::new();
+        let mut passes = 0;
+        while !left.is_empty() {
+            let raw = self.conditioner.forward(x.clone(), context.as_ref());
+            let next = self.scale.affine(raw).inverse(y.clone());
+            passes += 1;
+            let change = (next.value.clone() - x.clone())
+                .abs()
+                .max_dim(1)
+                .into_data();
+            // A row with NaN is never finished early: it ends with the levels.
+            let finished = change
+                .iter::<f64>()
+                .map(|c| passes == depth || c <= tolerance);
+            let finished: Vec<bool> = finished.collect();
+            if finished.iter().all(|f| !f) {
+                x = next.value;
+                continue;
+            }
+            let picked = |wanted: bool| -> Vec<usize> {
+                let positions = finished.iter().enumerate().filter(|(_, f)| **f == wanted);
+                positions.map(|(k, _)| k).collect()
+            };
+            let (ready, rest) = (picked(true), picked(false));
+            let mapped = Mapped {
+                value: rows(next.value.clone(), &ready),
+                log_det: next.log_det.select(0, row_indices(&ready, &y.device())),
+            };
+            done.push((ready.iter().map(|&k| left[k]).collect(), mapped));
+            left = rest.iter().map(|&k| left[k]).collect();
+            if !left.is_empty() {
+                x = rows(next.value, &rest);
+                y = rows(y, &rest);
+                context = context.map(|c| rows(c, &rest));
+            }
+        }
+        let order: Vec<usize> = done.iter().flat_map(|(rows, _)| rows.clone()).collect();
+        let back = crate::masks::inverse_permutation(&order);
+        let (values, log_dets) = done.into_iter().map(|(_, m)| (m.value, m.log_det)).unzip();
+        let value = Tensor::cat(values, 0);
+        let log_det: Tensor<B, 1> = Tensor::cat(log_dets, 0);
+        let log_det = log_det.select(0, row_indices(&back, &value.device()));
+        let value = rows(value, &back);
+        (Mapped { value, log_det }, passes)
+    }
+
+    fn invert(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> (Mapped<B>, usize) {
+        assert_ok(self.check(&y, context.as_ref()));
+        match self.inverse {
+            AutoregressiveInverse::Incremental => (self.incremental(y, context.as_ref()), 1),
+            AutoregressiveInverse::Jacobi { tolerance } => {
+                self.jacobi(y, context.as_ref(), tolerance)
+            }
+        }
+    }
+}
+
+fn row_indices<B: Backend>(rows: &[usize], device: &B::Device) -> Tensor<B, 1, burn::tensor::Int> {
+    let indices: Vec<i64> = rows.iter().map(|&k| k as i64).collect();
+    let shape = [indices.len()];
+    Tensor::from_data(TensorData::new(indices, shape), device)
+}
+
+fn rows<B: Backend>(x: Tensor<B, 2>, rows: &[usize]) -> Tensor<B, 2> {
+    let indices = row_indices(rows, &x.device());
+    x.select(0, indices)
+}
+
+impl<B: Backend> Bijector<B> for MaskedAffine<B> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.conditioner.dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.conditioner.context_dim()
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&x, context.as_ref()));
+        let raw = self.conditioner.forward(x.clone(), context.as_ref());
+        self.scale.affine(raw).forward(x)
+    }
+}
+
+impl<B: Backend> Invert<B> for MaskedAffine<B> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        self.invert(y, context).0
+    }
+
+    fn inverse_with_report(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, InverseReport) {
+        let (mapped, passes) = self.invert(y.clone(), context.clone());
+        let residual = residual(self.forward(mapped.value.clone(), context), y);
+        (mapped, InverseReport { passes, residual })
+    }
+}

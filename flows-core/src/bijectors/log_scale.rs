@@ -1,0 +1,167 @@
+//! How the raw output of a conditioner becomes a scale and a shift.
+
+use burn::tensor::{Tensor, activation, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use crate::bijector::Mapped;
+use crate::error::Error;
+use crate::softplus::{softplus, softplus_inverse};
+
+/// The log-scale `a` and shift `t` of `y = x exp(a) + t`, from the raw outputs `(m, s)` of a
+/// conditioner.
+///
+/// Every choice gives finite values and finite gradients for any finite `(m, s)`; they differ in the
+/// range of the scale and in how gradients fade at its ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LogScale {
+    /// `a = s, t = m` within `|s| <= 20`, constant beyond: RealNVP (arXiv:1605.08803, eq. 8) and
+    /// MAF (arXiv:1705.07057, eq. 3), with an exponential that cannot overflow.
+    Exp,
+    /// `a = bound tanh(s / bound), t = m`: scales in `(exp(-bound), exp(bound))`. A smooth function that is
+    /// the identity near 0, and the default at `bound = 3`.
+    TanhBounded {
+        /// Largest `|a|`, in nats.
+        bound: f64,
+    },
+    /// `a = s / (1 + |s / bound|), t = m`: the same range, left more slowly. Zuko uses
+    /// `bound = -ln 1e-3`.
+    SoftClip {
+        /// Largest `|a|`, in nats.
+        bound: f64,
+    },
+    /// `exp(a) = softplus(s) + floor, t = m`: linear for large `s`. Nflows' autoregressive layers use
+    /// `floor = 1e-3`.
+    Softplus {
+        /// Smallest scale.
+        floor: f64,
+    },
+    /// `exp(a) = sigmoid(s + offset) + floor, t = m`: scales below `1 + floor`. Nflows' couplings use
+    /// `offset = 2, floor = 1e-3`.
+    Sigmoid {
+        /// Shift of the raw scale.
+        offset: f64,
+        /// Smallest scale.
+        floor: f64,
+    },
+    /// `g = sigmoid(s + 1), y = g x + (1 - g) m`: the gate of IAF (arXiv:1606.04934, eq. 13 and 14,
+    /// with a forget-gate bias of 1). Below `s = -31` the gate stays where it is.
+    SigmoidGate,
+    /// `a = 0, t = m`: volume-preserving, NICE (arXiv:1410.8516, eq. 5). The conditioner gives no `s`.
+    Additive,
+}
+
+impl Default for LogScale {
+    fn default() -> Self {
+        Self::TanhBounded { bound: 3.0 }
+    }
+}
+
+/// Largest `|a|` of [`LogScale::Exp`]: squares of scaled values stay finite in f32.
+const EXP_LIMIT: f64 = 20.0;
+
+/// Below this the gate of [`LogScale::SigmoidGate`] is constant, so that a scale is never 0.
+const GATE_LIMIT: f64 = -30.0;
+
+impl LogScale {
+    /// Checks bounds and floors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field, for `layer`.
+    pub fn validate(&self, layer: &'static str) -> Result<(), Error> {
+        let positive = |field, value: f64| {
+            if value > 0.0 && value.is_finite() {
+                return Ok(());
+            }
+            Err(Error::config(layer, field, value, "positive and finite"))
+        };
+        match *self {
+            Self::TanhBounded { bound } | Self::SoftClip { bound } => positive("bound", bound),
+            Self::Softplus { floor } => positive("floor", floor),
+            Self::Sigmoid { offset, floor } => {
+                if !offset.is_finite() {
+                    return Err(Error::config(layer, "offset", offset, "finite"));
+                }
+                positive("floor", floor)
+            }
+            Self::Exp | Self::SigmoidGate | Self::Additive => Ok(()),
+        }
+    }
+
+    /// Raw outputs for each variable: 2, or 1 where there is no scale.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Additive => 1,
+            _ => 2,
+        }
+    }
+
+    /// The raw outputs at which a new layer starts: the identity where the range of the scale
+    /// has 1 well inside it, otherwise `(0, 0)` as published.
+    pub(crate) fn start(&self) -> Vec<f64> {
+        match self {
+            Self::Additive => vec![0.0],
+            Self::Softplus { floor } if *floor < 1.0 => vec![0.0, softplus_inverse(1.0 - floor)],
+            _ => vec![0.0, 0.0],
+        }
+    }
+
+    /// Scale and shift of `k` variables from raw outputs `[batch, parameters * k]`, all `m` before all `s`.
+    pub(crate) fn affine<B: Backend>(&self, raw: Tensor<B, 2>) -> Affine<B> {
+        let [rows, columns] = raw.dims();
+        if let Self::Additive = self {
+            return Affine {
+                log_scale: None,
+                shift: raw,
+            };
+        }
+        let m = raw.clone().slice([0..rows, 0..columns / 2]);
+        let s = raw.slice([0..rows, columns / 2..columns]);
+        let (log_scale, shift) = match *self {
+            Self::Exp => (s.clamp(-EXP_LIMIT, EXP_LIMIT), m),
+            Self::TanhBounded { bound } => (activation::tanh(s / bound) * bound, m),
+            Self::SoftClip { bound } => (s.clone() / ((s / bound).abs() + 1.0), m),
+            Self::Softplus { floor } => ((softplus(s) + floor).log(), m),
+            Self::Sigmoid { offset, floor } => ((activation::sigmoid(s + offset) + floor).log(), m),
+            Self::SigmoidGate => {
+                let s = (s + 1.0).clamp_min(GATE_LIMIT);
+                let rest = activation::sigmoid(s.clone().neg());
+                (softplus(s.neg()).neg(), rest * m)
+            }
+            Self::Additive => unreachable!("handled above"),
+        };
+        Affine {
+            log_scale: Some(log_scale),
+            shift,
+        }
+    }
+}
+
+/// `y = x exp(log_scale) + shift`, elementwise.
+pub(crate) struct Affine<B: Backend> {
+    /// None for a scale of 1.
+    log_scale: Option<Tensor<B, 2>>,
+    shift: Tensor<B, 2>,
+}
+
+impl<B: Backend> Affine<B> {
+    pub(crate) fn forward(self, x: Tensor<B, 2>) -> Mapped<B> {
+        match self.log_scale {
+            None => Mapped::volume_preserving(x + self.shift),
+            Some(a) => Mapped {
+                value: x * a.clone().exp() + self.shift,
+                log_det: a.sum_dim(1).squeeze_dim(1),
+            },
+        }
+    }
+
+    pub(crate) fn inverse(self, y: Tensor<B, 2>) -> Mapped<B> {
+        match self.log_scale {
+            None => Mapped::volume_preserving(y - self.shift),
+            Some(a) => Mapped {
+                value: (y - self.shift) * a.clone().neg().exp(),
+                log_det: a.sum_dim(1).squeeze_dim::<1>(1).neg(),
+            },
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Masks and orderings: pure index arithmetic, without tensors.
+
+mod dependency;
+mod made;
+mod ordering;
+mod set;
+
+pub use dependency::{DependencyMask, MaskConfig};
+pub use made::{HiddenUnits, MadeLayout, WeightMask};
+pub use ordering::Ordering;
+pub(crate) use ordering::inverse_permutation;

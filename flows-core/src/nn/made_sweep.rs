@@ -1,0 +1,199 @@
+//! A masked network computed level by level, as variables become known.
+
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use std::ops::Range;
+
+use super::conditioner::Connections;
+use super::made::{Made, Wiring};
+use crate::masks::inverse_permutation;
+
+/// One pass through a [`Made`], spread over the levels of its mask.
+///
+/// A hidden unit of level `t` reads variables of levels below `t` and units up to `t`. So at level `t`
+/// exactly one group of units of each layer becomes computable, and each group is computed once:
+/// all levels together cost one forward pass. Call [`parameters`](Self::parameters) and then
+/// [`reveal`](Self::reveal) for one level after the other.
+pub(crate) struct MadeSweep<'a, B: Backend> {
+    made: &'a Made<B>,
+    rows: usize,
+    level: usize,
+    /// Masked weights; the variables in the rows of the first layer and the parameters in the
+    /// columns of the last one are sorted by level.
+    weights: Vec<Tensor<B, 2>>,
+    /// Bias and context of each layer.
+    offsets: Vec<Tensor<B, 2>>,
+    embedded: Option<Tensor<B, 2>>,
+    /// What each layer has read so far: columns of units, sorted by level.
+    inputs: Vec<Option<Tensor<B, 2>>>,
+    /// Groups of the units each hidden layer computes.
+    groups: Vec<Vec<Range<usize>>>,
+    /// Variables of each level, as ranges of the sorted variables.
+    variables: Vec<Range<usize>>,
+}
+
+impl<'a, B: Backend> MadeSweep<'a, B> {
+    pub(crate) fn new(made: &'a Made<B>, rows: usize, context: Option<&Tensor<B, 2>>) -> Self {
+        let layout = &made.layout;
+        let network = &made.network;
+        let wiring = Wiring::new(layout, network.connections);
+        let groups = wiring.layers.iter().map(|&(_, to)| layout.groups(to));
+        let groups = groups.collect();
+        let layers = || network.layers.iter().chain([&network.output]);
+        let mut weights: Vec<_> = layers().map(|layer| layer.weight()).collect();
+        let mut offsets: Vec<_> = layers().map(|layer| layer.offset(context)).collect();
+
+        let order = layout.mask().order();
+        let device = weights[0].device();
+        if !order.is_sorted() {
+            weights[0] = weights[0].clone().select(0, indices(&order, &device));
+        }
+        // Parameters of one level side by side: all of the first kind, then all of the second.
+        let variables = variable_groups(made);
+        let mut columns = Vec::with_capacity(made.parameters * order.len());
+        for group in &variables {
+            for p in 0..made.parameters {
+                columns.extend(order[group.clone()].iter().map(|&i| p * order.len() + i));
+            }
+        }
+        let columns = indices(&columns, &device);
+        for tensor in [weights.last_mut(), offsets.last_mut()]
+            .into_iter()
+            .flatten()
+        {
+            *tensor = tensor.clone().select(1, columns.clone());
+        }
+        Self {
+            rows,
+            level: 0,
+            inputs: vec![None; weights.len()],
+            embedded: network.embed(context),
+            made,
+            weights,
+            offsets,
+            groups,
+            variables,
+        }
+    }
+
+    /// The variables sorted by level, and the ranges of the levels among them.
+    pub(crate) fn variables(&self) -> &[Range<usize>] {
+        &self.variables
+    }
+
+    /// The parameters of the variables of this level, `[batch, parameters * variables]`, all of the
+    /// first kind, then all of the second.
+    pub(crate) fn parameters(&mut self) -> Tensor<B, 2> {
+        let (network, t) = (&self.made.network, self.level);
+        let act = network.activation;
+        let last = network.layers.len();
+        match network.connections {
+            Connections::Plain => {
+                for l in 0..last {
+                    if let Some(a) = self.group(l, self.groups[l][t].clone()) {
+                        self.append(l + 1, act.apply(a));
+                    }
+                }
+            }
+            Connections::Residual if last > 0 => {
+                let stream = self.groups[0][t].clone();
+                let mut h = self.group(0, stream.clone());
+                if let (Some(h), Some(embedded)) = (&mut h, &self.embedded) {
+                    *h = h.clone() + columns(embedded.clone(), stream.clone());
+                }
+                for l in (1..last).step_by(2) {
+                    if let Some(h) = &h {
+                        self.append(l, act.apply(h.clone()));
+                    }
+                    if let Some(inner) = self.group(l, self.groups[l][t].clone()) {
+                        self.append(l + 1, act.apply(inner));
+                    }
+                    if let (Some(h), Some(change)) = (&mut h, self.group(l + 1, stream.clone())) {
+                        *h = h.clone() + change;
+                    }
+                }
+                if let Some(h) = h {
+                    self.append(last, h);
+                }
+            }
+            Connections::Residual => {}
+        }
+        let kinds = self.made.parameters;
+        let own = self.variables[t].clone();
+        self.group(last, kinds * own.start..kinds * own.end)
+            .expect("every level has variables")
+    }
+
+    /// Takes in the variables of this level, `[batch, variables]`, and goes on to the next.
+    pub(crate) fn reveal(&mut self, x: Tensor<B, 2>) {
+        self.append(0, x);
+        self.level += 1;
+    }
+
+    /// Units `units` of layer `layer`, from what it has read so far; none if there are no such units.
+    fn group(&self, layer: usize, units: Range<usize>) -> Option<Tensor<B, 2>> {
+        if units.is_empty() {
+            return None;
+        }
+        let offset = columns(self.offsets[layer].clone(), units.clone());
+        Some(match &self.inputs[layer] {
+            Some(input) => {
+                let read = input.dims()[1];
+                let weight = self.weights[layer].clone().slice([0..read, units]);
+                input.clone().matmul(weight) + offset
+            }
+            None => {
+                let width = units.len();
+                offset.expand([self.rows, width])
+            }
+        })
+    }
+
+    fn append(&mut self, layer: usize, units: Tensor<B, 2>) {
+        let input = &mut self.inputs[layer];
+        *input = Some(match input.take() {
+            Some(known) => Tensor::cat(vec![known, units], 1),
+            None => units,
+        });
+    }
+
+    /// All variables revealed, in their own order, `[batch, dim]`.
+    pub(crate) fn into_variables(self) -> Tensor<B, 2> {
+        let order = self.made.layout.mask().order();
+        let sorted = self.inputs.into_iter().next().flatten();
+        unsort(sorted.expect("all levels revealed"), &order)
+    }
+}
+
+/// Columns `order` of `x`.
+pub(crate) fn sort<B: Backend>(x: Tensor<B, 2>, order: &[usize]) -> Tensor<B, 2> {
+    if order.is_sorted() {
+        return x;
+    }
+    let indices = indices(order, &x.device());
+    x.select(1, indices)
+}
+
+/// Undoes [`sort`].
+pub(crate) fn unsort<B: Backend>(x: Tensor<B, 2>, order: &[usize]) -> Tensor<B, 2> {
+    sort(x, &inverse_permutation(order))
+}
+
+fn columns<B: Backend>(x: Tensor<B, 2>, range: Range<usize>) -> Tensor<B, 2> {
+    let rows = x.dims()[0];
+    x.slice([0..rows, range])
+}
+
+fn indices<B: Backend>(order: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {
+    let order: Vec<i64> = order.iter().map(|&i| i as i64).collect();
+    let shape = [order.len()];
+    Tensor::from_data(TensorData::new(order, shape), device)
+}
+
+fn variable_groups<B: Backend>(made: &Made<B>) -> Vec<Range<usize>> {
+    let mask = made.layout.mask();
+    let mut levels = mask.levels().to_vec();
+    levels.sort_unstable();
+    (0..mask.depth())
+        .map(|t| levels.partition_point(|&l| l < t)..levels.partition_point(|&l| l <= t))
+        .collect()
+}
