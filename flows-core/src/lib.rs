@@ -6,3 +6,5 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod log_det;
+pub mod nn;
