@@ -13,3 +13,5 @@ pub mod solve;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod log_det;
+pub mod nn;

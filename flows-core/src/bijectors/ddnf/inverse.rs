@@ -1,0 +1,207 @@
+//! The two inverses of a block, and the solver of the exact one.
+
+use burn::tensor::{Bool, ElementConversion, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use super::NAME;
+use crate::error::Error;
+use crate::log_det::solve_identity_plus;
+use crate::nn::field::{Evaluated, constant};
+use crate::nn::{BoundField, Linearization};
+
+/// What the inverse direction of a block computes.
+///
+/// In a configuration file: `inverse = "exponential_map"`, or
+/// `inverse = { exact = { tolerance = 1e-12, max_iterations = 50 } }`, both numbers optional.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DdnfInverse {
+    /// `exp(-v)` by the same cells: `T` times `z <- z - v(z) / T`. One pass.
+    ///
+    /// This is **not** the inverse of the forward map, which composes `z + v(z) / T`: they differ by
+    /// `O(1 / T)`. The log-determinant returned is that of the map applied,
+    /// `sum_t log |det(I - J_v(z_t) / T)|` by the block's [`LogDet`](crate::log_det::LogDet); a
+    /// density computed with it belongs to the map `(id - v / T)^T`.
+    ExponentialMap,
+    /// The inverse of the forward map: solves `z + v(z) / T = y` cell by cell.
+    ///
+    /// A few fixed-point iterations `z <- y - v(z) / T` (linear rate `Lip(v) / T`), then Newton's
+    /// method with a step halved in rows where it does not lower the residual. The log-determinant
+    /// returned is minus the forward one at the solution, by the block's
+    /// [`LogDet`](crate::log_det::LogDet). Gradients follow from the implicit function theorem;
+    /// they do not pass through the iterations.
+    ///
+    /// Rows without a solution in reach keep their best iterate;
+    /// [`inverse_with_report`](crate::bijector::Invert::inverse_with_report) shows the residual.
+    Exact {
+        /// Residual `max_i |z_i + v_i(z) / T - y_i|` of a row, relative to `max(1, max_i |y_i|)`, at
+        /// which it counts as solved; not below 16 units of the float type.
+        #[serde(default = "default_tolerance")]
+        tolerance: f64,
+        /// Newton iterations per cell.
+        #[serde(default = "default_max_iterations")]
+        max_iterations: usize,
+    },
+}
+
+fn default_tolerance() -> f64 {
+    1e-12
+}
+
+fn default_max_iterations() -> usize {
+    50
+}
+
+impl Default for DdnfInverse {
+    fn default() -> Self {
+        Self::Exact {
+            tolerance: default_tolerance(),
+            max_iterations: default_max_iterations(),
+        }
+    }
+}
+
+impl DdnfInverse {
+    /// A short name for reports: `"exponential map"` or `"exact"`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ExponentialMap => "exponential map",
+            Self::Exact { .. } => "exact",
+        }
+    }
+
+    pub(super) fn validate(self) -> Result<(), Error> {
+        match self {
+            Self::Exact { tolerance, .. } if !(tolerance > 0.0 && tolerance.is_finite()) => {
+                let expected = "positive and finite";
+                Err(Error::config(
+                    NAME,
+                    "inverse.tolerance",
+                    tolerance,
+                    expected,
+                ))
+            }
+            Self::Exact {
+                max_iterations: 0, ..
+            } => Err(Error::config(
+                NAME,
+                "inverse.max_iterations",
+                0,
+                "at least 1",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When the solver ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stop {
+    pub(super) tolerance: f64,
+    pub(super) max_iterations: usize,
+}
+
+/// Iterations `z <- y - f(z)` before Newton's method: each costs one evaluation and no inverse.
+const FIXED_POINT_ITERATIONS: usize = 3;
+
+/// A row whose Newton step was cut below this factor has met its rounding error, or is lost.
+const SHORTEST_STEP: f64 = 1.0 / 256.0;
+
+/// A solution of `z + f(z) = y`, outside the autodiff graph.
+pub(super) struct Solution<B: Backend> {
+    z: Tensor<B, 2>,
+    /// Of the field at `z`.
+    memos: Vec<Tensor<B, 2>>,
+    pub(super) evaluations: usize,
+}
+
+/// Solves `z + f(z) = y` for `z`, row by row.
+///
+/// Synchronizes once an iteration, to see whether a row is left.
+pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) -> Solution<B> {
+    let y = constant(y);
+    let epsilon = y.dtype().finfo().map_or(f64::EPSILON, |info| info.epsilon);
+    let tolerance = y.clone().abs().max_dim(1).clamp_min(1.0) * stop.tolerance.max(16.0 * epsilon);
+    let mut best = Iterate::at(f, y.clone(), &y);
+    for _ in 0..FIXED_POINT_ITERATIONS {
+        let candidate = best.z.clone() - best.residual.clone();
+        best.improve(Iterate::at(f, candidate, &y));
+    }
+    let mut evaluations = 1 + FIXED_POINT_ITERATIONS;
+    let mut factor = tolerance.ones_like();
+    for _ in 0..stop.max_iterations {
+        let unsolved = best.norm.clone().greater(tolerance.clone());
+        let moving = factor.clone().greater_elem(SHORTEST_STEP);
+        if !unsolved.bool_and(moving).any().into_scalar().elem::<bool>() {
+            break;
+        }
+        let jacobian = Linearization::new(f, best.memos.clone());
+        let newton = solve_identity_plus(&jacobian, best.residual.clone());
+        let candidate = best.z.clone() - newton * factor.clone();
+        let improved = best.improve(Iterate::at(f, candidate, &y));
+        let longer = (factor.clone() * 2.0).clamp_max(1.0);
+        factor = (factor * 0.5).mask_where(improved, longer);
+        evaluations += 1;
+    }
+    Solution {
+        z: best.z,
+        memos: best.memos,
+        evaluations,
+    }
+}
+
+/// One differentiable Newton step from a solution: the solution again, with the derivatives that
+/// the implicit function theorem gives, `dz = (I + J_f)^{-1} (dy - df)`.
+///
+/// The inverse is constant, so the step's derivative is that of its residual in `y` and in the
+/// parameters of `f`, times the inverse.
+pub(super) fn implicit_step<B: Backend>(
+    f: &BoundField<B>,
+    fixed: &BoundField<B>,
+    solution: Solution<B>,
+    y: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let residual = solution.z.clone() + f.evaluate(solution.z.clone()).value - y;
+    let jacobian = Linearization::new(fixed, solution.memos);
+    solution.z - solve_identity_plus(&jacobian, residual)
+}
+
+/// A point of the solver with what is known there.
+struct Iterate<B: Backend> {
+    z: Tensor<B, 2>,
+    /// `z + f(z) - y`, `[n, dim]`.
+    residual: Tensor<B, 2>,
+    /// Largest residual of each row, `[n, 1]`.
+    norm: Tensor<B, 2>,
+    memos: Vec<Tensor<B, 2>>,
+}
+
+impl<B: Backend> Iterate<B> {
+    fn at(f: &BoundField<B>, z: Tensor<B, 2>, y: &Tensor<B, 2>) -> Self {
+        let Evaluated { value, memos } = f.evaluate(z.clone());
+        let residual = z.clone() + value - y.clone();
+        let norm = residual.clone().abs().max_dim(1);
+        Self {
+            z,
+            residual,
+            norm,
+            memos,
+        }
+    }
+
+    /// Takes over the rows in which `other` has the smaller residual, and says which, `[n, 1]`.
+    fn improve(&mut self, other: Self) -> Tensor<B, 2, Bool> {
+        let better = other.norm.clone().lower(self.norm.clone());
+        let take = |old: &mut Tensor<B, 2>, new: Tensor<B, 2>| {
+            let mask = better.clone().expand(new.dims());
+            *old = old.clone().mask_where(mask, new);
+        };
+        take(&mut self.z, other.z);
+        take(&mut self.residual, other.residual);
+        take(&mut self.norm, other.norm);
+        for (old, new) in self.memos.iter_mut().zip(other.memos) {
+            take(old, new);
+        }
+        better
+    }
+}

@@ -1,0 +1,289 @@
+//! A block of Deep Diffeomorphic Normalizing Flows: the time-1 flow of a stationary velocity field.
+//!
+//! H. Salman, P. Yadollahpour, T. Fletcher, K. Batmanghelich, *Deep Diffeomorphic Normalizing
+//! Flows*, arXiv:1810.03256 (2018). Re-implementation from a secondary description.
+
+mod cells;
+mod inverse;
+mod stability;
+
+pub use inverse::DdnfInverse;
+pub use stability::StabilityReport;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
+use crate::error::Error;
+use crate::log_det::LogDet;
+use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
+use cells::Cells;
+use inverse::Stop;
+
+/// The name used in error messages and reports.
+const NAME: &str = "ddnf block";
+
+/// Configuration of a [`DdnfBlock`].
+///
+/// ```
+/// use flows_core::bijectors::DdnfBlockConfig;
+/// use flows_core::log_det::LogDet;
+///
+/// let paper = DdnfBlockConfig {
+///     log_det: LogDet::Taylor { order: 2 },
+///     ..DdnfBlockConfig::new(2, [2, 2])
+/// };
+/// assert_eq!(paper.cells, 16);
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DdnfBlockConfig {
+    /// Dimension of the space.
+    pub dim: usize,
+    /// Widths of the hidden layers of the field. The paper's account says most experiments used
+    /// two layers of two neurons, `[2, 2]`.
+    pub hidden: Vec<usize>,
+    /// Activation of the field.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Number `T` of identical cells, the Euler steps of size `1 / T`.
+    #[serde(default = "default_cells")]
+    pub cells: usize,
+    /// How the log-determinant of a cell is computed.
+    #[serde(default)]
+    pub log_det: LogDet,
+    /// What the inverse direction computes.
+    #[serde(default)]
+    pub inverse: DdnfInverse,
+    /// Columns of the context, 0 for a block without.
+    #[serde(default)]
+    pub context_dim: usize,
+}
+
+fn default_cells() -> usize {
+    16
+}
+
+impl DdnfBlockConfig {
+    /// A tanh field without context, 16 cells, exact log-determinant and exact inverse.
+    pub fn new(dim: usize, hidden: impl Into<Vec<usize>>) -> Self {
+        Self {
+            dim,
+            hidden: hidden.into(),
+            activation: Activation::default(),
+            cells: default_cells(),
+            log_det: LogDet::default(),
+            inverse: DdnfInverse::default(),
+            context_dim: 0,
+        }
+    }
+
+    /// Draws the parameters, as [`VelocityFieldConfig::init`] says.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for no cells, a dimension or width of zero, and where
+    /// [`LogDet::validate`] or the tolerance of the inverse refuse.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<DdnfBlock<B>, Error> {
+        if self.cells == 0 {
+            return Err(Error::config(NAME, "cells", 0, "at least 1"));
+        }
+        self.log_det.validate(NAME)?;
+        self.inverse.validate()?;
+        let field = VelocityFieldConfig {
+            dim: self.dim,
+            hidden: self.hidden.clone(),
+            activation: self.activation,
+            context_dim: self.context_dim,
+        };
+        Ok(DdnfBlock {
+            field: field.init(device, rng)?,
+            cells: self.cells,
+            log_det: self.log_det.clone(),
+            inverse: self.inverse,
+        })
+    }
+}
+
+/// `phi = (id + v / T)^T`, approximating `exp(v)`, the time-1 flow of `dz/dt = v(z)`.
+///
+/// One cell is `z <- z + v(z) / T`; all `T` cells share the field `v`. With `B_t = J_v(z_t) / T`
+/// the log-determinant is `sum_t log |det(I + B_t)|`, each term as [`LogDet`] says. It is that of
+/// the *Euler map* the block applies, not of the differential equation behind it.
+///
+/// The map is a diffeomorphism where `Lip(v) < T` (sufficient); [`stability`](Self::stability)
+/// watches that. `T` can be changed after training, see [`with_cells`](Self::with_cells).
+#[derive(Module, Debug)]
+pub struct DdnfBlock<B: Backend> {
+    field: VelocityField<B>,
+    cells: usize,
+    #[module(skip)]
+    log_det: LogDet,
+    #[module(skip)]
+    inverse: DdnfInverse,
+}
+
+impl<B: Backend> DdnfBlock<B> {
+    /// The velocity field `v`.
+    pub fn field(&self) -> &VelocityField<B> {
+        &self.field
+    }
+
+    /// Number `T` of cells.
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// How the log-determinant is computed.
+    pub fn log_det(&self) -> &LogDet {
+        &self.log_det
+    }
+
+    /// What the inverse direction computes.
+    pub fn inverse_kind(&self) -> DdnfInverse {
+        self.inverse
+    }
+
+    /// The same field with another number of cells, such as a finer one for evaluation.
+    ///
+    /// # Panics
+    /// For `cells = 0`.
+    pub fn with_cells(mut self, cells: usize) -> Self {
+        assert!(cells > 0, "{NAME}: cells is 0, expected at least 1");
+        self.cells = cells;
+        self
+    }
+
+    /// The same block with another log-determinant, such as the exact one for evaluation.
+    ///
+    /// # Errors
+    /// As [`LogDet::validate`].
+    pub fn with_log_det(mut self, log_det: LogDet) -> Result<Self, Error> {
+        log_det.validate(NAME)?;
+        self.log_det = log_det;
+        Ok(self)
+    }
+
+    /// The same block with another inverse.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a tolerance that is not positive or no iterations.
+    pub fn with_inverse(mut self, inverse: DdnfInverse) -> Result<Self, Error> {
+        inverse.validate()?;
+        self.inverse = inverse;
+        Ok(self)
+    }
+
+    /// `z + v(z) / T`, or `z - v(z) / T` for `direction = -1`, `T` times over.
+    fn cells_towards(&self, direction: f64, context: Option<Tensor<B, 2>>) -> Cells<'_, B> {
+        let step = self.field.bind(context, direction / self.cells as f64);
+        Cells::new(step, self.cells, &self.log_det)
+    }
+
+    /// The whole block in one operation, on backends that have a kernel for it.
+    fn fused(&self, _x: &Tensor<B, 2>) -> Option<Mapped<B>> {
+        None
+    }
+}
+
+impl<B: Backend> Bijector<B> for DdnfBlock<B> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.field.dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.field.context_dim()
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&x, context.as_ref()));
+        if context.is_none()
+            && let Some(mapped) = self.fused(&x)
+        {
+            return mapped;
+        }
+        self.cells_towards(1.0, context).run(x)
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&x, context.as_ref()));
+        self.cells_towards(1.0, context).run_without_log_det(x)
+    }
+}
+
+/// Which map this direction applies is [`DdnfInverse`]'s to say: only
+/// [`DdnfInverse::Exact`] is the inverse of the forward direction.
+impl<B: Backend> Invert<B> for DdnfBlock<B> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&y, context.as_ref()));
+        match self.inverse {
+            DdnfInverse::ExponentialMap => self.cells_towards(-1.0, context).run(y),
+            DdnfInverse::Exact {
+                tolerance,
+                max_iterations,
+            } => {
+                let stop = Stop {
+                    tolerance,
+                    max_iterations,
+                };
+                self.cells_towards(1.0, context).run_back(y, stop).0
+            }
+        }
+    }
+
+    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&y, context.as_ref()));
+        match self.inverse {
+            DdnfInverse::ExponentialMap => self.cells_towards(-1.0, context).run_without_log_det(y),
+            DdnfInverse::Exact {
+                tolerance,
+                max_iterations,
+            } => {
+                let stop = Stop {
+                    tolerance,
+                    max_iterations,
+                };
+                let cells = self.cells_towards(1.0, context);
+                cells.run_back_without_log_det(y, stop)
+            }
+        }
+    }
+
+    fn inverse_with_report(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, InverseReport) {
+        assert_ok(self.check(&y, context.as_ref()));
+        let (mapped, passes) = match self.inverse {
+            DdnfInverse::ExponentialMap => {
+                let mapped = self.cells_towards(-1.0, context.clone()).run(y.clone());
+                (mapped, 1)
+            }
+            DdnfInverse::Exact {
+                tolerance,
+                max_iterations,
+            } => {
+                let stop = Stop {
+                    tolerance,
+                    max_iterations,
+                };
+                let cells = self.cells_towards(1.0, context.clone());
+                let (mapped, evaluations) = cells.run_back(y.clone(), stop);
+                (mapped, evaluations.div_ceil(self.cells))
+            }
+        };
+        let again = self.forward(mapped.value.clone(), context);
+        let residual = residual(again, y);
+        (mapped, InverseReport { passes, residual })
+    }
+}

@@ -1,0 +1,155 @@
+//! Gauss-Jordan elimination with partial pivoting, batched, in tensor operations without a
+//! synchronization.
+//!
+//! # Method
+//! A step turns one column of the `m x m` matrix into a unit vector: with the largest entry `A_pk`
+//! of column `k` in the rows not used before as its pivot, `G = I - (A e_k - e_p) e_p^T / A_pk`.
+//! Rows are never exchanged, only marked as used. After `m` steps `G_m ... G_1 A = P`, the
+//! permutation with `P e_k = e_{p_k}`; so `|det A| = prod_k |A_{p_k k}|`, and
+//! `A^{-1} = P^T Y P^T`, where column `k` of `Y` is what the steps made of `e_{p_k}`.
+//!
+//! A product of steps with pivots `p_1..p_b` differs from the identity only in those columns:
+//! `I + (Y_b - E_b) E_b^T`, `E_b` the unit vectors. So the columns are halved recursively: eliminate
+//! the left half, apply it to the right half by two matrix products, eliminate that, apply it to
+//! what the left half became. Most of the work is matrix products, and of the `m` steps only
+//! the pivot search touches single columns.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+/// What elimination leaves of a batch of square matrices.
+#[derive(Debug, Clone)]
+pub struct Eliminated<B: Backend> {
+    /// `A^{-1}`, `[n, m, m]`; infinite or NaN for a singular matrix.
+    pub inverse: Tensor<B, 3>,
+    /// The pivots in order, `[n, m]`; a zero among them for a singular matrix.
+    pub pivots: Tensor<B, 2>,
+    /// Row of each pivot, `[n, m]`.
+    pub rows: Tensor<B, 2, Int>,
+}
+
+impl<B: Backend> Eliminated<B> {
+    /// Eliminates `a`.
+    ///
+    /// Meant for tensors outside the autodiff graph: what is differentiable is built from the
+    /// inverse, see [`log_abs_det`](super::log_abs_det).
+    ///
+    /// # Shapes
+    /// - `a`: `[n, m, m]`
+    pub fn new(a: Tensor<B, 3>) -> Self {
+        let mut steps = Steps {
+            used: a.clone().narrow(2, 0, 1).zeros_like(),
+            index: row_index(&a),
+            pivots: Vec::new(),
+            rows: Vec::new(),
+        };
+        let reduced = steps.reduce(a);
+        let back = reduced.units.swap_dims(1, 2);
+        Self {
+            inverse: back.clone().matmul(reduced.columns).matmul(back),
+            pivots: Tensor::cat(steps.pivots, 1).squeeze_dim(2),
+            rows: Tensor::cat(steps.rows, 1).squeeze_dim(2),
+        }
+    }
+
+    /// `log |det A| = sum_k log |pivot_k|`, `[n]`; minus infinity for a singular matrix.
+    pub fn log_abs_det(&self) -> Tensor<B, 1> {
+        self.pivots.clone().abs().log().sum_dim(1).squeeze_dim(1)
+    }
+
+    /// The sign of each determinant, -1, 0 or 1. Reads the pivots back from the device.
+    pub fn signs(&self) -> Vec<i8> {
+        let m = self.pivots.dims()[1];
+        let pivots: Vec<f64> = self.pivots.to_data().iter().collect();
+        let rows: Vec<i64> = self.rows.to_data().iter().collect();
+        let sign = |(pivots, rows): (&[f64], &[i64])| {
+            let product: f64 = pivots.iter().map(|p| p.signum()).product();
+            match pivots.iter().any(|p| *p == 0.0) {
+                true => 0,
+                false if product.is_nan() => 0,
+                false => product as i8 * permutation_sign(rows),
+            }
+        };
+        pivots.chunks(m).zip(rows.chunks(m)).map(sign).collect()
+    }
+}
+
+/// The sign of the permutation `k -> rows[k]`, by counting inversions.
+fn permutation_sign(rows: &[i64]) -> i8 {
+    let inversions = (0..rows.len())
+        .map(|i| {
+            rows[i + 1..]
+                .iter()
+                .filter(|&&later| later < rows[i])
+                .count()
+        })
+        .sum::<usize>();
+    if inversions % 2 == 0 { 1 } else { -1 }
+}
+
+/// `0..m` down the rows, `[1, m, 1]`.
+fn row_index<B: Backend>(a: &Tensor<B, 3>) -> Tensor<B, 3, Int> {
+    let m = a.dims()[1] as i64;
+    Tensor::<B, 1, Int>::arange(0..m, &a.device()).reshape([1, m, 1])
+}
+
+/// Columns after their elimination.
+struct Reduced<B: Backend> {
+    /// `Y`: what the steps made of the unit vectors of their pivots, `[n, m, b]`.
+    columns: Tensor<B, 3>,
+    /// `E`: those unit vectors, `[n, m, b]`.
+    units: Tensor<B, 3>,
+}
+
+impl<B: Backend> Reduced<B> {
+    /// `(I + (Y - E) E^T) other`.
+    fn apply(&self, other: Tensor<B, 3>) -> Tensor<B, 3> {
+        let pivot_rows = self.units.clone().swap_dims(1, 2).matmul(other.clone());
+        other + (self.columns.clone() - self.units.clone()).matmul(pivot_rows)
+    }
+}
+
+/// The state of an elimination.
+struct Steps<B: Backend> {
+    /// 1 for the rows that held a pivot, `[n, m, 1]`.
+    used: Tensor<B, 3>,
+    index: Tensor<B, 3, Int>,
+    /// Each `[n, 1, 1]`.
+    pivots: Vec<Tensor<B, 3>>,
+    rows: Vec<Tensor<B, 3, Int>>,
+}
+
+impl<B: Backend> Steps<B> {
+    fn reduce(&mut self, block: Tensor<B, 3>) -> Reduced<B> {
+        let width = block.dims()[2];
+        if width == 1 {
+            return self.step(block);
+        }
+        let half = width / 2;
+        let left = self.reduce(block.clone().narrow(2, 0, half));
+        let right = self.reduce(left.apply(block.narrow(2, half, width - half)));
+        Reduced {
+            columns: Tensor::cat(vec![right.apply(left.columns), right.columns], 2),
+            units: Tensor::cat(vec![left.units, right.units], 2),
+        }
+    }
+
+    fn step(&mut self, column: Tensor<B, 3>) -> Reduced<B> {
+        // Used rows get -1, below every magnitude.
+        let candidates = column.clone().abs() * (-self.used.clone() + 1.0) - self.used.clone();
+        let row = candidates.argmax(1);
+        let unit = self
+            .index
+            .clone()
+            .equal(row.clone())
+            .float()
+            .cast(column.dtype());
+        let pivot = (column.clone() * unit.clone()).sum_dim(1);
+        self.used = self.used.clone() + unit.clone();
+        self.pivots.push(pivot.clone());
+        self.rows.push(row);
+        Reduced {
+            columns: unit.clone() - (column - unit.clone()) / pivot,
+            units: unit,
+        }
+    }
+}

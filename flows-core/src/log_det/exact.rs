@@ -1,0 +1,87 @@
+//! The exact log-determinant, and the linear solve that goes with it.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::elimination::Eliminated;
+use super::small::{det2, det2_identity_plus, inverse2};
+use crate::nn::Linearization;
+use crate::nn::field::constant;
+
+/// `log |det(I + B)|` from the core of `B`, see [`LogDet::Exact`](super::LogDet::Exact).
+pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
+    let core = b.core();
+    match core.dims()[1] {
+        1 => (flat(core) + 1.0).abs().log(),
+        2 => det2_identity_plus(core).abs().log(),
+        _ => log_abs_det(identity_plus(core)),
+    }
+}
+
+/// `log |det A|` of a batch of square matrices, differentiable once.
+///
+/// Sizes 1 and 2 by formula. Larger ones by elimination outside the autodiff graph, with the
+/// derivative `d log |det A| = tr(A^{-1} dA)` attached: the value of
+/// `log |det A0| + sum_ij (A0^{-1})_ji (A - A0)_ij` at `A0 = A` is the first term, its gradient the
+/// second. That stores one `m x m` matrix a row for the backward pass, where differentiating through
+/// the elimination would store `m` of them. Its second derivative is not that of the determinant.
+///
+/// Not finite for a singular matrix.
+///
+/// # Shapes
+/// - `a`: `[n, m, m]`; output `[n]`
+pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
+    match a.dims()[1] {
+        1 => flat(a).abs().log(),
+        2 => det2(a).abs().log(),
+        _ => {
+            let fixed = constant(a.clone());
+            let eliminated = Eliminated::new(fixed.clone());
+            let slope = eliminated.inverse.clone().swap_dims(1, 2);
+            let tangent: Tensor<B, 1> = (slope * (a - fixed)).sum_dims_squeeze(&[1, 2]);
+            eliminated.log_abs_det() + tangent
+        }
+    }
+}
+
+/// `u` with `(I + B) u = r`, row by row: Newton's step for `z + B(z) = y`.
+///
+/// With the ring of factors cut at the narrowest place, `B^T = F G` and `G F` the core, it is
+/// `u = r - r F (I + G F)^{-1} G` (Woodbury): no matrix larger than the core is inverted. Meant for
+/// tensors outside the autodiff graph.
+///
+/// # Shapes
+/// - `r` and output: `[n, dim]`
+pub fn solve_identity_plus<B: Backend>(b: &Linearization<'_, B>, r: Tensor<B, 2>) -> Tensor<B, 2> {
+    let inverse = invert(identity_plus(b.core()));
+    let times = |row: Tensor<B, 2>, m: Tensor<B, 3>| -> Tensor<B, 2> {
+        row.unsqueeze_dim::<3>(1).matmul(m).squeeze_dim(1)
+    };
+    match b.narrowest() {
+        0 => times(r, inverse),
+        l => {
+            let inner = times(b.push_to(r.clone(), l), inverse);
+            r - b.pull_through(inner, l)
+        }
+    }
+}
+
+/// `A^{-1}` of a batch of square matrices.
+fn invert<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
+    match a.dims()[1] {
+        1 => a.recip(),
+        2 => inverse2(a),
+        _ => Eliminated::new(a).inverse,
+    }
+}
+
+/// `I + A`, `[n, m, m]`.
+pub(crate) fn identity_plus<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
+    let m = a.dims()[1];
+    let identity = Tensor::<B, 2>::eye(m, &a.device()).cast(a.dtype());
+    a + identity.unsqueeze()
+}
+
+fn flat<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
+    let n = a.dims()[0];
+    a.reshape([n])
+}

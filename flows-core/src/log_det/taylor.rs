@@ -1,0 +1,59 @@
+//! The power series of `log det(I + B)` with exact traces.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::nn::Linearization;
+
+/// `sum_{k=1}^{order} (-1)^{k+1} tr(B^k) / k`.
+///
+/// For one hidden layer with slopes `D` and `C = W_2 W_1` (`[h, h]`):
+/// `tr B = sum_k D_k C_kk` and `tr B^2 = sum_kl D_k C_kl C_lk D_l`, without any matrix per point.
+/// Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
+pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Tensor<B, 1> {
+    if b.depth() == 1 && order == 1 {
+        return first_trace(b);
+    }
+    let (dim, h) = (b.weight(1).dims()[0], b.weight(1).dims()[1]);
+    // The quadratic form costs h^2 a point, the dim x dim Jacobian h dim^2.
+    if b.depth() == 1 && order == 2 && h <= dim * dim {
+        return first_trace(b) - second_trace(b) * 0.5;
+    }
+    let mut powers = vec![b.core()];
+    for _ in 1..order.div_ceil(2) {
+        let next = powers[powers.len() - 1].clone().matmul(powers[0].clone());
+        powers.push(next);
+    }
+    let mut sum = trace(powers[0].clone());
+    for k in 2..=order {
+        let (low, high) = (k / 2, k.div_ceil(2));
+        let term = trace_of_product(powers[low - 1].clone(), powers[high - 1].clone());
+        let sign = if k % 2 == 1 { 1.0 } else { -1.0 };
+        sum = sum + term * (sign / k as f64);
+    }
+    sum
+}
+
+/// `sum_k D_k C_kk`.
+fn first_trace<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
+    let diagonal = (b.weight(1) * b.weight(2).transpose()).sum_dim(0);
+    b.slope(1).matmul(diagonal.transpose()).squeeze_dim(1)
+}
+
+/// `sum_kl D_k C_kl C_lk D_l`.
+fn second_trace<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
+    let c = b.closing();
+    let squares = c.clone() * c.transpose();
+    let d = b.slope(1);
+    (d.clone().matmul(squares) * d).sum_dim(1).squeeze_dim(1)
+}
+
+/// `tr A`.
+fn trace<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
+    let identity = Tensor::<B, 2>::eye(a.dims()[1], &a.device()).cast(a.dtype());
+    (a * identity.unsqueeze()).sum_dims_squeeze(&[1, 2])
+}
+
+/// `tr(A C) = sum_ij A_ij C_ji`.
+fn trace_of_product<B: Backend>(a: Tensor<B, 3>, c: Tensor<B, 3>) -> Tensor<B, 1> {
+    (a * c.swap_dims(1, 2)).sum_dims_squeeze(&[1, 2])
+}

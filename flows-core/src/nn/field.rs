@@ -1,0 +1,298 @@
+//! Velocity fields: dense networks from `R^dim` to `R^dim` with smooth activations.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::activation::Activation;
+use super::linearization::Linearization;
+use crate::bijector::{assert_ok, check_shapes};
+use crate::error::Error;
+use crate::init;
+
+/// The name used in error messages.
+const NAME: &str = "velocity field";
+
+/// Configuration of a [`VelocityField`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VelocityFieldConfig {
+    /// Dimension of the space the field lives in.
+    pub dim: usize,
+    /// Widths of the hidden layers, from input to output; at least one.
+    pub hidden: Vec<usize>,
+    /// Activation of every hidden layer.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Columns of the context, 0 for a field without.
+    #[serde(default)]
+    pub context_dim: usize,
+}
+
+impl VelocityFieldConfig {
+    /// A tanh field without context.
+    pub fn new(dim: usize, hidden: impl Into<Vec<usize>>) -> Self {
+        Self {
+            dim,
+            hidden: hidden.into(),
+            activation: Activation::default(),
+            context_dim: 0,
+        }
+    }
+
+    /// Draws the parameters.
+    ///
+    /// With `h_l` the widths and `h_0 = dim`: weights of the first hidden layer
+    /// `N(0, 1 / dim)` and its biases `N(0, 1)`, so that units switch at scattered places of a
+    /// standardized data set; further hidden layers `N(0, 1 / h_{l-1})` with zero biases; output
+    /// weights `N(0, (0.1)^2 / h_L)` and zero output biases, so that a block begins close to the
+    /// identity; context weights `N(0, 1 / context_dim)`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a dimension or width of zero, and for no hidden layer.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<VelocityField<B>, Error> {
+        if self.dim == 0 {
+            return Err(Error::config(NAME, "dim", 0, "at least 1"));
+        }
+        if self.hidden.is_empty() || self.hidden.contains(&0) {
+            let found = format!("{:?}", self.hidden);
+            let expected = "one or more widths of at least 1";
+            return Err(Error::config(NAME, "hidden", found, expected));
+        }
+        let mut layers = Vec::with_capacity(self.hidden.len() + 1);
+        let mut fan_in = self.dim;
+        for (l, &width) in self.hidden.iter().enumerate() {
+            let std = (fan_in as f64).sqrt().recip();
+            let weight = init::normal([fan_in, width], std, device, rng);
+            let bias = match l {
+                0 => init::normal([width], 1.0, device, rng),
+                _ => init::constant([width], 0.0, device),
+            };
+            layers.push(FieldLayer { weight, bias });
+            fan_in = width;
+        }
+        let std = 0.1 / (fan_in as f64).sqrt();
+        layers.push(FieldLayer {
+            weight: init::normal([fan_in, self.dim], std, device, rng),
+            bias: init::constant([self.dim], 0.0, device),
+        });
+        let context_weight = (self.context_dim > 0).then(|| {
+            let std = (self.context_dim as f64).sqrt().recip();
+            init::normal([self.context_dim, self.hidden[0]], std, device, rng)
+        });
+        Ok(VelocityField {
+            layers,
+            context_weight,
+            activation: self.activation,
+        })
+    }
+}
+
+/// One affine map of a [`VelocityField`], `a W + b`.
+#[derive(Module, Debug)]
+pub struct FieldLayer<B: Backend> {
+    /// `W`, `[fan_in, fan_out]`.
+    pub weight: Param<Tensor<B, 2>>,
+    /// `b`, `[fan_out]`.
+    pub bias: Param<Tensor<B, 1>>,
+}
+
+/// A velocity field `v: R^dim -> R^dim`, a dense network of any depth.
+///
+/// For one row `x`, with hidden layers `l = 1..L`, activation `s` and context `c`:
+///
+/// `a_1 = x W_1 + b_1 + c U`, `a_l = s(a_{l-1}) W_l + b_l`, `v = s(a_L) W_{L+1} + b_{L+1}`.
+///
+/// Its Jacobian is `J^T = W_1 D_1 W_2 D_2 ... D_L W_{L+1}` with `D_l = diag(s'(a_l))`. Products with
+/// it are written out layer by layer in ordinary tensor operations, so that they can be
+/// differentiated by first-order automatic differentiation.
+#[derive(Module, Debug)]
+pub struct VelocityField<B: Backend> {
+    /// Hidden layers, then the output layer.
+    pub layers: Vec<FieldLayer<B>>,
+    /// `U`, `[context_dim, h_1]`.
+    pub context_weight: Option<Param<Tensor<B, 2>>>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl<B: Backend> VelocityField<B> {
+    /// Dimension of the space the field lives in.
+    pub fn dim(&self) -> usize {
+        self.layers[0].weight.dims()[0]
+    }
+
+    /// Columns of the context, 0 without.
+    pub fn context_dim(&self) -> usize {
+        self.context_weight.as_ref().map_or(0, |u| u.dims()[0])
+    }
+
+    /// The activation of the hidden layers.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// `v(x)`.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, dim]`, `context`: `[batch, context_dim]`; output `[batch, dim]`
+    ///
+    /// # Panics
+    /// With the message of [`Error::Dimension`] or of the context errors on wrong shapes.
+    pub fn velocity(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        self.assert_shapes(&x, context.as_ref());
+        self.bind(context, 1.0).evaluate(x).value
+    }
+
+    /// `(v(x), J(x) t)`, the second in forward mode.
+    ///
+    /// # Shapes
+    /// - `x` and `tangent` `t`: `[batch, dim]`; both outputs `[batch, dim]`
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn jvp(
+        &self,
+        x: Tensor<B, 2>,
+        tangent: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        self.linearized(x, context, |at| at.jvp(tangent))
+    }
+
+    /// `(v(x), J(x)^T c)`, the second written out as tensor operations, not by backpropagation.
+    ///
+    /// # Shapes
+    /// - `x` and `cotangent` `c`: `[batch, dim]`; both outputs `[batch, dim]`
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn vjp(
+        &self,
+        x: Tensor<B, 2>,
+        cotangent: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        self.linearized(x, context, |at| at.vjp(cotangent))
+    }
+
+    /// `(v(x), J(x))` with `J[r, i, j] = d v_i / d x_j` at row `r`.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, dim]`; outputs `[batch, dim]` and `[batch, dim, dim]`
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn jacobian(
+        &self,
+        x: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Tensor<B, 2>, Tensor<B, 3>) {
+        self.linearized(x, context, |at| at.jacobian())
+    }
+
+    fn linearized<R>(
+        &self,
+        x: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+        product: impl FnOnce(Linearization<'_, B>) -> R,
+    ) -> (Tensor<B, 2>, R) {
+        self.assert_shapes(&x, context.as_ref());
+        let bound = self.bind(context, 1.0);
+        let at = bound.evaluate(x);
+        (at.value, product(Linearization::new(&bound, at.memos)))
+    }
+
+    fn assert_shapes(&self, x: &Tensor<B, 2>, context: Option<&Tensor<B, 2>>) {
+        let context_dim = self.context_dim();
+        assert_ok(check_shapes(NAME, self.dim(), context_dim, x, context));
+    }
+
+    /// `x -> scale v(x; context)` with everything computed that does not depend on `x`.
+    pub fn bind(&self, context: Option<Tensor<B, 2>>, scale: f64) -> BoundField<B> {
+        let mut weights: Vec<_> = self.layers.iter().map(|l| l.weight.val()).collect();
+        let mut biases: Vec<Tensor<B, 2>> = self
+            .layers
+            .iter()
+            .map(|l| l.bias.val().unsqueeze())
+            .collect();
+        if let (Some(context), Some(u)) = (context, &self.context_weight) {
+            biases[0] = context.matmul(u.val()) + biases[0].clone();
+        }
+        if scale != 1.0 {
+            let last = self.layers.len() - 1;
+            weights[last] = weights[last].clone() * scale;
+            biases[last] = biases[last].clone() * scale;
+        }
+        BoundField {
+            weights,
+            biases,
+            activation: self.activation,
+        }
+    }
+}
+
+/// A [`VelocityField`] at a fixed context and times a fixed factor, for many evaluations.
+#[derive(Debug, Clone)]
+pub struct BoundField<B: Backend> {
+    /// `W_1 ... W_{L+1}`, the last one scaled.
+    pub(crate) weights: Vec<Tensor<B, 2>>,
+    /// `b_1 + c U` (`[1, h_1]`, or `[batch, h_1]` with a context), `b_2 ... b_{L+1}` (`[1, h_l]`).
+    biases: Vec<Tensor<B, 2>>,
+    pub(crate) activation: Activation,
+}
+
+/// A field evaluated: its value, and for each hidden layer what its derivative is computed from.
+#[derive(Debug, Clone)]
+pub(crate) struct Evaluated<B: Backend> {
+    pub(crate) value: Tensor<B, 2>,
+    pub(crate) memos: Vec<Tensor<B, 2>>,
+}
+
+impl<B: Backend> BoundField<B> {
+    /// Dimension of the space the field lives in.
+    pub fn dim(&self) -> usize {
+        self.weights[0].dims()[0]
+    }
+
+    /// Widths of the hidden layers.
+    pub fn hidden(&self) -> Vec<usize> {
+        let hidden = &self.weights[..self.weights.len() - 1];
+        hidden.iter().map(|w| w.dims()[1]).collect()
+    }
+
+    pub(crate) fn evaluate(&self, x: Tensor<B, 2>) -> Evaluated<B> {
+        let mut memos = Vec::with_capacity(self.weights.len() - 1);
+        let mut value = x;
+        for (l, (w, b)) in self.weights.iter().zip(&self.biases).enumerate() {
+            value = value.matmul(w.clone()) + b.clone();
+            if l + 1 < self.weights.len() {
+                let activated = self.activation.activate(value);
+                value = activated.value;
+                memos.push(activated.memo);
+            }
+        }
+        Evaluated { value, memos }
+    }
+
+    /// The same field with constant parameters: nothing computed from it enters the autodiff graph.
+    pub(crate) fn constant(&self) -> Self {
+        let all = |tensors: &[Tensor<B, 2>]| tensors.iter().cloned().map(constant).collect();
+        Self {
+            weights: all(&self.weights),
+            biases: all(&self.biases),
+            activation: self.activation,
+        }
+    }
+}
+
+/// The values of a tensor, outside the autodiff graph.
+pub(crate) fn constant<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tensor<B, D> {
+    // `detach` alone turns a parameter into a new leaf that still asks for a gradient.
+    tensor.detach().set_require_grad(false)
+}
