@@ -6,6 +6,7 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod log_det;
 pub mod masks;
 pub mod nn;
 pub mod softplus;
@@ -13,5 +14,3 @@ pub mod solve;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod log_det;
-pub mod nn;

@@ -153,7 +153,7 @@ impl ModelConfig {
     pub fn methods(&self) -> (String, String) {
         let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         match self {
-            Self::Ddnf(c) => (c.log_det.to_string(), c.inverse.to_string()),
+            Self::Ddnf(c) => (c.log_det.label(), c.inverse.label().to_owned()),
             Self::Planar(_) | Self::Radial(_) => text("exact, closed form", "monotone root find"),
             Self::Sylvester(_) => text("exact, closed form", "Newton on the hidden system"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),

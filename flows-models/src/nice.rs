@@ -1,7 +1,9 @@
 //! NICE.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale, Untouched};
+use flows_core::bijectors::{
+    AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale, Untouched,
+};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -55,7 +57,7 @@ impl NiceConfig {
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
         let coupling = |k: usize| {
-            LayerConfig::AffineCoupling(AffineCouplingConfig {
+            LayerConfig::Coupling(AffineCouplingConfig {
                 untouched: if k.is_multiple_of(2) {
                     Untouched::FirstHalf
                 } else {

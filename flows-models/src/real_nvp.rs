@@ -54,7 +54,7 @@ impl RealNvpConfig {
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
         let coupling = |k: usize| {
-            LayerConfig::AffineCoupling(AffineCouplingConfig {
+            LayerConfig::Coupling(AffineCouplingConfig {
                 untouched: if k.is_multiple_of(2) {
                     Untouched::FirstHalf
                 } else {

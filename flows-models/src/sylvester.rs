@@ -1,6 +1,7 @@
 //! Sylvester flow.
 
 use burn::tensor::backend::Backend;
+use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{LayerConfig, SylvesterConfig};
 use flows_core::error::Error;
 use rand::Rng;
@@ -19,26 +20,33 @@ pub struct SylvesterFlowConfig {
     /// Number of layers.
     #[serde(default = "defaults::layers")]
     pub layers: usize,
+    /// How each layer keeps its `Q` orthonormal.
+    #[serde(default = "defaults::basis")]
+    pub basis: BasisConfig,
 }
 
 mod defaults {
     pub(super) fn layers() -> usize {
         8
     }
+    pub(super) fn basis() -> BasisConfig {
+        BasisConfig::Householder { reflections: 2 }
+    }
 }
 
 impl SylvesterFlowConfig {
-    /// Eight layers.
+    /// Eight layers with two Householder reflections each.
     pub fn new(dim: usize) -> Self {
         Self {
             dim,
             layers: defaults::layers(),
+            basis: defaults::basis(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        vec![LayerConfig::Sylvester(SylvesterConfig::new(self.dim)); self.layers]
+        vec![LayerConfig::Sylvester(SylvesterConfig::new(self.dim, self.basis)); self.layers]
     }
 
     /// The flow that pushes a standard normal through the layers.

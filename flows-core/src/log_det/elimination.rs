@@ -63,7 +63,7 @@ impl<B: Backend> Eliminated<B> {
         let rows: Vec<i64> = self.rows.to_data().iter().collect();
         let sign = |(pivots, rows): (&[f64], &[i64])| {
             let product: f64 = pivots.iter().map(|p| p.signum()).product();
-            match pivots.iter().any(|p| *p == 0.0) {
+            match pivots.contains(&0.0) {
                 true => 0,
                 false if product.is_nan() => 0,
                 false => product as i8 * permutation_sign(rows),

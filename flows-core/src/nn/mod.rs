@@ -1,22 +1,19 @@
-//! Networks that parameterize layers.
+//! Networks: conditioners that parameterize layers, and the velocity fields of continuous-time ones.
 
+pub mod activation;
 mod conditioner;
 mod conditioner_linear;
+pub mod field;
+pub mod linearization;
 mod made;
 mod made_sweep;
 mod mlp;
 
+pub use activation::Activation;
 pub use conditioner::{Conditioner, ConditionerActivation, Connections};
 pub use conditioner_linear::ConditionerLinear;
+pub use field::{BoundField, VelocityField, VelocityFieldConfig};
+pub use linearization::Linearization;
 pub use made::{Made, MadeConfig};
 pub(crate) use made_sweep::{MadeSweep, sort, unsort};
 pub use mlp::{Mlp, MlpConfig};
-//! Networks: conditioners, and the velocity fields of continuous-time layers.
-
-pub mod activation;
-pub mod field;
-pub mod linearization;
-
-pub use activation::Activation;
-pub use field::{BoundField, VelocityField, VelocityFieldConfig};
-pub use linearization::Linearization;

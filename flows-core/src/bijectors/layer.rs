@@ -1,0 +1,164 @@
+//! Any layer of this crate, so that a configuration can name a mixed stack.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, Chain, DdnfBlock,
+    DdnfBlockConfig, ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig,
+    MaskedAffine, MaskedAffineConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial,
+    RadialConfig, Sylvester, SylvesterConfig,
+};
+use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
+use crate::error::Error;
+
+/// Layers of any kind, one after the other.
+pub type Stack<B> = Chain<B, Layer<B>>;
+
+/// Any layer of this crate.
+///
+/// A stack of your own layers needs none of this: [`Chain`] takes any one type, and
+/// [`Pair`](super::Pair) any two.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a stack holds a handful of layers, whose tensors are elsewhere
+pub enum Layer<B: Backend> {
+    /// Activation normalization.
+    ActNorm(ActNorm<B>),
+    /// Affine or additive coupling.
+    Coupling(AffineCoupling<B>),
+    /// Block of a deep diffeomorphic flow.
+    Ddnf(DdnfBlock<B>),
+    /// Elementwise affine map.
+    ElementwiseAffine(ElementwiseAffine<B>),
+    /// Learned linear map.
+    LuLinear(LuLinear<B>),
+    /// MADE-masked affine autoregressive map.
+    MaskedAffine(MaskedAffine<B>),
+    /// Fixed permutation.
+    Permutation(Permutation<B>),
+    /// Planar map.
+    Planar(Planar<B>),
+    /// Radial map.
+    Radial(Radial<B>),
+    /// Sylvester map.
+    Sylvester(Sylvester<B>),
+}
+
+/// Configuration of any layer, as a table with its kind under `layer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "layer", rename_all = "kebab-case")]
+pub enum LayerConfig {
+    /// Activation normalization.
+    ActNorm(ActNormConfig),
+    /// Affine or additive coupling.
+    Coupling(AffineCouplingConfig),
+    /// Block of a deep diffeomorphic flow.
+    Ddnf(DdnfBlockConfig),
+    /// Elementwise affine map.
+    ElementwiseAffine(ElementwiseAffineConfig),
+    /// Learned linear map.
+    LuLinear(LuLinearConfig),
+    /// MADE-masked affine autoregressive map.
+    MaskedAffine(MaskedAffineConfig),
+    /// Fixed permutation.
+    Permutation(PermutationConfig),
+    /// Planar map.
+    Planar(PlanarConfig),
+    /// Radial map.
+    Radial(RadialConfig),
+    /// Sylvester map.
+    Sylvester(SylvesterConfig),
+}
+
+impl LayerConfig {
+    /// Builds the layer.
+    ///
+    /// # Errors
+    /// The [`Error`] of the layer's own configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<Layer<B>, Error> {
+        Ok(match self {
+            Self::ActNorm(c) => Layer::ActNorm(c.init(device, rng)?),
+            Self::Coupling(c) => Layer::Coupling(c.init(device, rng)?),
+            Self::Ddnf(c) => Layer::Ddnf(c.init(device, rng)?),
+            Self::ElementwiseAffine(c) => Layer::ElementwiseAffine(c.init(device, rng)?),
+            Self::LuLinear(c) => Layer::LuLinear(c.init(device, rng)?),
+            Self::MaskedAffine(c) => Layer::MaskedAffine(c.init(device, rng)?),
+            Self::Permutation(c) => Layer::Permutation(c.init()?),
+            Self::Planar(c) => Layer::Planar(c.init(device, rng)?),
+            Self::Radial(c) => Layer::Radial(c.init(device, rng)?),
+            Self::Sylvester(c) => Layer::Sylvester(c.init(device, rng)?),
+        })
+    }
+}
+
+/// Calls the same on whichever layer it is.
+macro_rules! each {
+    ($self:expr, $layer:ident => $body:expr) => {
+        match $self {
+            Layer::ActNorm($layer) => $body,
+            Layer::Coupling($layer) => $body,
+            Layer::Ddnf($layer) => $body,
+            Layer::ElementwiseAffine($layer) => $body,
+            Layer::LuLinear($layer) => $body,
+            Layer::MaskedAffine($layer) => $body,
+            Layer::Permutation($layer) => $body,
+            Layer::Planar($layer) => $body,
+            Layer::Radial($layer) => $body,
+            Layer::Sylvester($layer) => $body,
+        }
+    };
+}
+
+impl<B: Backend> Bijector<B> for Layer<B> {
+    fn name(&self) -> &'static str {
+        each!(self, layer => layer.name())
+    }
+
+    fn dim(&self) -> usize {
+        each!(self, layer => layer.dim())
+    }
+
+    fn context_dim(&self) -> usize {
+        each!(self, layer => layer.context_dim())
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        each!(self, layer => layer.forward_and_log_det(x, context))
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        each!(self, layer => layer.forward(x, context))
+    }
+
+    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        each!(self, layer => layer.fit_statistics(x, context))
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        each!(self, layer => layer.resample_noise(seed))
+    }
+}
+
+impl<B: Backend> Invert<B> for Layer<B> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        each!(self, layer => layer.inverse_and_log_det(y, context))
+    }
+
+    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        each!(self, layer => layer.inverse(y, context))
+    }
+
+    fn inverse_with_report(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, InverseReport) {
+        each!(self, layer => layer.inverse_with_report(y, context))
+    }
+}
