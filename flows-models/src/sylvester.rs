@@ -29,8 +29,8 @@ mod defaults {
     pub(super) fn layers() -> usize {
         8
     }
-    pub(super) fn basis() -> BasisConfig {
-        BasisConfig::Householder { reflections: 2 }
+    pub(super) fn basis() -> super::BasisConfig {
+        super::BasisConfig::Householder { reflections: 2 }
     }
 }
 
