@@ -1,1 +1,4 @@
-//! Under construction.
+//! Targets, reports and experiments that reproduce the tables and figures of *Deep Diffeomorphic Normalizing
+//! Flows*.
+
+pub mod targets;
