@@ -234,7 +234,7 @@ mod tests {
                 let potentials = energy.potential_tensor(z.clone()).into_data();
                 for ((z, u), w) in points.iter().zip(potentials.iter::<f64>()).zip(walls.iter::<f64>()) {
                     // sin of a large f32 is another number: the argument itself is rounded.
-                    if dtype == DType::F32 && z[0].abs() > 100.0 && z[1].abs() < 100.0 {
+                    if dtype == DType::F32 && z[0].abs() > 100.0 {
                         continue;
                     }
                     let expected = energy.potential(*z);

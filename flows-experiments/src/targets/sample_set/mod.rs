@@ -147,10 +147,10 @@ mod tests {
             let Some(entropy) = set.entropy() else { continue };
             // Wide enough for the tails, with cell borders on the checkerboard's and on 0.
             let (range, cells) = match set.name() {
-                "crescent" | "crescent-cubed" => ([[-12.0, 24.0], [-8.0, 8.0]], [900, 400]),
-                "diamond" => ([[-4.5, 4.5]; 2], [900; 2]),
-                "2sines" => ([[-std::f64::consts::PI, std::f64::consts::PI], [-3.0, 3.0]], [800, 800]),
-                _ => ([[-8.0, 8.0]; 2], [480; 2]),
+                "crescent" | "crescent-cubed" => ([[-12.0, 24.0], [-8.0, 8.0]], [450, 200]),
+                "diamond" => ([[-4.5, 4.5]; 2], [300; 2]),
+                "2sines" => ([[-std::f64::consts::PI, std::f64::consts::PI], [-3.0, 3.0]], [200, 200]),
+                _ => ([[-8.0, 8.0]; 2], [200; 2]),
             };
             let (mass, found) =
                 mass_and_entropy(range, cells, |x| set.log_density(x).expect("a density"));
@@ -201,7 +201,7 @@ mod tests {
                 ];
                 let inside = |p: &&[f64; 2]| (0..2).all(|a| p[a] >= range[a][0] && p[a] < range[a][1]);
                 let found = samples.iter().filter(inside).count() as f64 / n as f64;
-                let (mass, _) = mass_and_entropy(range, [60; 2], |p| set.log_density(p).unwrap());
+                let (mass, _) = mass_and_entropy(range, [30; 2], |p| set.log_density(p).unwrap());
                 // Rings draw their angles stratified, which only lessens the spread.
                 let stderr = (mass.clamp(1e-4, 1.0) / n as f64).sqrt();
                 assert!(
