@@ -136,6 +136,10 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
         let z = self.bijector.forward_and_log_det(x, own);
         self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
     }
+
+    fn resample_noise(&mut self, seed: u64) {
+        self.bijector.resample_noise(seed);
+    }
 }
 
 impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Generative> {
@@ -152,6 +156,10 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
         let own = context_for(&self.bijector, &context);
         let z = self.bijector.inverse_and_log_det(x, own);
         self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        self.bijector.resample_noise(seed);
     }
 }
 

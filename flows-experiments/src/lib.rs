@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod report;
+pub mod run_info;
 pub mod targets;
 pub mod toy;
 pub mod train;

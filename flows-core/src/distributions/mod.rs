@@ -33,6 +33,10 @@ pub trait LogProb<B: Backend>: Module<B> + ModuleDisplay {
     /// # Panics
     /// With the message of the [`Error`] on wrong shapes.
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1>;
+
+    /// Gives random estimators inside new noise, a pure function of `seed`; see
+    /// [`Bijector::resample_noise`](crate::bijector::Bijector::resample_noise).
+    fn resample_noise(&mut self, _seed: u64) {}
 }
 
 /// A distribution that can be sampled.

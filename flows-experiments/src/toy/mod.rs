@@ -1,0 +1,19 @@
+//! The toy experiment: densities on the plane, many models side by side (the paper's figure 4).
+//!
+//! Energies are fitted by the reverse KL, sample sets by maximum likelihood. A run is one target,
+//! one model and one seed; runs are independent, checkpointed, and resumed to the same bits.
+
+mod config;
+mod evaluate;
+mod folder;
+mod objective;
+mod picture;
+mod run;
+mod summary;
+
+pub use config::{Annealing, ConfigError, Evaluation, Job, Override, ToyConfig};
+pub use evaluate::{Measured, Metric};
+pub use folder::{Folder, FolderError, RunRecord, Status};
+pub use objective::{MaximumLikelihood, ReverseKl};
+pub use run::{Experiment, RunError, TargetSettings, train_and_measure};
+pub use summary::{Row, Summary, summarize};
