@@ -2,6 +2,7 @@
 //! Diffeomorphic Normalizing Flows*, arXiv:1810.03256.
 
 pub mod backend;
+pub mod cli;
 pub mod report;
 pub mod run_info;
 pub mod targets;

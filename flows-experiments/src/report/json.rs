@@ -1,0 +1,143 @@
+//! Files written whole or not at all: a temporary file in the same folder, flushed to the disk, then
+//! renamed over the old one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::Builder;
+
+use super::ReportError;
+
+/// Writes `bytes` to `path`. Whoever reads it, and whenever the program is killed, finds the old
+/// content or the new one.
+///
+/// # Errors
+/// [`ReportError::Write`], naming the path; the old content is then still there.
+pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ReportError> {
+    let path = path.as_ref();
+    replace(path, bytes).map_err(|source| ReportError::Write {
+        path: path.to_owned(),
+        source: without_temporary_name(source),
+    })
+}
+
+/// Writes `value` as indented JSON with a newline at its end.
+///
+/// # Errors
+/// As [`write_atomically`]; [`ReportError::Json`] for a value that JSON cannot hold.
+pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<(), ReportError> {
+    let path = path.as_ref();
+    let mut text = serde_json::to_string_pretty(value).map_err(|source| ReportError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.push('\n');
+    write_atomically(path, text.as_bytes())
+}
+
+/// Reads a value written by [`write_json`].
+///
+/// # Errors
+/// [`ReportError::Read`] where there is no such file, [`ReportError::Json`] where it holds something
+/// else.
+pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T, ReportError> {
+    let path = path.as_ref();
+    let text = std::fs::read_to_string(path).map_err(|source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|source| ReportError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = Builder::new();
+    builder.prefix(".").suffix(".tmp");
+    // Temporary files are private by default, results are for everyone the umask lets in.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|failed| failed.error)?;
+    // The rename itself lasts through a power cut only once the folder is on the disk.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// The bare reason: tempfile adds the name of the temporary file, which means nothing to the user.
+fn without_temporary_name(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.source()) {
+        Some(cause) => io::Error::new(error.kind(), cause.to_string()),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn content_is_replaced_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("summary.json");
+        write_json(&path, &vec![1.5, -0.1]).unwrap();
+        write_json(&path, &vec![0.1 + 0.2]).unwrap();
+        assert_eq!(read_json::<Vec<f64>>(&path).unwrap(), [0.1 + 0.2]);
+        assert!(fs::read_to_string(&path).unwrap().ends_with("]\n"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_what_the_umask_allows() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("a"), folder.path().join("b"));
+        write_atomically(&ours, b"x").unwrap();
+        fs::write(&plain, b"x").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn failures_are_one_line_with_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "{").unwrap();
+        let below_file = file.join("a.json");
+        let nowhere = folder.path().join("missing").join("a.json");
+        for path in [below_file, nowhere, folder.path().to_owned()] {
+            let message = write_atomically(&path, b"x").unwrap_err().to_string();
+            let start = format!("cannot write {}: ", path.display());
+            assert!(message.starts_with(&start) && !message.contains('\n'), "{message}");
+            assert!(!message.contains(".tmp"), "{message}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let message = read_json::<f64>(&file).unwrap_err().to_string();
+        assert!(message.starts_with(&file.display().to_string()), "{message}");
+        let missing = read_json::<f64>(folder.path().join("none")).unwrap_err();
+        assert!(matches!(missing, ReportError::Read { .. }), "{missing}");
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("inside"), "old").unwrap();
+        write_atomically(&path, b"new").unwrap_err();
+        assert_eq!(fs::read_to_string(path.join("inside")).unwrap(), "old");
+    }
+}

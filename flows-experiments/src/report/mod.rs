@@ -1,0 +1,52 @@
+//! What a run leaves behind: JSON, tables and pictures, each written whole or not at all.
+
+pub mod canvas;
+pub mod curves;
+pub mod density_plot;
+pub mod json;
+pub mod table;
+
+use std::path::PathBuf;
+
+pub use curves::{CurvePlot, Scale, Series, draw_curves};
+pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
+pub use json::{read_json, write_atomically, write_json};
+pub use table::{Cell, Table, format_estimate};
+
+/// Why a report could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// A file that could not be written: the folder is missing or read-only, the disk is full.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file that could not be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A value that JSON cannot hold, or a file that does not hold the value asked for.
+    #[error("{}: {source}", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// Data that cannot be drawn.
+    #[error("cannot draw {}: {reason}", .path.display())]
+    Draw {
+        /// The picture.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
