@@ -357,8 +357,8 @@ fn configurations_are_checked() {
 }
 
 #[test]
-fn planar_log_det_matches_a_batch_of_data() {
-    // One deviation by hand: u = (ln(e - 1), 0), w = (1, 0) makes u^ = 0, the identity.
+fn planar_meets_values_worked_out_by_hand() {
+    // u = (ln(e - 1), 0), w = (1, 0) makes u^ = 0, the identity.
     let device = device();
     let z = Tensor::<B, 2>::from_data(TensorData::from([[0.7, -0.2]]), &device);
     let w = Tensor::<B, 2>::from_data([[1.0, 0.0]], &device);
