@@ -1,8 +1,8 @@
 //! Base distributions in f64: normalization, closed forms, sampling.
 
+use burn::backend::flex::FlexDevice;
+use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
-use burn_autodiff::Autodiff;
-use burn_flex::{Flex, FlexDevice};
 use flows_core::distributions::{DiagonalNormal, GaussianMixture, LogProb, Sample, Uniform};
 use rand::{SeedableRng, rngs::StdRng};
 use statrs::distribution::{Continuous, Normal, Uniform as StatrsUniform};

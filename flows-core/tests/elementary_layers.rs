@@ -1,12 +1,10 @@
 //! Elementwise affine, activation norm, planar, radial and Sylvester layers in f64: the conformance
 //! suite over several sizes, and what is special to each.
 
+use burn::backend::flex::FlexDevice;
+use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
-use burn_autodiff::Autodiff;
-use burn_flex::{Flex, FlexDevice};
-use burn_ndarray::NdArray;
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{
@@ -30,10 +28,10 @@ fn device() -> FlexDevice {
 }
 
 /// Adds `N(0, std^2)` noise to every parameter: layers that start at the identity show little.
-fn shaken<A: AutodiffBackend, M: Module<A>>(layer: M, std: f64, rng: &mut dyn Rng) -> M {
+fn shaken<M: Module<B>>(layer: M, std: f64, rng: &mut dyn Rng) -> M {
     struct Shake<'a>(f64, &'a mut dyn Rng);
-    impl<A: AutodiffBackend> ModuleMapper<A> for Shake<'_> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+    impl ModuleMapper<B> for Shake<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
             let Self(std, rng) = self;
             param.map(|t| {
                 let noise = normal_tensor(t.dims(), *std, &t.device(), *rng);
@@ -44,24 +42,11 @@ fn shaken<A: AutodiffBackend, M: Module<A>>(layer: M, std: f64, rng: &mut dyn Rn
     layer.map(&mut Shake(std, rng))
 }
 
+/// The registry runs the layers as they start, near the identity; here they are far from it.
 #[test]
-fn every_layer_conforms() {
-    let reference = conformance::<Autodiff<NdArray<f64>>>(&Default::default());
-    let mut flex = conformance::<B>(&device());
-    flex.agree_with(&reference, 1e-12);
-    reference.finish();
-    // Burn 0.21 loads records by way of the backend's default element, on Flex f32: saved f64
-    // layers cannot come back bit for bit there, whatever the layer.
-    let failures = flex.failures().iter();
-    let ours: Vec<_> = failures
-        .filter(|f| !f.property.contains("saved layer"))
-        .collect();
-    assert!(ours.is_empty(), "{ours:#?}");
-}
-
-fn conformance<A: AutodiffBackend>(device: &A::Device) -> Suite<A> {
-    let mut suite = Suite::<A>::new(device, Precision::DOUBLE);
-    for dim in [1, 2, 5] {
+fn every_layer_conforms_far_from_where_it_starts() {
+    let mut suite = Suite::<B>::new(&device(), Precision::DOUBLE);
+    for dim in [1, 2, 4] {
         suite.check(
             Case::new(format!("elementwise affine {dim}")).max_passes(1),
             |device, rng| {
@@ -112,7 +97,7 @@ fn conformance<A: AutodiffBackend>(device: &A::Device) -> Suite<A> {
             });
         }
     }
-    suite
+    suite.finish();
 }
 
 #[test]
@@ -372,8 +357,8 @@ fn configurations_are_checked() {
 }
 
 #[test]
-fn planar_log_det_matches_a_batch_of_data() {
-    // One deviation by hand: u = (ln(e - 1), 0), w = (1, 0) makes u^ = 0, the identity.
+fn planar_meets_values_worked_out_by_hand() {
+    // u = (ln(e - 1), 0), w = (1, 0) makes u^ = 0, the identity.
     let device = device();
     let z = Tensor::<B, 2>::from_data(TensorData::from([[0.7, -0.2]]), &device);
     let w = Tensor::<B, 2>::from_data([[1.0, 0.0]], &device);

@@ -2,8 +2,8 @@
 //! *Sylvester Normalizing Flows* (arXiv:1803.05649), in f64: same parameters, same value and
 //! log-determinant to 1e-10, and back again.
 
+use burn::backend::Flex;
 use burn::tensor::{DType, Tensor, TensorData};
-use burn_flex::Flex;
 use flows_core::bijector::Mapped;
 use flows_core::bijectors::planar;
 use flows_core::bijectors::sylvester::{self, Basis, Parameters};

@@ -1,6 +1,7 @@
 //! Every layer, one line each, with what it promises. Adding a layer adds one line here.
 
 use burn::tensor::backend::AutodiffBackend;
+use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
 use flows_core::testing::{Case, Suite};
 
@@ -25,6 +26,23 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
         suite.check(case("radial"), |device, rng| {
             RadialConfig::new(dim).init(device, rng)
         });
+        for basis in [
+            BasisConfig::Orthogonal {
+                columns: dim.div_ceil(2),
+            },
+            BasisConfig::Householder { reflections: 2 },
+            BasisConfig::Identity,
+            BasisConfig::Reversal,
+        ] {
+            let mut case = case(&format!("sylvester, {basis:?}"));
+            if dim == 1 {
+                // An orthonormal 1 x 1 matrix is a sign: nothing to learn.
+                case = case.without_gradient(vec!["raw_basis"]);
+            }
+            suite.check(case, |device, rng| {
+                SylvesterConfig::new(dim, basis).init(device, rng)
+            });
+        }
         suite.check(case("inverted planar"), |device, rng| {
             PlanarConfig::new(dim).init(device, rng).map(Inverted::new)
         });
