@@ -13,7 +13,9 @@ use rand::rngs::StdRng;
 const CELLS: usize = 200;
 
 fn main() -> anyhow::Result<()> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| "gallery".to_owned());
+    let folder = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "gallery".to_owned());
     let folder = std::path::Path::new(&folder);
     std::fs::create_dir_all(folder)?;
     let mut table = Table::new(["target", "entropy (nats)", "source"]);
@@ -27,13 +29,18 @@ fn main() -> anyhow::Result<()> {
             4,
         )?;
         let entropy = entropy.map_or(Cell::Missing, |h| Cell::estimate(h, None));
-        table.push(vec![Cell::text(target.name()), entropy, Cell::text(target.describe())]);
+        table.push(vec![
+            Cell::text(target.name()),
+            entropy,
+            Cell::text(target.describe()),
+        ]);
         rows.push((target.name().to_owned(), panels));
     }
     draw_overview(folder.join("overview.png"), &rows)?;
     println!("{}", table.to_terminal());
 
-    let decay = |rate: f64| (0..=200).map(move |i| [f64::from(i * 20), (-rate * f64::from(i)).exp()]);
+    let decay =
+        |rate: f64| (0..=200).map(move |i| [f64::from(i * 20), (-rate * f64::from(i)).exp()]);
     let series: Vec<Series> = [("0.01", 0.01), ("0.03", 0.03), ("0.05", 0.05)]
         .map(|(name, rate)| Series {
             name: format!("exp(−{name} i)"),
@@ -68,11 +75,18 @@ fn panels(target: Target) -> (Option<f64>, Vec<DensityPanel>) {
             let log_p = |z| -energy.potential(z) - wall.penalty(z) - integral.log_z;
             let grid = points.iter().map(|z| log_p(*z).exp()).collect();
             let subtitle = format!("entropy {}", format_estimate(integral.entropy, None));
-            (Some(integral.entropy), vec![panel("density", subtitle, grid)])
+            (
+                Some(integral.entropy),
+                vec![panel("density", subtitle, grid)],
+            )
         }
         Target::Samples(set) => {
             let samples = set.sample(1_000_000, &mut StdRng::seed_from_u64(1));
-            let drawn = panel("10⁶ samples", String::new(), histogram(&samples, range, CELLS));
+            let drawn = panel(
+                "10⁶ samples",
+                String::new(),
+                histogram(&samples, range, CELLS),
+            );
             let Some(entropy) = set.entropy() else {
                 return (None, vec![drawn]);
             };

@@ -53,7 +53,9 @@ pub(super) fn draw_png(
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    let written = encoder.write_header().and_then(|mut png| png.write_image_data(&pixels));
+    let written = encoder
+        .write_header()
+        .and_then(|mut png| png.write_image_data(&pixels));
     written.map_err(|error| failed(&error))?;
     write_atomically(path, &bytes)
 }

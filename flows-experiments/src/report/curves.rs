@@ -88,15 +88,39 @@ pub fn draw_curves(
     let legend = names.max().unwrap_or(0).min(320) + 72;
     let [left, top, bottom] = [104, 60, 76];
     let legend_height = 24 * series.len() as u32;
-    let size = [left + PLOT[0] + legend, top + PLOT[1].max(legend_height) + bottom];
+    let size = [
+        left + PLOT[0] + legend,
+        top + PLOT[1].max(legend_height) + bottom,
+    ];
     draw_png(path, size, |area| {
-        let frame = [[left as i32, (left + PLOT[0]) as i32], [(top + PLOT[1]) as i32, top as i32]];
+        let frame = [
+            [left as i32, (left + PLOT[0]) as i32],
+            [(top + PLOT[1]) as i32, top as i32],
+        ];
         let middle = frame.map(|[a, b]| (a + b) / 2);
-        Lettering::bold(22).write(area, &plot.title, (middle[0], 20), Anchor::Top, size[0] - 20)?;
+        Lettering::bold(22).write(
+            area,
+            &plot.title,
+            (middle[0], 20),
+            Anchor::Top,
+            size[0] - 20,
+        )?;
         draw_axes(area, &axes, frame)?;
         let lettering = Lettering::regular(17);
-        lettering.write(area, &plot.x_label, (middle[0], frame[1][0] + 40), Anchor::Top, PLOT[0])?;
-        lettering.write(area, &plot.y_label, (22, middle[1]), Anchor::Upwards, PLOT[1])?;
+        lettering.write(
+            area,
+            &plot.x_label,
+            (middle[0], frame[1][0] + 40),
+            Anchor::Top,
+            PLOT[0],
+        )?;
+        lettering.write(
+            area,
+            &plot.y_label,
+            (22, middle[1]),
+            Anchor::Upwards,
+            PLOT[1],
+        )?;
         for (i, pieces) in lines.iter().enumerate() {
             let place = |p: &[f64; 2]| {
                 let [x, y] = [0, 1].map(|axis| axes[axis].place(p[axis], frame[axis]));
@@ -112,8 +136,17 @@ pub fn draw_curves(
             }
             let y = top as i32 + 12 + 24 * i as i32;
             let x = frame[0][1] + 20;
-            area.draw(&PathElement::new([(x, y), (x + 28, y)], color(i).stroke_width(3)))?;
-            legend_lettering.write(area, &series[i].name, (x + 36, y), Anchor::Left, legend - 64)?;
+            area.draw(&PathElement::new(
+                [(x, y), (x + 28, y)],
+                color(i).stroke_width(3),
+            ))?;
+            legend_lettering.write(
+                area,
+                &series[i].name,
+                (x + 36, y),
+                Anchor::Left,
+                legend - 64,
+            )?;
         }
         Ok(())
     })
@@ -152,7 +185,8 @@ fn color(i: usize) -> RGBAColor {
 /// The runs of points that have a place on both axes.
 fn drawable_pieces(points: &[[f64; 2]], scales: [Scale; 2]) -> Vec<Vec<[f64; 2]>> {
     let drawable = |p: &[f64; 2]| {
-        let has_place = |(x, scale): (&f64, Scale)| x.is_finite() && (scale == Scale::Linear || *x > 0.0);
+        let has_place =
+            |(x, scale): (&f64, Scale)| x.is_finite() && (scale == Scale::Linear || *x > 0.0);
         p.iter().zip(scales).all(has_place)
     };
     points
@@ -179,7 +213,9 @@ impl Axis {
         };
         let (low, high) = values
             .map(length)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+                (low.min(x), high.max(x))
+            });
         let width = high - low;
         // A single value, and what differs from it by rounding only, gets room around it.
         let pad = if width > 1e-12 * low.abs().max(high.abs()) {
@@ -212,7 +248,11 @@ impl Axis {
             Scale::Linear => round_values(low, high),
             Scale::Log10 if high - low < 1.0 => round_values(10f64.powf(low), 10f64.powf(high)),
             Scale::Log10 => {
-                let digits: &[f64] = if high - low < 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                let digits: &[f64] = if high - low < 3.0 {
+                    &[1.0, 2.0, 5.0]
+                } else {
+                    &[1.0]
+                };
                 let every = ((high - low) / 8.0).ceil().max(1.0) as i32;
                 (low.floor() as i32..=high.ceil() as i32)
                     .filter(|decade| decade.rem_euclid(every) == 0)
@@ -235,7 +275,13 @@ fn round_values(low: f64, high: f64) -> Vec<f64> {
     let first = (low / step - 1e-9).ceil() as i64;
     let last = (high / step + 1e-9).floor() as i64;
     // Dividing by the inverse of a small step gives 0.3 where multiplying gives 0.30000000000000004.
-    let value = |i: i64| if step < 1.0 { i as f64 / (1.0 / step).round() } else { i as f64 * step };
+    let value = |i: i64| {
+        if step < 1.0 {
+            i as f64 / (1.0 / step).round()
+        } else {
+            i as f64 * step
+        }
+    };
     (first..=last).map(value).collect()
 }
 
@@ -246,18 +292,33 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let axis = |low, high, scale| Axis { scale, low, high };
-        assert_eq!(axis(0.0, 1.0, Scale::Linear).ticks(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
-        assert_eq!(axis(-3.0, 1.0, Scale::Log10).ticks(), [0.001, 0.01, 0.1, 1.0, 10.0]);
+        assert_eq!(
+            axis(0.0, 1.0, Scale::Linear).ticks(),
+            [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+        );
+        assert_eq!(
+            axis(-3.0, 1.0, Scale::Log10).ticks(),
+            [0.001, 0.01, 0.1, 1.0, 10.0]
+        );
         assert_eq!(axis(0.0, 1.0, Scale::Log10).ticks(), [1.0, 2.0, 5.0, 10.0]);
         let fine = axis(0.30, 0.48, Scale::Log10).ticks();
-        assert!(fine.len() >= 4 && fine.iter().all(|t| (1.99..3.03).contains(t)), "{fine:?}");
+        assert!(
+            fine.len() >= 4 && fine.iter().all(|t| (1.99..3.03).contains(t)),
+            "{fine:?}"
+        );
         let many = axis(-40.0, 0.0, Scale::Log10).ticks();
         assert!(many.len() <= 10, "{many:?}");
     }
 
     #[test]
     fn bad_points_interrupt_a_line() {
-        let points = [[0.0, 1.0], [1.0, f64::NAN], [2.0, 3.0], [3.0, -1.0], [4.0, f64::INFINITY]];
+        let points = [
+            [0.0, 1.0],
+            [1.0, f64::NAN],
+            [2.0, 3.0],
+            [3.0, -1.0],
+            [4.0, f64::INFINITY],
+        ];
         let linear = drawable_pieces(&points, [Scale::Linear; 2]);
         assert_eq!(linear, [vec![[0.0, 1.0]], vec![[2.0, 3.0], [3.0, -1.0]]]);
         let log = drawable_pieces(&points, [Scale::Linear, Scale::Log10]);
@@ -286,6 +347,9 @@ mod tests {
             points: vec![[0.0, f64::NAN]],
         };
         let message = draw_curves(&path, &CurvePlot::default(), &[nothing]).unwrap_err();
-        assert!(message.to_string().ends_with("no point can be drawn"), "{message}");
+        assert!(
+            message.to_string().ends_with("no point can be drawn"),
+            "{message}"
+        );
     }
 }

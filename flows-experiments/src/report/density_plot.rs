@@ -85,7 +85,12 @@ pub fn draw_density_panels(
             layout.draw(area, panel, scale, [x, y], i % columns == 0)?;
         }
         let bar_left = left + columns as u32 * cell_width + 8;
-        draw_color_bar(area, scale, [bar_left, heading_height + layout.title], layout.side[1])
+        draw_color_bar(
+            area,
+            scale,
+            [bar_left, heading_height + layout.title],
+            layout.side[1],
+        )
     })
 }
 
@@ -106,10 +111,17 @@ pub fn draw_overview(
         .iter()
         .map(|(_, panels)| check_panels(path, panels))
         .collect::<Result<Vec<_>, _>>()?;
-    let columns = rows.iter().map(|(_, panels)| panels.len()).max().unwrap_or(1);
+    let columns = rows
+        .iter()
+        .map(|(_, panels)| panels.len())
+        .max()
+        .unwrap_or(1);
     // Titles that all rows share stand once, above the columns.
-    let titles = |panels: &[DensityPanel]| panels.iter().map(|p| p.title.clone()).collect::<Vec<_>>();
-    let shared = rows.iter().all(|(_, panels)| titles(panels) == titles(&rows[0].1));
+    let titles =
+        |panels: &[DensityPanel]| panels.iter().map(|p| p.title.clone()).collect::<Vec<_>>();
+    let shared = rows
+        .iter()
+        .all(|(_, panels)| titles(panels) == titles(&rows[0].1));
     let layouts: Vec<Layout> = rows
         .iter()
         .map(|(_, panels)| Layout::small(panels[0].range, !shared))
@@ -125,13 +137,25 @@ pub fn draw_overview(
             for (i, panel) in rows[0].1.iter().enumerate() {
                 let centre = left + i as u32 * layouts[0].cell()[0] + layouts[0].side[0] / 2;
                 let at = (centre as i32, 14);
-                layouts[0].title_lettering.write(area, &panel.title, at, Anchor::Top, layouts[0].side[0])?;
+                layouts[0].title_lettering.write(
+                    area,
+                    &panel.title,
+                    at,
+                    Anchor::Top,
+                    layouts[0].side[0],
+                )?;
             }
         }
         let mut y = top;
         for (((name, panels), layout), scale) in rows.iter().zip(&layouts).zip(&scales) {
             let middle = (y + layout.title + layout.side[1] / 2) as i32;
-            name_lettering.write(area, name, (left as i32 - 12, middle), Anchor::Right, left - 20)?;
+            name_lettering.write(
+                area,
+                name,
+                (left as i32 - 12, middle),
+                Anchor::Right,
+                left - 20,
+            )?;
             for (i, panel) in panels.iter().enumerate() {
                 let x = left + i as u32 * layout.cell()[0];
                 layout.draw(area, panel, *scale, [x, y], false)?;
@@ -190,7 +214,10 @@ impl Layout {
     /// Width and height of a panel with its surroundings.
     fn cell(&self) -> [u32; 2] {
         let below = self.ticks + self.subtitle;
-        [self.side[0] + self.gap, self.title + self.side[1] + below + self.gap / 2]
+        [
+            self.side[0] + self.gap,
+            self.title + self.side[1] + below + self.gap / 2,
+        ]
     }
 
     fn draw(
@@ -207,7 +234,8 @@ impl Layout {
         let centre = x + width as i32 / 2;
         if self.title > 0 {
             let at = (centre, top as i32 + 6);
-            self.title_lettering.write(area, &panel.title, at, Anchor::Top, width)?;
+            self.title_lettering
+                .write(area, &panel.title, at, Anchor::Top, width)?;
         }
         let image = render(&panel.grid, self.side, scale);
         let bitmap = BitMapElement::with_owned_buffer((x, y), (width, height), image);
@@ -231,14 +259,18 @@ impl Layout {
             }
         }
         let at = (centre, bottom + self.ticks as i32 + 7);
-        self.subtitle_lettering.write(area, &panel.subtitle, at, Anchor::Top, width)
+        self.subtitle_lettering
+            .write(area, &panel.subtitle, at, Anchor::Top, width)
     }
 }
 
 /// A map `width` pixels wide on which both axes have the same unit.
 fn map_side(width: u32, range: [[f64; 2]; 2]) -> [u32; 2] {
     let ratio = (range[1][1] - range[1][0]) / (range[0][1] - range[0][0]);
-    [width, (f64::from(width) * ratio.clamp(0.2, 5.0)).round() as u32]
+    [
+        width,
+        (f64::from(width) * ratio.clamp(0.2, 5.0)).round() as u32,
+    ]
 }
 
 /// Two, three or five round values inside a range, its middle among them where that is round.
@@ -288,7 +320,10 @@ fn draw_color_bar(
     let bitmap = BitMapElement::with_owned_buffer(at, (width, height), levels.collect());
     area.draw(&bitmap.ok_or("a bitmap of the wrong size")?)?;
     let (right, bottom) = (at.0 + width as i32, at.1 + height as i32);
-    area.draw(&Rectangle::new([(at.0 - 1, at.1 - 1), (right, bottom)], INK))?;
+    area.draw(&Rectangle::new(
+        [(at.0 - 1, at.1 - 1), (right, bottom)],
+        INK,
+    ))?;
     let lettering = Lettering::regular(15);
     let values = ticks([0.0, scale]);
     for value in &values {
@@ -297,7 +332,13 @@ fn draw_color_bar(
         lettering.write(area, &tick_label(*value), (right + 9, y), Anchor::Left, 56)?;
     }
     let middle = (at.1 + bottom) / 2;
-    lettering.write(area, "density", (right + 66, middle), Anchor::Upwards, height)
+    lettering.write(
+        area,
+        "density",
+        (right + 66, middle),
+        Anchor::Upwards,
+        height,
+    )
 }
 
 /// RGB bytes of a grid, resampled to `width` by `height`: the highest `y` comes first.
@@ -340,7 +381,8 @@ fn resampling(n: usize, pixels: usize) -> Vec<Weights> {
                 let (low, high) = (pixel as f64 * ratio, (pixel + 1) as f64 * ratio);
                 let first = low as usize;
                 let last = (high.ceil() as usize).min(n);
-                let covered = |i: usize| (high.min(i as f64 + 1.0) - low.max(i as f64)).max(0.0) / ratio;
+                let covered =
+                    |i: usize| (high.min(i as f64 + 1.0) - low.max(i as f64)).max(0.0) / ratio;
                 Weights {
                     first,
                     weights: (first..last).map(covered).collect(),
@@ -389,16 +431,25 @@ fn check_panels(path: &Path, panels: &[DensityPanel]) -> Result<f64, ReportError
         let title = &panel.title;
         if panel.grid.is_empty() || side(&panel.grid).pow(2) != panel.grid.len() {
             let cells = panel.grid.len();
-            return Err(refuse(path, format!("panel \"{title}\" has {cells} cells, not a square number")));
+            return Err(refuse(
+                path,
+                format!("panel \"{title}\" has {cells} cells, not a square number"),
+            ));
         }
         if panel.range != first.range {
             let other = &first.title;
-            return Err(refuse(path, format!("panels \"{title}\" and \"{other}\" show different ranges")));
+            return Err(refuse(
+                path,
+                format!("panels \"{title}\" and \"{other}\" show different ranges"),
+            ));
         }
         let proper = |[low, high]: [f64; 2]| low < high && low.is_finite() && high.is_finite();
         if !panel.range.into_iter().all(proper) {
             let range = panel.range;
-            return Err(refuse(path, format!("panel \"{title}\" has the range {range:?}")));
+            return Err(refuse(
+                path,
+                format!("panel \"{title}\" has the range {range:?}"),
+            ));
         }
     }
     let finite = first.grid.iter().copied().filter(|p| p.is_finite());
@@ -438,7 +489,10 @@ mod tests {
         }
         let points = grid_points([[0.0, 2.0], [10.0, 14.0]], 2);
         assert_eq!(points, [[0.5, 11.0], [1.5, 11.0], [0.5, 13.0], [1.5, 13.0]]);
-        assert_eq!(histogram(&[[1.2, 10.5]], [[0.0, 2.0], [10.0, 14.0]], 2), [0.0, 0.5, 0.0, 0.0]);
+        assert_eq!(
+            histogram(&[[1.2, 10.5]], [[0.0, 2.0], [10.0, 14.0]], 2),
+            [0.0, 0.5, 0.0, 0.0]
+        );
     }
 
     #[test]
@@ -473,20 +527,37 @@ mod tests {
         let path = folder.path().join("a.png");
         let bright = panel(vec![1.0; 9]);
         let dark = panel(vec![0.0; 9]);
-        draw_density_panels(&path, "heading", &[bright.clone(), dark.clone(), dark.clone()], 2).unwrap();
+        draw_density_panels(
+            &path,
+            "heading",
+            &[bright.clone(), dark.clone(), dark.clone()],
+            2,
+        )
+        .unwrap();
         let (width, height, pixels) = decode(&path);
         let count = |c: [u8; 3]| pixels.chunks(3).filter(|p| *p == c).count();
         assert_eq!(pixels.len() as u32, 3 * width * height);
         // The colour bar adds a few of each, a title's frame takes none.
-        assert!((90_000..92_000).contains(&count(color(1.0))), "{}", count(color(1.0)));
-        assert!((180_000..182_000).contains(&count(color(0.0))), "{}", count(color(0.0)));
+        assert!(
+            (90_000..92_000).contains(&count(color(1.0))),
+            "{}",
+            count(color(1.0))
+        );
+        assert!(
+            (180_000..182_000).contains(&count(color(0.0))),
+            "{}",
+            count(color(0.0))
+        );
         let rows = vec![
             ("u1".to_owned(), vec![bright.clone(), dark.clone()]),
             ("u2".to_owned(), vec![bright]),
         ];
         draw_overview(&path, &rows).unwrap();
         let (_, _, pixels) = decode(&path);
-        assert_eq!(pixels.chunks(3).filter(|p| *p == color(0.0)).count(), 168 * 168);
+        assert_eq!(
+            pixels.chunks(3).filter(|p| *p == color(0.0)).count(),
+            168 * 168
+        );
     }
 
     #[test]
@@ -504,8 +575,13 @@ mod tests {
             (vec![panel(vec![0.0; 4]), shifted], "different ranges"),
             (vec![empty_range], "the range [[1.0, 1.0]"),
         ] {
-            let message = draw_density_panels(&path, "", &panels, 3).unwrap_err().to_string();
-            assert!(message.contains(part) && message.contains("a.png"), "{message}");
+            let message = draw_density_panels(&path, "", &panels, 3)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains(part) && message.contains("a.png"),
+                "{message}"
+            );
             assert!(!message.contains('\n') && !path.exists());
         }
         let nowhere = folder.path().join("none").join("a.png");

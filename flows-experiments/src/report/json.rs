@@ -121,12 +121,18 @@ mod tests {
         for path in [below_file, nowhere, folder.path().to_owned()] {
             let message = write_atomically(&path, b"x").unwrap_err().to_string();
             let start = format!("cannot write {}: ", path.display());
-            assert!(message.starts_with(&start) && !message.contains('\n'), "{message}");
+            assert!(
+                message.starts_with(&start) && !message.contains('\n'),
+                "{message}"
+            );
             assert!(!message.contains(".tmp"), "{message}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let message = read_json::<f64>(&file).unwrap_err().to_string();
-        assert!(message.starts_with(&file.display().to_string()), "{message}");
+        assert!(
+            message.starts_with(&file.display().to_string()),
+            "{message}"
+        );
         let missing = read_json::<f64>(folder.path().join("none")).unwrap_err();
         assert!(matches!(missing, ReportError::Read { .. }), "{missing}");
     }

@@ -160,7 +160,10 @@ impl Table {
         let widths: Vec<usize> = (0..header.len())
             .map(|i| {
                 let lengths = body.iter().map(|row| row[i].chars().count());
-                lengths.chain([header[i].chars().count(), 3]).max().unwrap_or(3)
+                lengths
+                    .chain([header[i].chars().count(), 3])
+                    .max()
+                    .unwrap_or(3)
             })
             .collect();
         let numeric = self.numeric_columns();
@@ -199,7 +202,10 @@ impl Table {
         };
         let row = |cells: Vec<String>| -> Row {
             let aligned = cells.into_iter().zip(&numeric);
-            aligned.map(|(text, &right)| align(text, right)).collect::<Vec<_>>().into()
+            aligned
+                .map(|(text, &right)| align(text, right))
+                .collect::<Vec<_>>()
+                .into()
         };
         let mut table = comfy_table::Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
@@ -249,13 +255,21 @@ mod tests {
     #[test]
     fn terminal_lines_are_equally_wide_and_hold_the_same_values() {
         let text = example().to_terminal();
-        for value in ["DDNF, K = 4", "0.00312 ± 0.00021", "not available", "1,284", "KL (nats)"] {
+        for value in [
+            "DDNF, K = 4",
+            "0.00312 ± 0.00021",
+            "not available",
+            "1,284",
+            "KL (nats)",
+        ] {
             assert!(text.contains(value), "{text}");
         }
         // Right-aligned: both numbers end in the same column.
         let end = |value: &str| {
             let line = text.lines().find(|line| line.contains(value)).unwrap();
-            line[..line.find(value).unwrap() + value.len()].chars().count()
+            line[..line.find(value).unwrap() + value.len()]
+                .chars()
+                .count()
         };
         assert_eq!(end("0.00312 ± 0.00021"), end("not available"));
     }

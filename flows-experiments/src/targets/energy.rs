@@ -56,7 +56,9 @@ impl Energy {
     /// One line on the shape and where it comes from.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::U1 => "energy: ring with two bright arcs (arXiv:1505.05770, Table 1, potential 1)",
+            Self::U1 => {
+                "energy: ring with two bright arcs (arXiv:1505.05770, Table 1, potential 1)"
+            }
             Self::U2 => "energy: band along a sine wave (arXiv:1505.05770, Table 1, potential 2)",
             Self::U3 => {
                 "energy: sine wave that parts and joins again (arXiv:1505.05770, Table 1, potential 3)"
@@ -192,7 +194,8 @@ mod tests {
     /// A lattice that holds the origin, the axes, ties of both terms and points far away.
     fn points() -> Vec<[f64; 2]> {
         let coordinates = [
-            -1e6, -1e3, -50.0, -6.0, -4.1, -2.0, -1.0, -0.3, 0.0, 1e-20, 0.7, 1.0, 2.0, 3.9, 5.5, 80.0, 1e6,
+            -1e6, -1e3, -50.0, -6.0, -4.1, -2.0, -1.0, -0.3, 0.0, 1e-20, 0.7, 1.0, 2.0, 3.9, 5.5,
+            80.0, 1e6,
         ];
         coordinates
             .iter()
@@ -232,16 +235,26 @@ mod tests {
             let walls = wall.penalty_tensor(z.clone()).into_data();
             for energy in Energy::ALL {
                 let potentials = energy.potential_tensor(z.clone()).into_data();
-                for ((z, u), w) in points.iter().zip(potentials.iter::<f64>()).zip(walls.iter::<f64>()) {
+                for ((z, u), w) in points
+                    .iter()
+                    .zip(potentials.iter::<f64>())
+                    .zip(walls.iter::<f64>())
+                {
                     // sin of a large f32 is another number: the argument itself is rounded.
                     if dtype == DType::F32 && z[0].abs() > 100.0 {
                         continue;
                     }
                     let expected = energy.potential(*z);
                     let error = (u - expected).abs() / (1.0 + expected.abs());
-                    assert!(error < tolerance, "{energy:?} {dtype:?} at {z:?}: {u} for {expected}");
+                    assert!(
+                        error < tolerance,
+                        "{energy:?} {dtype:?} at {z:?}: {u} for {expected}"
+                    );
                     let expected = wall.penalty(*z);
-                    assert!((w - expected).abs() <= tolerance * (1.0 + expected), "wall at {z:?}");
+                    assert!(
+                        (w - expected).abs() <= tolerance * (1.0 + expected),
+                        "wall at {z:?}"
+                    );
                 }
             }
         }
@@ -257,7 +270,10 @@ mod tests {
                 let total = energy.potential_tensor(z.clone()) + wall.penalty_tensor(z.clone());
                 let gradients = z.grad(&total.sum().backward()).expect("a gradient");
                 let gradients: Vec<f64> = gradients.into_data().iter::<f64>().collect();
-                assert!(gradients.iter().all(|g| g.is_finite()), "{energy:?} {dtype:?}");
+                assert!(
+                    gradients.iter().all(|g| g.is_finite()),
+                    "{energy:?} {dtype:?}"
+                );
                 if dtype == DType::F32 {
                     continue;
                 }
@@ -277,7 +293,11 @@ mod tests {
                         };
                         let expected = (shifted(h) - shifted(-h)) / (2.0 * h);
                         let error = (gradient[axis] - expected).abs() / (1.0 + expected.abs());
-                        assert!(error < 1e-6, "{energy:?} at {z:?}: {} for {expected}", gradient[axis]);
+                        assert!(
+                            error < 1e-6,
+                            "{energy:?} at {z:?}: {} for {expected}",
+                            gradient[axis]
+                        );
                     }
                 }
             }

@@ -149,7 +149,10 @@ mod tests {
         for target in Target::all() {
             let line = target.describe();
             assert!(!line.contains('\n') && line.len() < 120, "{target}: {line}");
-            assert!(line.ends_with(')') && line.contains('('), "{target}: {line}");
+            assert!(
+                line.ends_with(')') && line.contains('('),
+                "{target}: {line}"
+            );
         }
     }
 

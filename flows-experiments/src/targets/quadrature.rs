@@ -114,7 +114,10 @@ pub fn for_each_midpoint(
 
 /// The least number of cells, no longer than `cell`, that cover `length`.
 fn cells_along(length: f64, cell: f64) -> usize {
-    assert!(cell > 0.0 && length.is_finite(), "a positive cell and a finite length");
+    assert!(
+        cell > 0.0 && length.is_finite(),
+        "a positive cell and a finite length"
+    );
     // 4.0 / 0.01 is 400 and not 401, whatever the rounding says.
     ((length / cell - 1e-9).ceil() as usize).max(1)
 }
@@ -142,7 +145,10 @@ pub fn gauss_legendre(n: usize, low: f64, high: f64) -> Vec<(f64, f64)> {
                     break;
                 }
             }
-            (centre - half * x, half * 2.0 / ((1.0 - x * x) * slope * slope))
+            (
+                centre - half * x,
+                half * 2.0 / ((1.0 - x * x) * slope * slope),
+            )
         })
         .collect()
 }
@@ -169,9 +175,18 @@ mod tests {
             let found = normalize_in_box(energy, half_width, DEFAULT_CELL);
             // Half a unit of the last printed digit, and 10 % for ties of its rounding.
             let digit = 0.55e-5;
-            assert!((found.log_z.exp() - z).abs() < digit, "{energy:?} {half_width}: {found:?}");
-            assert!((found.log_z - log_z).abs() < digit, "{energy:?} {half_width}: {found:?}");
-            assert!((found.entropy - entropy).abs() < digit, "{energy:?} {half_width}: {found:?}");
+            assert!(
+                (found.log_z.exp() - z).abs() < digit,
+                "{energy:?} {half_width}: {found:?}"
+            );
+            assert!(
+                (found.log_z - log_z).abs() < digit,
+                "{energy:?} {half_width}: {found:?}"
+            );
+            assert!(
+                (found.entropy - entropy).abs() < digit,
+                "{energy:?} {half_width}: {found:?}"
+            );
             assert_eq!(found.mass_outside, 0.0);
         }
     }
@@ -182,8 +197,14 @@ mod tests {
         for energy in Energy::ALL {
             let coarse = normalize_walled(energy, &wall, 2.0 * DEFAULT_CELL);
             let fine = normalize_walled(energy, &wall, DEFAULT_CELL);
-            assert!((coarse.log_z - fine.log_z).abs() < 1e-7, "{energy:?}: {coarse:?} {fine:?}");
-            assert!((coarse.entropy - fine.entropy).abs() < 1e-6, "{energy:?}: {coarse:?} {fine:?}");
+            assert!(
+                (coarse.log_z - fine.log_z).abs() < 1e-7,
+                "{energy:?}: {coarse:?} {fine:?}"
+            );
+            assert!(
+                (coarse.entropy - fine.entropy).abs() < 1e-6,
+                "{energy:?}: {coarse:?} {fine:?}"
+            );
             assert!((coarse.mass_outside - fine.mass_outside).abs() < 1e-5);
         }
     }
@@ -195,7 +216,10 @@ mod tests {
             let hard = normalize_in_box(energy, wall.half_width, DEFAULT_CELL);
             let walled = normalize_walled(energy, &wall, DEFAULT_CELL);
             let inside = walled.log_z + (1.0 - walled.mass_outside).ln();
-            assert!((inside - hard.log_z).abs() < 1e-6, "{energy:?}: {inside} {hard:?}");
+            assert!(
+                (inside - hard.log_z).abs() < 1e-6,
+                "{energy:?}: {inside} {hard:?}"
+            );
         }
         assert!(normalize_walled(Energy::U1, &wall, DEFAULT_CELL).mass_outside < 1e-4);
         let sine = normalize_walled(Energy::U2, &wall, DEFAULT_CELL).mass_outside;
@@ -211,9 +235,15 @@ mod tests {
             let sum: f64 = rule.iter().map(|(x, w)| w * x.powi(degree)).sum();
             let n = f64::from(degree + 1);
             let exact = (3.0f64.powi(degree + 1) - (-1.0f64).powi(degree + 1)) / n;
-            assert!((sum - exact).abs() < 1e-12 * exact.abs().max(1.0), "x^{degree}: {sum} {exact}");
+            assert!(
+                (sum - exact).abs() < 1e-12 * exact.abs().max(1.0),
+                "x^{degree}: {sum} {exact}"
+            );
         }
-        let many: f64 = gauss_legendre(300, 0.0, PI).iter().map(|(x, w)| w * x.sin()).sum();
+        let many: f64 = gauss_legendre(300, 0.0, PI)
+            .iter()
+            .map(|(x, w)| w * x.sin())
+            .sum();
         assert!((many - 2.0).abs() < 1e-12, "{many}");
     }
 

@@ -327,7 +327,10 @@ mod tests {
         let text = "targets = []\nmodles = []";
         let error = ToyConfig::from_toml(text, "my.toml").unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("my.toml, line 2: unknown field `modles`"), "{text}");
+        assert!(
+            text.starts_with("my.toml, line 2: unknown field `modles`"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -335,7 +338,10 @@ mod tests {
         let mut config = ToyConfig::preset(Preset::Quick);
         config.models = vec!["glow".to_owned()];
         let error = config.jobs().unwrap_err().to_string();
-        assert!(error.contains("'glow'") && error.contains("realnvp"), "{error}");
+        assert!(
+            error.contains("'glow'") && error.contains("realnvp"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -140,9 +140,8 @@ impl Folder {
         if !file.exists() {
             return Err(FolderError::Nothing(path.to_owned()));
         }
-        std::fs::read_to_string(&file).map_err(|source| {
-            FolderError::Report(ReportError::Read { path: file, source })
-        })
+        std::fs::read_to_string(&file)
+            .map_err(|source| FolderError::Report(ReportError::Read { path: file, source }))
     }
 
     /// Goes on with an experiment begun with the same `config`.
@@ -153,10 +152,16 @@ impl Folder {
         let (old, new) = (Self::config_text(path)?, to_toml(config));
         if old != new {
             let line = |text: &str, n: usize| text.lines().nth(n).unwrap_or("nothing").to_owned();
-            let first = (0..).find(|n| line(&old, *n) != line(&new, *n)).unwrap_or(0);
+            let first = (0..)
+                .find(|n| line(&old, *n) != line(&new, *n))
+                .unwrap_or(0);
             return Err(FolderError::Differs {
                 path: path.to_owned(),
-                difference: format!("it has `{}`, not `{}`", line(&old, first), line(&new, first)),
+                difference: format!(
+                    "it has `{}`, not `{}`",
+                    line(&old, first),
+                    line(&new, first)
+                ),
             });
         }
         Ok(Self {

@@ -3,6 +3,7 @@
 //! Energies are fitted by the reverse KL, sample sets by maximum likelihood. A run is one target,
 //! one model and one seed; runs are independent, checkpointed, and resumed to the same bits.
 
+mod cli;
 mod config;
 mod evaluate;
 mod folder;
@@ -11,9 +12,10 @@ mod picture;
 mod run;
 mod summary;
 
-pub use config::{Annealing, ConfigError, Evaluation, Job, Override, ToyConfig};
-pub use evaluate::{Measured, Metric};
-pub use folder::{Folder, FolderError, RunRecord, Status};
+pub use cli::Args;
+pub use config::{Annealing, ConfigError, Evaluation, Job, Override, Preset, ToyConfig};
+pub use evaluate::{Measured, Measurement, Metric, density_grid, measure};
+pub use folder::{Folder, FolderError, InverseCheck, RunRecord, Status};
 pub use objective::{MaximumLikelihood, ReverseKl};
-pub use run::{Experiment, RunError, TargetSettings, train_and_measure};
-pub use summary::{Row, Summary, summarize};
+pub use run::{Experiment, Progress, RunError, TargetSettings, train_and_measure};
+pub use summary::{EnergyConstants, Row, Summary, summarize};

@@ -145,7 +145,10 @@ impl Experiment {
                     }
                     Err(failed) => {
                         stop.store(true, Ordering::Relaxed);
-                        error.lock().expect("no worker panicked").get_or_insert(failed);
+                        error
+                            .lock()
+                            .expect("no worker panicked")
+                            .get_or_insert(failed);
                     }
                 }
             }

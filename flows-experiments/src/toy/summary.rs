@@ -88,7 +88,7 @@ pub struct EnergyConstants {
 }
 
 /// The constants of the energies among `jobs`.
-pub fn energy_constants(jobs: &[Job], wall: &SoftWall) -> Vec<EnergyConstants> {
+pub(super) fn energy_constants(jobs: &[Job], wall: &SoftWall) -> Vec<EnergyConstants> {
     let mut found: Vec<EnergyConstants> = Vec::new();
     for job in jobs {
         let Target::Energy(energy) = job.target else {
@@ -115,9 +115,8 @@ pub fn energy_constants(jobs: &[Job], wall: &SoftWall) -> Vec<EnergyConstants> {
 pub fn summarize(records: &[RunRecord]) -> Vec<Row> {
     let mut groups: Vec<Vec<&RunRecord>> = Vec::new();
     for record in records {
-        let same = |g: &&mut Vec<&RunRecord>| {
-            g[0].target == record.target && g[0].model == record.model
-        };
+        let same =
+            |g: &&mut Vec<&RunRecord>| g[0].target == record.target && g[0].model == record.model;
         match groups.iter_mut().find(same) {
             Some(group) => group.push(record),
             None => groups.push(vec![record]),
@@ -166,8 +165,7 @@ fn rows_of(group: &[&RunRecord]) -> Vec<Row> {
             values,
             diverged: group.len() - measured.len(),
             parameters: first.parameters,
-            train_seconds: average(group.iter().map(|r| r.train_seconds).collect())
-                .unwrap_or(0.0),
+            train_seconds: average(group.iter().map(|r| r.train_seconds).collect()).unwrap_or(0.0),
             steps: first.steps,
             batch: first.batch,
             learning_rate: first.learning_rate,
@@ -183,7 +181,7 @@ fn rows_of(group: &[&RunRecord]) -> Vec<Row> {
 }
 
 /// Standard error of the mean; `None` for fewer than two values.
-pub fn standard_error(values: &[f64]) -> Option<f64> {
+pub(super) fn standard_error(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;
     if values.len() < 2 {
         return None;
@@ -194,7 +192,7 @@ pub fn standard_error(values: &[f64]) -> Option<f64> {
 }
 
 /// Models down, targets across: the first metric of each target.
-pub fn overview_table(rows: &[Row]) -> Table {
+pub(super) fn overview_table(rows: &[Row]) -> Table {
     let mut targets: Vec<(&str, &str)> = Vec::new();
     let mut models: Vec<&str> = Vec::new();
     for row in rows {
@@ -232,7 +230,7 @@ pub fn overview_table(rows: &[Row]) -> Table {
 }
 
 /// Every row with everything that qualifies it.
-pub fn detail_table(rows: &[Row]) -> Table {
+pub(super) fn detail_table(rows: &[Row]) -> Table {
     let mut table = Table::new([
         "target",
         "model",

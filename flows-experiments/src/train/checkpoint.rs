@@ -11,7 +11,7 @@ use flows_core::state::State;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::report::write_atomically;
+use crate::report::{ReportError, write_atomically};
 
 /// A run between two steps.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,9 +41,12 @@ pub struct Header {
 /// Why a checkpoint could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] ReportError),
+    /// The file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
         /// The file.
         path: PathBuf,
         /// Its reason.
@@ -66,7 +69,7 @@ impl Checkpoint {
     /// Writes the file whole or not at all.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`] naming the file.
+    /// [`CheckpointError::Write`] naming the file.
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
         let parts = [("model", &self.model), ("optimizer", &self.optimizer)];
         let named = parts.iter().flat_map(|(part, state)| {
@@ -80,10 +83,7 @@ impl Checkpoint {
         let header = serde_json::to_string(&self.header).expect("a header is plain data");
         let metadata = HashMap::from([(HEADER.to_owned(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata)).expect("whole tensors");
-        write_atomically(path, &bytes).map_err(|source| CheckpointError::Io {
-            path: path.to_owned(),
-            source,
-        })
+        Ok(write_atomically(path, &bytes)?)
     }
 
     /// Reads a file that [`save`](Self::save) wrote; `None` where there is none.
@@ -95,7 +95,7 @@ impl Checkpoint {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
-                return Err(CheckpointError::Io {
+                return Err(CheckpointError::Read {
                     path: path.to_owned(),
                     source,
                 });

@@ -168,7 +168,10 @@ impl SampleSet for FourCircles {
     fn entropy(&self) -> Option<f64> {
         static ENTROPY: OnceLock<f64> = OnceLock::new();
         // By symmetry a quadrant holds a quarter.
-        Some(*ENTROPY.get_or_init(|| 4.0 * mass_and_entropy([[0.0, 4.0]; 2], [160; 2], Self::log_p).1))
+        Some(
+            *ENTROPY
+                .get_or_init(|| 4.0 * mass_and_entropy([[0.0, 4.0]; 2], [160; 2], Self::log_p).1),
+        )
     }
 }
 
@@ -180,7 +183,9 @@ fn on_circle(radius: f64, turn: f64) -> [f64; 2] {
 
 /// Log-density at distance `r` of an equal mixture of blurred circles about one centre.
 fn log_concentric(r: f64, radii: &[f64], std: f64) -> f64 {
-    let circles = radii.iter().map(|&radius| log_blurred_circle(r, radius, std));
+    let circles = radii
+        .iter()
+        .map(|&radius| log_blurred_circle(r, radius, std));
     log_sum_exp(circles) - (radii.len() as f64).ln()
 }
 
@@ -243,7 +248,11 @@ mod tests {
                 .sum::<f64>()
                 / f64::from(cells);
             let found = log_scaled_bessel_i0(x);
-            assert!((found - mean.ln()).abs() < 1e-12, "{x}: {found} for {}", mean.ln());
+            assert!(
+                (found - mean.ln()).abs() < 1e-12,
+                "{x}: {found} for {}",
+                mean.ln()
+            );
         }
     }
 

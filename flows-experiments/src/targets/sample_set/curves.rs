@@ -248,15 +248,17 @@ impl BlurredCurve {
     }
 
     fn log_density(&self, x: [f64; 2]) -> f64 {
-        let costs: Vec<f64> = self.nodes.iter().map(|(c, _)| self.least_cost(x, *c)).collect();
+        let costs: Vec<f64> = self
+            .nodes
+            .iter()
+            .map(|(c, _)| self.least_cost(x, *c))
+            .collect();
         let nearest = costs.iter().copied().fold(f64::INFINITY, f64::min);
         let terms: Vec<f64> = costs
             .iter()
             .zip(&self.nodes)
             .filter(|(cost, _)| **cost < nearest + NEGLIGIBLE_NATS)
-            .map(|(_, (c, w))| {
-                w.ln() + self.log_kernel(x[0] - c[0]) + self.log_kernel(x[1] - c[1])
-            })
+            .map(|(_, (c, w))| w.ln() + self.log_kernel(x[0] - c[0]) + self.log_kernel(x[1] - c[1]))
             .collect();
         super::log_sum_exp(terms.into_iter())
     }
@@ -277,10 +279,12 @@ impl BlurredCurve {
         let mut density = vec![0.0; side * side];
         for (c, weight) in &self.nodes {
             // Only the patch that the kernel reaches; the kernel is a product of one per axis.
-            let index = |x: f64| ((x / cell).floor() + half as f64).clamp(0.0, side as f64) as usize;
+            let index =
+                |x: f64| ((x / cell).floor() + half as f64).clamp(0.0, side as f64) as usize;
             let patch = c.map(|c| {
                 let first = index(c - 9.0 * self.std);
-                let kernel = (first..index(c + noise)).map(|i| self.log_kernel(midpoint(i) - c).exp());
+                let kernel =
+                    (first..index(c + noise)).map(|i| self.log_kernel(midpoint(i) - c).exp());
                 (first, kernel.collect::<Vec<f64>>())
             });
             let [(first_column, across), (first_row, up)] = &patch;
@@ -322,7 +326,13 @@ mod tests {
     use super::*;
 
     /// The same law with twice the nodes.
-    fn refined(at: impl Fn(f64) -> ([f64; 2], f64), low: f64, high: f64, n: usize, law: &BlurredCurve) -> BlurredCurve {
+    fn refined(
+        at: impl Fn(f64) -> ([f64; 2], f64),
+        low: f64,
+        high: f64,
+        n: usize,
+        law: &BlurredCurve,
+    ) -> BlurredCurve {
         let rule = gauss_legendre(2 * n, low, high);
         let nodes = rule.iter().map(|(t, w)| {
             let (c, q) = at(*t);
@@ -337,8 +347,20 @@ mod tests {
 
     #[test]
     fn twice_the_nodes_give_the_same_density() {
-        let roll = refined(|t| (SwissRoll::at(t), 1.0 / (3.0 * PI)), 1.5 * PI, 4.5 * PI, 240, SwissRoll::law());
-        let arm = refined(|v| (TwoSpirals::at(v * v), 2.0 * v), 0.0, 1.0, 360, TwoSpirals::arm());
+        let roll = refined(
+            |t| (SwissRoll::at(t), 1.0 / (3.0 * PI)),
+            1.5 * PI,
+            4.5 * PI,
+            240,
+            SwissRoll::law(),
+        );
+        let arm = refined(
+            |v| (TwoSpirals::at(v * v), 2.0 * v),
+            0.0,
+            1.0,
+            360,
+            TwoSpirals::arm(),
+        );
         for i in 0..30 {
             for j in 0..30 {
                 let x = [i, j].map(|k| -3.0 + 0.2 * f64::from(k));

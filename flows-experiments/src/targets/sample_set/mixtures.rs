@@ -61,7 +61,10 @@ impl SampleSet for EightGaussians {
     fn entropy(&self) -> Option<f64> {
         static ENTROPY: OnceLock<f64> = OnceLock::new();
         // By symmetry a quadrant, which cuts two of the normals, holds a quarter.
-        Some(*ENTROPY.get_or_init(|| 4.0 * mass_and_entropy([[0.0, 6.5]; 2], [160; 2], Self::log_p).1))
+        Some(
+            *ENTROPY
+                .get_or_init(|| 4.0 * mass_and_entropy([[0.0, 6.5]; 2], [160; 2], Self::log_p).1),
+        )
     }
 }
 
@@ -140,7 +143,10 @@ mod tests {
         // The components hardly overlap: ln K + the entropy of one, and never more.
         let gaussians = 8f64.ln() + 2.0 * normal_entropy(EightGaussians::STD);
         let found = EightGaussians.entropy().unwrap();
-        assert!(found < gaussians && gaussians - found < 0.05, "{found} {gaussians}");
+        assert!(
+            found < gaussians && gaussians - found < 0.05,
+            "{found} {gaussians}"
+        );
         let grid = 400f64.ln() + 2.0 * normal_entropy(Diamond::STD);
         let found = Diamond.entropy().unwrap();
         assert!(found < grid && grid - found < 0.01, "{found} {grid}");

@@ -136,26 +136,43 @@ mod tests {
             let (mean, stderr) = monte_carlo_entropy(set, 20_000);
             // The checkerboard's density is flat: its error is rounding, not sampling.
             let error = (mean - entropy).abs();
-            assert!(error < 4.0 * stderr + 1e-12, "{}: {mean} +- {stderr}, not {entropy}", set.name());
-            assert!(stderr < 0.02, "{}: the test has no power, {stderr}", set.name());
+            assert!(
+                error < 4.0 * stderr + 1e-12,
+                "{}: {mean} +- {stderr}, not {entropy}",
+                set.name()
+            );
+            assert!(
+                stderr < 0.02,
+                "{}: the test has no power, {stderr}",
+                set.name()
+            );
         }
     }
 
     #[test]
     fn densities_integrate_to_one_and_to_the_entropy() {
         for set in ALL {
-            let Some(entropy) = set.entropy() else { continue };
+            let Some(entropy) = set.entropy() else {
+                continue;
+            };
             // Wide enough for the tails, with cell borders on the checkerboard's and on 0.
             let (range, cells) = match set.name() {
                 "crescent" | "crescent-cubed" => ([[-12.0, 24.0], [-8.0, 8.0]], [450, 200]),
                 "diamond" => ([[-4.5, 4.5]; 2], [300; 2]),
-                "2sines" => ([[-std::f64::consts::PI, std::f64::consts::PI], [-3.0, 3.0]], [200, 200]),
+                "2sines" => (
+                    [[-std::f64::consts::PI, std::f64::consts::PI], [-3.0, 3.0]],
+                    [200, 200],
+                ),
                 _ => ([[-8.0, 8.0]; 2], [200; 2]),
             };
             let (mass, found) =
                 mass_and_entropy(range, cells, |x| set.log_density(x).expect("a density"));
             assert!((mass - 1.0).abs() < 1e-4, "{}: mass {mass}", set.name());
-            assert!((found - entropy).abs() < 1e-3, "{}: {found} for {entropy}", set.name());
+            assert!(
+                (found - entropy).abs() < 1e-3,
+                "{}: {found} for {entropy}",
+                set.name()
+            );
         }
     }
 
@@ -199,7 +216,8 @@ mod tests {
                     [x[0] + i * width, x[0] + (i + 1.0) * width],
                     [y[0] + j * height, y[0] + (j + 1.0) * height],
                 ];
-                let inside = |p: &&[f64; 2]| (0..2).all(|a| p[a] >= range[a][0] && p[a] < range[a][1]);
+                let inside =
+                    |p: &&[f64; 2]| (0..2).all(|a| p[a] >= range[a][0] && p[a] < range[a][1]);
                 let found = samples.iter().filter(inside).count() as f64 / n as f64;
                 let (mass, _) = mass_and_entropy(range, [30; 2], |p| set.log_density(p).unwrap());
                 // Rings draw their angles stratified, which only lessens the spread.

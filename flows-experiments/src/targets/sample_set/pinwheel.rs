@@ -32,7 +32,10 @@ impl SampleSet for Pinwheel {
                 let arm: u32 = rng.random_range(0..5);
                 let f = [1.0 + 0.3 * normal(rng), 0.1 * normal(rng)];
                 let (sin, cos) = (TAU * f64::from(arm) / 5.0 + 0.25 * f[0].exp()).sin_cos();
-                [2.0 * (cos * f[0] + sin * f[1]), 2.0 * (cos * f[1] - sin * f[0])]
+                [
+                    2.0 * (cos * f[0] + sin * f[1]),
+                    2.0 * (cos * f[1] - sin * f[0]),
+                ]
             })
             .collect()
     }
@@ -49,7 +52,11 @@ mod tests {
         let samples = Pinwheel.sample(40_000, &mut StdRng::seed_from_u64(2));
         let n = samples.len() as f64;
         // |x|^2 = 4 |f|^2 has mean 4 (1 + 0.09 + 0.01) and five equal arms have mean 0.
-        let squared: f64 = samples.iter().map(|x| x[0] * x[0] + x[1] * x[1]).sum::<f64>() / n;
+        let squared: f64 = samples
+            .iter()
+            .map(|x| x[0] * x[0] + x[1] * x[1])
+            .sum::<f64>()
+            / n;
         assert!((squared - 4.4).abs() < 0.06, "{squared}");
         for axis in 0..2 {
             let mean = samples.iter().map(|x| x[axis]).sum::<f64>() / n;
@@ -63,6 +70,10 @@ mod tests {
             .map(|angle| angle - 0.5 * TAU / 5.0);
         let angles: Vec<f64> = off.collect();
         let mean = angles.iter().sum::<f64>() / angles.len() as f64;
-        assert!(angles.len() > 500 && mean.abs() < 0.02, "{mean} of {}", angles.len());
+        assert!(
+            angles.len() > 500 && mean.abs() < 0.02,
+            "{mean} of {}",
+            angles.len()
+        );
     }
 }

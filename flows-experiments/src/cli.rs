@@ -1,0 +1,115 @@
+//! What every binary shares: exit codes, one-line errors, options for backend and threads.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::backend::{BackendError, BackendKind, Dtype, set_threads};
+
+/// An error that the user can mend by calling the program differently: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+impl Misuse {
+    /// Wraps an error's words.
+    pub fn new(error: impl Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs a binary: one line for an error with its chain, exit code 2 for misuse and 1 for failure.
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let chain = error
+        .chain()
+        .map(|cause| cause.to_string())
+        .collect::<Vec<_>>();
+    // A transparent error repeats its source's words.
+    let mut words: Vec<String> = Vec::new();
+    for cause in chain {
+        if !words.last().is_some_and(|last| last.contains(&cause)) {
+            words.push(cause);
+        }
+    }
+    eprintln!("error: {}", words.join(": ").replace('\n', " "));
+    let misuse = error.chain().any(|cause| cause.is::<Misuse>());
+    ExitCode::from(if misuse { 2 } else { 1 })
+}
+
+/// Makes an unexpected panic one line with a place, instead of a backtrace.
+pub fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or(String::new(), |l| format!(" at {l}"));
+        let payload = panic.payload();
+        let words = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let line = words.lines().collect::<Vec<_>>().join(" ");
+        eprintln!("error: internal{place}: {line}; this is a bug, please report it");
+    }));
+}
+
+/// Options that choose where tensors live.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// Backend to compute on, one of those compiled in (flex, ndarray, wgpu, vulkan, cuda)
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+    /// Floating-point type, where the backend has it
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Dtype,
+    /// Threads to use in all [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// The backend, type and threads that [`DeviceArgs`] resolve to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compute {
+    /// The backend.
+    pub backend: BackendKind,
+    /// The floating-point type.
+    pub dtype: Dtype,
+    /// Threads in all.
+    pub threads: usize,
+}
+
+impl DeviceArgs {
+    /// Resolves the options and sets the process's threads.
+    ///
+    /// # Errors
+    /// [`Misuse`] for a backend that is not there, or zero threads.
+    pub fn resolve(&self) -> Result<Compute, Misuse> {
+        let backend = match &self.backend {
+            Some(name) => name.parse().map_err(Misuse::new)?,
+            None => BackendKind::default_compiled().ok_or_else(|| {
+                Misuse::new("this build has no backend; build with `--features flex`")
+            })?,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or(cores);
+        if threads == 0 {
+            return Err(Misuse::new("--threads is 0, expected at least 1"));
+        }
+        set_threads(threads);
+        Ok(Compute {
+            backend,
+            dtype: self.dtype,
+            threads,
+        })
+    }
+}
+
+impl From<BackendError> for Misuse {
+    fn from(error: BackendError) -> Self {
+        Self::new(error)
+    }
+}
