@@ -484,8 +484,16 @@ fn gradients_of_the_likelihood_agree_with_central_differences() {
 #[test]
 fn gradients_through_both_inverses_agree_with_central_differences() {
     for inverse in [DdnfInverse::default(), DdnfInverse::ExponentialMap] {
-        for config in gradient_cases() {
-            let config = DdnfBlockConfig { inverse, ..config };
+        // The series differ from the exact determinant only after the solve; one of them is enough.
+        let cases = gradient_cases()
+            .into_iter()
+            .filter(|case| [LogDet::Exact, LogDet::Taylor { order: 2 }].contains(&case.log_det));
+        for config in cases {
+            let config = DdnfBlockConfig {
+                inverse,
+                cells: 2,
+                ..config
+            };
             let block = block::<Grad>(&config, 0.2);
             let base = DiagonalNormal::standard(config.dim, &device());
             let flow = Flow::generative(block, base).unwrap();

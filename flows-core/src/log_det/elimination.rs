@@ -21,7 +21,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 pub struct Eliminated<B: Backend> {
     /// `A^{-1}`, `[n, m, m]`; infinite or NaN for a singular matrix.
     pub inverse: Tensor<B, 3>,
-    /// The pivots in order, `[n, m]`; a zero among them for a singular matrix.
+    /// The pivots in order, `[n, m]`; for a singular matrix a zero, then NaN.
     pub pivots: Tensor<B, 2>,
     /// Row of each pivot, `[n, m]`.
     pub rows: Tensor<B, 2, Int>,
@@ -51,39 +51,38 @@ impl<B: Backend> Eliminated<B> {
         }
     }
 
-    /// `log |det A| = sum_k log |pivot_k|`, `[n]`; minus infinity for a singular matrix.
+    /// `log |det A| = sum_k log |pivot_k|`, `[n]`; not finite for a singular matrix.
     pub fn log_abs_det(&self) -> Tensor<B, 1> {
         self.pivots.clone().abs().log().sum_dim(1).squeeze_dim(1)
     }
 
-    /// The sign of each determinant, -1, 0 or 1. Reads the pivots back from the device.
+    /// The sign of each determinant, -1 or 1, or 0 for zero and NaN. Reads the pivots back from the device.
     pub fn signs(&self) -> Vec<i8> {
         let m = self.pivots.dims()[1];
         let pivots: Vec<f64> = self.pivots.to_data().iter().collect();
         let rows: Vec<i64> = self.rows.to_data().iter().collect();
         let sign = |(pivots, rows): (&[f64], &[i64])| {
-            let product: f64 = pivots.iter().map(|p| p.signum()).product();
-            match pivots.contains(&0.0) {
-                true => 0,
-                false if product.is_nan() => 0,
-                false => product as i8 * permutation_sign(rows),
+            let defined = pivots.iter().all(|p| *p != 0.0 && !p.is_nan());
+            let negative = pivots.iter().filter(|p| **p < 0.0).count();
+            match (defined, (negative + inversions(rows)) % 2) {
+                (false, _) => 0,
+                (true, 0) => 1,
+                (true, _) => -1,
             }
         };
         pivots.chunks(m).zip(rows.chunks(m)).map(sign).collect()
     }
 }
 
-/// The sign of the permutation `k -> rows[k]`, by counting inversions.
-fn permutation_sign(rows: &[i64]) -> i8 {
-    let inversions = (0..rows.len())
-        .map(|i| {
-            rows[i + 1..]
-                .iter()
-                .filter(|&&later| later < rows[i])
-                .count()
-        })
-        .sum::<usize>();
-    if inversions % 2 == 0 { 1 } else { -1 }
+/// Pairs of `rows` out of order: odd for an odd permutation.
+fn inversions(rows: &[i64]) -> usize {
+    let after = |i: usize| {
+        rows[i + 1..]
+            .iter()
+            .filter(|&&later| later < rows[i])
+            .count()
+    };
+    (0..rows.len()).map(after).sum()
 }
 
 /// `0..m` down the rows, `[1, m, 1]`.
@@ -151,5 +150,59 @@ impl<B: Backend> Steps<B> {
             columns: unit.clone() - (column - unit.clone()) / pivot,
             units: unit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, TensorData};
+    use burn_flex::{Flex, FlexDevice};
+    use nalgebra::DMatrix;
+    use rand::{SeedableRng, rngs::StdRng};
+    use rand_distr::{Distribution, StandardNormal};
+
+    fn batch(matrices: &[DMatrix<f64>]) -> Tensor<Flex, 3> {
+        let m = matrices[0].nrows();
+        let rows = matrices
+            .iter()
+            .flat_map(|a| a.transpose().as_slice().to_vec());
+        let data = TensorData::new(rows.collect::<Vec<f64>>(), [matrices.len(), m, m]);
+        Tensor::from_data(data, (&FlexDevice, DType::F64))
+    }
+
+    #[test]
+    fn agrees_with_lu_for_matrices_that_need_pivoting() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for m in [1, 2, 3, 4, 7, 16, 33] {
+            let mut draw = || DMatrix::from_fn(m, m, |_, _| StandardNormal.sample(&mut rng));
+            let mut matrices: Vec<DMatrix<f64>> = (0..6).map(|_| draw()).collect();
+            // Zeros down the diagonal, so that without pivoting every step divides by zero.
+            let mut shifted = DMatrix::zeros(m, m);
+            (0..m).for_each(|i| shifted[(i, (i + 1) % m)] = 1.0 + i as f64);
+            matrices.push(shifted);
+            let eliminated = Eliminated::new(batch(&matrices));
+            let log_dets: Vec<f64> = eliminated.log_abs_det().into_data().iter().collect();
+            let inverses: Vec<f64> = eliminated.inverse.to_data().iter().collect();
+            let signs = eliminated.signs();
+            for (i, a) in matrices.iter().enumerate() {
+                let det = a.determinant();
+                assert!((log_dets[i] - det.abs().ln()).abs() < 1e-10, "m = {m}");
+                assert_eq!(f64::from(signs[i]), det.signum(), "m = {m}");
+                let inverse = &inverses[i * m * m..(i + 1) * m * m];
+                let product = a * DMatrix::from_row_slice(m, m, inverse);
+                let error = (product - DMatrix::identity(m, m)).amax();
+                assert!(error < 1e-10, "m = {m}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_singular_matrix_has_sign_zero() {
+        let a = DMatrix::from_row_slice(3, 3, &[1.0, 2.0, 3.0, 2.0, 4.0, 6.0, 0.0, 0.0, 1.0]);
+        let eliminated = Eliminated::new(batch(&[a, DMatrix::identity(3, 3)]));
+        assert_eq!(eliminated.signs(), [0, 1]);
+        let log_dets: Vec<f64> = eliminated.log_abs_det().into_data().iter().collect();
+        assert!(!log_dets[0].is_finite() && log_dets[1] == 0.0);
     }
 }

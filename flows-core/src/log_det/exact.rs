@@ -9,12 +9,31 @@ use crate::nn::field::constant;
 
 /// `log |det(I + B)|` from the core of `B`, see [`LogDet::Exact`](super::LogDet::Exact).
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
+    let layer_of_two = b.depth() == 1 && b.weight(2).dims()[0] == 2;
+    if layer_of_two {
+        return two_units(b).abs().log();
+    }
     let core = b.core();
     match core.dims()[1] {
         1 => (flat(core) + 1.0).abs().log(),
         2 => det2_identity_plus(core).abs().log(),
         _ => log_abs_det(identity_plus(core)),
     }
+}
+
+/// `det(I + D C) = 1 + D_1 C_11 + D_2 C_22 + D_1 D_2 det C` for one hidden layer of two units, with
+/// `C = W_2 W_1`: as `1 + D . (g + D Q)`, without any matrix per point.
+fn two_units<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
+    let c = b.closing();
+    let det = det2(c.clone().unsqueeze::<3>()).reshape([1, 1]);
+    let options = (&c.device(), c.dtype());
+    // D Q = (0, D_1 det C).
+    let q = Tensor::<B, 2>::from_data([[0.0, 1.0], [0.0, 0.0]], options) * det;
+    let identity = Tensor::<B, 2>::from_data([[1.0, 0.0], [0.0, 1.0]], options);
+    let g = (c * identity).sum_dim(0);
+    let d = b.slope(1);
+    let sum: Tensor<B, 1> = (d.clone() * (d.matmul(q) + g)).sum_dim(1).squeeze_dim(1);
+    sum + 1.0
 }
 
 /// `log |det A|` of a batch of square matrices, differentiable once.

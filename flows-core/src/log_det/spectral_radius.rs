@@ -57,3 +57,43 @@ fn normalized<B: Backend>(a: Tensor<B, 3>) -> (Tensor<B, 1>, Tensor<B, 3>) {
     let divisor: Tensor<B, 3> = norm.clone().reshape([a.dims()[0], 1, 1]);
     (norm.log(), a / divisor)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, TensorData};
+    use burn_flex::{Flex, FlexDevice};
+    use nalgebra::DMatrix;
+    use rand::{SeedableRng, rngs::StdRng};
+    use rand_distr::{Distribution, StandardNormal};
+
+    fn radius(a: &DMatrix<f64>) -> f64 {
+        let m = a.nrows();
+        let data = TensorData::new(a.transpose().as_slice().to_vec(), [1, m, m]);
+        let a = Tensor::<Flex, 3>::from_data(data, (&FlexDevice, DType::F64));
+        spectral_radius(a).into_data().iter::<f64>().next().unwrap()
+    }
+
+    #[test]
+    fn agrees_with_the_eigenvalues_real_and_complex() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for m in [1, 2, 3, 5, 12] {
+            for _ in 0..20 {
+                let a = DMatrix::from_fn(m, m, |_, _| StandardNormal.sample(&mut rng));
+                let eigenvalues = a.complex_eigenvalues();
+                let expected = eigenvalues.iter().map(|l| l.norm()).fold(0.0, f64::max);
+                let ratio = radius(&a) / expected;
+                assert!((1.0 - 1e-9..1.01).contains(&ratio), "m = {m}: {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_nothing_left_is_zero() {
+        assert_eq!(radius(&DMatrix::zeros(3, 3)), 0.0);
+        let mut nilpotent = DMatrix::zeros(3, 3);
+        (nilpotent[(0, 1)], nilpotent[(1, 2)]) = (5.0, 7.0);
+        assert_eq!(radius(&nilpotent), 0.0);
+        assert!((radius(&DMatrix::from_diagonal_element(3, 3, -2.0)) - 2.0).abs() < 0.01);
+    }
+}

@@ -101,10 +101,7 @@ fn inspect<B: Backend>(b: &Linearization<'_, B>) -> StabilityReport {
     let rhos: Vec<f64> = spectral_radius(core).into_data().iter().collect();
     StabilityReport {
         max_rho: rhos.iter().copied().fold(0.0, worse),
-        rho_at_least_one: rhos
-            .iter()
-            .filter(|rho| rho.is_nan() || **rho >= 1.0)
-            .count(),
+        rho_at_least_one: rhos.iter().filter(|r| r.is_nan() || **r >= 1.0).count(),
         non_positive_determinants: signs.iter().filter(|sign| **sign <= 0).count(),
         evaluations: rhos.len(),
     }
