@@ -5,6 +5,10 @@
 mod registry;
 
 mod conformance;
+mod ddnf;
+mod distributions;
+mod elementary_layers;
+mod planar_parity;
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::backend::Backend;
@@ -12,12 +16,12 @@ use burn::tensor::{FloatDType, IntDType};
 use std::sync::Once;
 
 /// The default backend, in f64 throughout this binary.
-pub type Wide = Autodiff<Flex>;
+pub(crate) type Wide = Autodiff<Flex>;
 /// The other CPU backend, in f64 throughout this binary.
-pub type WideNdArray = Autodiff<NdArray>;
+pub(crate) type WideNdArray = Autodiff<NdArray>;
 
 /// The device of `B`, with f64 as its default type. Every test begins with it.
-pub fn device<B: Backend>() -> B::Device {
+pub(crate) fn device<B: Backend>() -> B::Device {
     static SET: Once = Once::new();
     SET.call_once(|| {
         let set = burn::tensor::set_default_dtypes::<Flex>;

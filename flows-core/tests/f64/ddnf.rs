@@ -4,11 +4,10 @@
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::StdRng};
-use std::sync::OnceLock;
 
 use flows_core::bijector::{Bijector, Invert, residual};
 use flows_core::bijectors::{Chain, DdnfBlock, DdnfBlockConfig, DdnfInverse};
@@ -24,12 +23,7 @@ type Grad = Autodiff<Flex>;
 
 /// The device, with f64 as its default.
 fn device() -> FlexDevice {
-    static F64: OnceLock<()> = OnceLock::new();
-    F64.get_or_init(|| {
-        burn::tensor::set_default_dtypes::<Plain>(&FlexDevice, DType::F64, DType::I64)
-            .expect("no tensor was made before");
-    });
-    FlexDevice
+    crate::device::<Flex>()
 }
 
 fn rng(seed: u64) -> StdRng {

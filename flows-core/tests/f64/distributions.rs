@@ -2,19 +2,15 @@
 
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
+use burn::tensor::{DType, Tensor, TensorData};
 use flows_core::distributions::{DiagonalNormal, GaussianMixture, LogProb, Sample, Uniform};
 use rand::{SeedableRng, rngs::StdRng};
 use statrs::distribution::{Continuous, Normal, Uniform as StatrsUniform};
-use std::sync::Once;
 
 type B = Autodiff<Flex>;
 
 fn device() -> FlexDevice {
-    static F64: Once = Once::new();
-    let device = FlexDevice;
-    F64.call_once(|| set_default_dtypes::<Flex>(&device, DType::F64, DType::I64).unwrap());
-    device
+    crate::device::<Flex>()
 }
 
 fn batch(rows: &[Vec<f64>]) -> Tensor<B, 2> {

@@ -4,7 +4,7 @@
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
+use burn::tensor::{Tensor, TensorData};
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{
@@ -16,15 +16,11 @@ use flows_core::testing::{
     Case, Precision, Suite, jacobians, relative_error, rows, slog_det, uniform_batch,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::sync::Once;
 
 type B = Autodiff<Flex>;
 
 fn device() -> FlexDevice {
-    static F64: Once = Once::new();
-    let device = FlexDevice;
-    F64.call_once(|| set_default_dtypes::<Flex>(&device, DType::F64, DType::I64).unwrap());
-    device
+    crate::device::<Flex>()
 }
 
 /// Adds `N(0, std^2)` noise to every parameter: layers that start at the identity show little.
