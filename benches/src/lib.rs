@@ -1,1 +1,4 @@
-//! Under construction.
+//! The same work as other flow libraries do it, timed the same way.
+
+pub mod case;
+pub mod timing;

@@ -1,0 +1,155 @@
+//! Training steps and inverses, one JSON line a case: see `step --help`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use burn::module::AutodiffModule;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use clap::Parser;
+use flows_benches::case::{Case, Kind};
+use flows_benches::timing::{Report, Timing, rounded};
+use flows_core::bijector::Invert;
+use flows_core::distributions::LogProb;
+use flows_core::init::normal_tensor;
+use flows_experiments::backend::{Task, dispatch};
+use flows_experiments::cli::{Compute, DeviceArgs, Misuse, exit_code, install_panic_hook};
+use flows_experiments::train::Adam;
+use flows_models::{NormalizingFlow, build_normalizing};
+use rand::{SeedableRng, rngs::StdRng};
+
+/// Time training steps (loss, gradients, Adam) and inverses on random data
+///
+/// A case is maf-D-H-B (five MADE layers, two hidden layers of H, order reversed between layers),
+/// mafinv-D-H-B (its inverse) or ddnf-D-H-B (four blocks of 16 cells, one tanh layer of H), with D
+/// columns and B rows. One JSON line a case; median_ms is the figure, floor_ms the time the matrix
+/// products alone would take at this backend's own rate for large products.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Example:\n  step ddnf-2-64-1000 maf-64-512-1000 --threads 2")]
+struct Args {
+    /// Cases to run
+    #[arg(required = true, value_name = "CASE")]
+    cases: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Seconds to spend on each case
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    budget: f64,
+    /// Take the generic path instead of the fused kernels
+    #[arg(long)]
+    generic: bool,
+}
+
+fn main() -> ExitCode {
+    install_panic_hook();
+    exit_code(run(Args::parse()))
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let cases = args.cases.iter().map(|case| case.parse());
+    let cases = cases
+        .collect::<Result<Vec<Case>, _>>()
+        .map_err(Misuse::new)?;
+    if !(args.budget > 0.0 && args.budget.is_finite()) {
+        return Err(Misuse::new("--budget must be positive").into());
+    }
+    let compute = args.device.resolve()?;
+    flows_core::kernels::set_fused_kernels(!args.generic);
+    let work = Work {
+        cases,
+        compute,
+        budget: Duration::from_secs_f64(args.budget),
+        generic: args.generic,
+    };
+    dispatch(compute.backend, compute.dtype, work).map_err(Misuse::from)?
+}
+
+struct Work {
+    cases: Vec<Case>,
+    compute: Compute,
+    budget: Duration,
+    generic: bool,
+}
+
+impl Task for Work {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let rate = matmul_rate::<B::InnerBackend>(&device);
+        for case in self.cases {
+            let rng = &mut StdRng::seed_from_u64(0);
+            let flow = build_normalizing::<B>(&case.layers(), &device, rng).map_err(Misuse::new)?;
+            let timing = if case.kind == Kind::MafInverse {
+                time_inverse::<B>(&flow, case, &device, self.budget)
+            } else {
+                time_step::<B>(flow, case, &device, self.budget)
+            };
+            let path = if self.generic { "-generic" } else { "" };
+            let report = Report {
+                implementation: format!("flows-{}{path}", self.compute.backend),
+                case: case.to_string(),
+                median_ms: rounded(timing.median() * 1e3),
+                min_ms: rounded(timing.min() * 1e3),
+                cpu_ms: timing.cpu().map(|s| rounded(s * 1e3)),
+                n: timing.calls(),
+                sps: (case.batch as f64 / timing.median()).round(),
+                gflop: rounded(case.flops() / 1e9),
+                floor_ms: rounded(case.flops() / rate * 1e3),
+            };
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Ok(())
+    }
+}
+
+fn time_step<B: AutodiffBackend>(
+    flow: NormalizingFlow<B>,
+    case: Case,
+    device: &B::Device,
+    budget: Duration,
+) -> Timing {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
+    let mut adam = Adam::<B>::default();
+    let mut flow = Some(flow);
+    Timing::of(budget, || {
+        let model = flow.take().expect("it is put back below");
+        let loss = model.log_prob(x.clone(), None).mean().neg();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        flow = Some(adam.step(1e-4, model, gradients));
+        wait::<B>(device);
+    })
+}
+
+fn time_inverse<B: AutodiffBackend>(
+    flow: &NormalizingFlow<B>,
+    case: Case,
+    device: &B::Device,
+    budget: Duration,
+) -> Timing {
+    let flow = flow.valid();
+    let rng = &mut StdRng::seed_from_u64(1);
+    let z: Tensor<B::InnerBackend, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
+    Timing::of(budget, || {
+        let _ = flow.bijector().inverse(z.clone(), None);
+        wait::<B>(device);
+    })
+}
+
+/// Lets queued work end; on a CPU there is none.
+fn wait<B: Backend>(device: &B::Device) {
+    B::sync(device).expect("the device computes");
+}
+
+/// Operations a second of a large matrix product: the best of ten of size 1024.
+fn matmul_rate<B: Backend>(device: &B::Device) -> f64 {
+    const N: usize = 1024;
+    let rng = &mut StdRng::seed_from_u64(2);
+    let a: Tensor<B, 2> = normal_tensor([N, N], 1.0, device, rng);
+    let timing = Timing::of(Duration::from_millis(500), || {
+        let _ = a.clone().matmul(a.clone());
+        wait::<B>(device);
+    });
+    2.0 * (N as f64).powi(3) / timing.min()
+}
