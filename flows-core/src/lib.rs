@@ -6,3 +6,4 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod kernels;
