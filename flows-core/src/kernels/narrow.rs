@@ -31,6 +31,8 @@ pub(crate) struct Narrow<F, const D: usize> {
 type V<F, S> = <F as Real>::V<S>;
 type Lanes<F, S, const NV: usize> = [V<F, S>; NV];
 type Matrix<T, const D: usize> = [[T; D]; D];
+/// `v / T` and `J / T`.
+type Field<T, const D: usize> = ([T; D], Matrix<T, D>);
 
 impl<F: Real, const D: usize> Narrow<F, D> {
     /// Numbers in one record of the table.
@@ -87,7 +89,7 @@ impl<F: Real, const D: usize> Narrow<F, D> {
         column: usize,
         z: &[Lanes<F, S, NV>; D],
         mut keep: impl FnMut(usize, Lanes<F, S, NV>),
-    ) -> ([Lanes<F, S, NV>; D], Matrix<Lanes<F, S, NV>, D>) {
+    ) -> Field<Lanes<F, S, NV>, D> {
         let row = CHUNK / F::lanes::<S>();
         let one = F::splat(simd, F::of(1.0));
         let mut velocity = self.shift.map(|b| [F::splat(simd, b); NV]);
