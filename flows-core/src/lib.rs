@@ -6,6 +6,7 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+pub mod kernels;
 pub mod log_det;
 pub mod masks;
 pub mod nn;
