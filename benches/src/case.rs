@@ -33,7 +33,9 @@ pub struct Case {
 
 /// A case that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not a case; expected maf-D-H-B, mafinv-D-H-B or ddnf-D-H-B with positive numbers")]
+#[error(
+    "'{0}' is not a case; expected maf-D-H-B, mafinv-D-H-B or ddnf-D-H-B with positive numbers"
+)]
 pub struct UnknownCase(String);
 
 impl FromStr for Case {

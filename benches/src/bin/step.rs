@@ -26,7 +26,10 @@ use rand::{SeedableRng, rngs::StdRng};
 /// columns and B rows. One JSON line a case; median_ms is the figure, floor_ms the time the matrix
 /// products alone would take at this backend's own rate for large products.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example:\n  step ddnf-2-64-1000 maf-64-512-1000 --threads 2")]
+#[command(
+    version,
+    after_help = "Example:\n  step ddnf-2-64-1000 maf-64-512-1000 --threads 2"
+)]
 struct Args {
     /// Cases to run
     #[arg(required = true, value_name = "CASE")]

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
+use crate::kernels::{self, FusedLogDet};
 use crate::log_det::LogDet;
 use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
 use cells::Cells;
@@ -185,9 +186,43 @@ impl<B: Backend> DdnfBlock<B> {
         Cells::new(step, self.cells, &self.log_det)
     }
 
-    /// The whole block in one operation, on backends that have a kernel for it.
-    fn fused(&self, _x: &Tensor<B, 2>) -> Option<Mapped<B>> {
-        None
+    /// The whole block in one operation, on backends that have a kernel for it: one hidden layer of
+    /// tanh units, and a log-determinant in closed form.
+    fn fused(
+        &self,
+        x: &Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+        log_det: FusedLogDet,
+    ) -> Option<Mapped<B>> {
+        let [hidden, output] = &self.field.layers[..] else {
+            return None;
+        };
+        if self.field.activation() != Activation::Tanh {
+            return None;
+        }
+        let bias = context
+            .zip(self.field.context_weight.as_ref())
+            .map(|(context, weight)| context.clone().matmul(weight.val()));
+        kernels::ddnf_block(
+            x,
+            &hidden.weight.val(),
+            &hidden.bias.val(),
+            &output.weight.val(),
+            &output.bias.val(),
+            bias.as_ref(),
+            self.cells,
+            log_det,
+        )
+    }
+
+    /// The kernel's name for this block's log-determinant, if it has one.
+    fn fused_log_det(&self) -> Option<FusedLogDet> {
+        match self.log_det {
+            LogDet::Exact => Some(FusedLogDet::Exact),
+            LogDet::Taylor { order: 1 } => Some(FusedLogDet::Taylor1),
+            LogDet::Taylor { order: 2 } => Some(FusedLogDet::Taylor2),
+            LogDet::Taylor { .. } => None,
+        }
     }
 }
 
@@ -206,17 +241,18 @@ impl<B: Backend> Bijector<B> for DdnfBlock<B> {
 
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
-        if context.is_none()
-            && let Some(mapped) = self.fused(&x)
-        {
-            return mapped;
-        }
-        self.cells_towards(1.0, context).run(x)
+        let fused = self
+            .fused_log_det()
+            .and_then(|log_det| self.fused(&x, context.as_ref(), log_det));
+        fused.unwrap_or_else(|| self.cells_towards(1.0, context).run(x))
     }
 
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&x, context.as_ref()));
-        self.cells_towards(1.0, context).run_without_log_det(x)
+        match self.fused(&x, context.as_ref(), FusedLogDet::None) {
+            Some(mapped) => mapped.value,
+            None => self.cells_towards(1.0, context).run_without_log_det(x),
+        }
     }
 }
 
