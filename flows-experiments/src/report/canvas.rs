@@ -1,36 +1,26 @@
-//! A picture in memory, the fonts it is lettered with, and its way to the disk.
+//! A picture in memory, the font it is lettered with, and its way to the disk.
+//!
+//! Letters are placed here and not by plotters, which rounds every one to whole pixels without its
+//! side bearing, so that small words fall apart.
 
 use std::path::Path;
-use std::sync::Once;
+use std::sync::OnceLock;
 
+use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::ReportError;
 use super::json::write_atomically;
 
-/// The embedded font family.
-pub const FONT: &str = "DejaVu Sans";
-
 const REGULAR: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 const BOLD: &[u8] = include_bytes!("../../assets/DejaVuSans-Bold-subset.ttf");
 
+/// Height of a capital letter of DejaVu Sans, as a share of the size.
+const CAPITAL: f32 = 0.626;
+
 /// The drawing surface of the functions of this module.
 pub(super) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-
-/// Makes the embedded fonts known to plotters; from the second call on it does nothing.
-pub fn register_fonts() {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        for (style, bytes) in [(FontStyle::Normal, REGULAR), (FontStyle::Bold, BOLD)] {
-            if register_font(FONT, style, bytes).is_err() {
-                unreachable!("the embedded font is a valid one");
-            }
-        }
-    });
-}
 
 /// Draws on a white picture of `width` by `height` pixels and writes it as PNG.
 pub(super) fn draw_png(
@@ -42,7 +32,6 @@ pub(super) fn draw_png(
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    register_fonts();
     let mut pixels = vec![255; 3 * width as usize * height as usize];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
@@ -63,7 +52,7 @@ pub(super) fn draw_png(
 /// Where a text stands relative to its point.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Anchor {
-    /// The point is the middle of the upper edge.
+    /// The point is the middle of the upper edge of a capital letter.
     Top,
     /// The point is the left end, at half height.
     Left,
@@ -92,19 +81,33 @@ impl Lettering {
         Self { size, bold: true }
     }
 
-    fn font(self) -> FontDesc<'static> {
-        let style = if self.bold {
-            FontStyle::Bold
-        } else {
-            FontStyle::Normal
-        };
-        FontDesc::new(FontFamily::Name(FONT), f64::from(self.size), style)
+    fn font(self) -> &'static FontRef<'static> {
+        static FONTS: [OnceLock<FontRef<'static>>; 2] = [const { OnceLock::new() }; 2];
+        FONTS[usize::from(self.bold)].get_or_init(|| {
+            let bytes = if self.bold { BOLD } else { REGULAR };
+            FontRef::try_from_slice(bytes).expect("the embedded font is a valid one")
+        })
+    }
+
+    /// The glyphs of a text from its left end on the baseline, and its length, in pixels.
+    fn glyphs(self, text: &str) -> (Vec<ab_glyph::Glyph>, f32) {
+        let scale = PxScale::from(self.size as f32);
+        let font = self.font().as_scaled(scale);
+        let (mut x, mut previous) = (0.0, None);
+        let mut glyphs = Vec::new();
+        for letter in text.chars() {
+            let id = font.glyph_id(letter);
+            x += previous.map_or(0.0, |previous| font.kern(previous, id));
+            glyphs.push(id.with_scale_and_position(scale, point(x, 0.0)));
+            x += font.h_advance(id);
+            previous = Some(id);
+        }
+        (glyphs, x)
     }
 
     /// Width of a text in pixels.
     pub(super) fn width(self, text: &str) -> u32 {
-        register_fonts();
-        self.font().box_size(text).map_or(0, |(width, _)| width)
+        self.glyphs(text).1.ceil() as u32
     }
 
     /// A smaller size, and where that does not do a shorter text, that fits into `width` pixels.
@@ -135,18 +138,35 @@ impl Lettering {
         width: u32,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let (fitted, text) = self.fit(text, width);
-        let (h, v) = match anchor {
-            Anchor::Top => (HPos::Center, VPos::Top),
-            Anchor::Left => (HPos::Left, VPos::Center),
-            Anchor::Right => (HPos::Right, VPos::Center),
-            Anchor::Upwards => (HPos::Center, VPos::Center),
+        let (glyphs, length) = fitted.glyphs(&text);
+        let capital = fitted.size as f32 * CAPITAL;
+        // Of the left end of the baseline, relative to the point, before any turn.
+        let (dx, dy) = match anchor {
+            Anchor::Top => (-length / 2.0, capital),
+            Anchor::Left => (0.0, capital / 2.0),
+            Anchor::Right => (-length, capital / 2.0),
+            Anchor::Upwards => (-length / 2.0, capital / 2.0),
         };
-        let font = match anchor {
-            Anchor::Upwards => fitted.font().transform(FontTransform::Rotate270),
-            _ => fitted.font(),
-        };
-        let style = TextStyle::from(font).color(&INK).pos(Pos::new(h, v));
-        area.draw_text(&text, &style, at)?;
+        for glyph in glyphs {
+            let Some(outline) = self.font().outline_glyph(glyph) else {
+                continue;
+            };
+            let corner = outline.px_bounds().min;
+            let mut result = Ok(());
+            outline.draw(|x, y, coverage| {
+                let x = (dx + corner.x).round() as i32 + x as i32;
+                let y = dy.round() as i32 + corner.y as i32 + y as i32;
+                let (x, y) = match anchor {
+                    Anchor::Upwards => (y, -x),
+                    _ => (x, y),
+                };
+                if coverage > 0.0 && result.is_ok() {
+                    let ink = INK.mix(f64::from(coverage.min(1.0)));
+                    result = area.draw_pixel((at.0 + x, at.1 + y), &ink);
+                }
+            });
+            result?;
+        }
         Ok(())
     }
 }
@@ -173,11 +193,20 @@ mod tests {
 
     #[test]
     fn signs_of_the_labels_are_in_the_font() {
-        // A missing glyph is drawn as the box of glyph 0, as wide for all of them.
-        let lettering = Lettering::regular(40);
-        let missing = lettering.width("\u{4e00}");
+        let drawn = |text: &str| {
+            let mut pixels = vec![255; 3 * 60 * 60];
+            let area = BitMapBackend::with_buffer(&mut pixels, (60, 60)).into_drawing_area();
+            let at = (30, 5);
+            Lettering::regular(40)
+                .write(&area, text, at, Anchor::Top, 60)
+                .unwrap();
+            drop(area);
+            pixels
+        };
+        // A glyph that is not there is drawn as a box.
+        let missing = drawn("\u{4e00}");
         for sign in ["±", "−", "×", "·", "…", "≥", "λ", "‖", "²", "∞"] {
-            assert_ne!(lettering.width(sign), missing, "{sign}");
+            assert_ne!(drawn(sign), missing, "{sign}");
         }
     }
 }

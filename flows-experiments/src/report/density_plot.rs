@@ -71,14 +71,14 @@ pub fn draw_density_panels(
     let cell_height = cell_height - if subtitled { 0 } else { layout.subtitle };
     let heading_height = 52;
     let left = layout.axis_labels;
-    let bar = 104;
+    let bar = 112;
     let size = [
         left + columns as u32 * cell_width + bar,
         heading_height + rows as u32 * cell_height + layout.gap / 2,
     ];
     draw_png(path, size, |area| {
         let middle = (size[0] / 2) as i32;
-        Lettering::bold(26).write(area, heading, (middle, 14), Anchor::Top, size[0] - 20)?;
+        Lettering::bold(26).write(area, heading, (middle, 20), Anchor::Top, size[0] - 20)?;
         for (i, panel) in panels.iter().enumerate() {
             let x = left + (i % columns) as u32 * cell_width;
             let y = heading_height + (i / columns) as u32 * cell_height;
@@ -233,7 +233,7 @@ impl Layout {
         let (right, bottom) = (x + width as i32, y + height as i32);
         let centre = x + width as i32 / 2;
         if self.title > 0 {
-            let at = (centre, top as i32 + 6);
+            let at = (centre, top as i32 + 8);
             self.title_lettering
                 .write(area, &panel.title, at, Anchor::Top, width)?;
         }
@@ -247,7 +247,7 @@ impl Layout {
                 let [low, high] = panel.range[0];
                 let at = x + ((value - low) / (high - low) * f64::from(width)).round() as i32;
                 area.draw(&PathElement::new([(at, bottom), (at, bottom + 5)], INK))?;
-                lettering.write(area, &tick_label(value), (at, bottom + 8), Anchor::Top, 60)?;
+                lettering.write(area, &tick_label(value), (at, bottom + 10), Anchor::Top, 60)?;
             }
             for value in ticks(panel.range[1]) {
                 let [low, high] = panel.range[1];
@@ -258,7 +258,7 @@ impl Layout {
                 }
             }
         }
-        let at = (centre, bottom + self.ticks as i32 + 7);
+        let at = (centre, bottom + self.ticks as i32 + 8);
         self.subtitle_lettering
             .write(area, &panel.subtitle, at, Anchor::Top, width)
     }
@@ -335,7 +335,7 @@ fn draw_color_bar(
     lettering.write(
         area,
         "density",
-        (right + 66, middle),
+        (right + 68, middle),
         Anchor::Upwards,
         height,
     )
@@ -391,7 +391,7 @@ fn resampling(n: usize, pixels: usize) -> Vec<Weights> {
                 let at = ((pixel as f64 + 0.5) * ratio - 0.5).clamp(0.0, (n - 1) as f64);
                 let first = (at as usize).min(n.saturating_sub(2));
                 let share = at - first as f64;
-                let weights = vec![1.0 - share, share];
+                let weights = [1.0 - share, share];
                 Weights {
                     first,
                     weights: weights[..n.min(2)].to_vec(),

@@ -10,7 +10,7 @@ pub const NOT_AVAILABLE: &str = "not available";
 pub enum Cell {
     /// Words, left-aligned.
     Text(String),
-    /// A whole number, with thin groups of three digits.
+    /// A whole number, in groups of three digits.
     Count(u64),
     /// A measured number with the standard error of its mean; `None` where one run cannot tell.
     Estimate {
@@ -99,7 +99,7 @@ fn group_digits(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -190,7 +190,7 @@ impl Table {
         text
     }
 
-    /// Aligned text with a rule under the header.
+    /// Aligned text in a frame.
     pub fn to_terminal(&self) -> String {
         let numeric = self.numeric_columns();
         let align = |text: String, right: bool| {
@@ -208,7 +208,7 @@ impl Table {
                 .into()
         };
         let mut table = comfy_table::Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(row(self.columns.clone()));
         for cells in &self.rows {
             table.add_row(row(cells.iter().map(Cell::show).collect()));

@@ -111,6 +111,7 @@ mod tests {
     use crate::targets::quadrature::mass_and_entropy;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
+    use std::f64::consts::PI;
 
     /// Mean and standard error of `-log p` over fresh draws.
     fn monte_carlo_entropy(set: &dyn SampleSet, n: usize) -> (f64, f64) {
@@ -133,7 +134,7 @@ mod tests {
                 assert!(set.log_density([0.1, 0.2]).is_none(), "{}", set.name());
                 continue;
             };
-            let (mean, stderr) = monte_carlo_entropy(set, 20_000);
+            let (mean, stderr) = monte_carlo_entropy(set, 10_000);
             // The checkerboard's density is flat: its error is rounding, not sampling.
             let error = (mean - entropy).abs();
             assert!(
@@ -176,6 +177,100 @@ mod tests {
         }
     }
 
+    /// Mean, mean squares and mean product of the coordinates, worked out by hand from the definitions: the
+    /// samples and the densities share code, and the other tests would not see it wrong in both.
+    fn moments(name: &str) -> [f64; 5] {
+        let mean_abs = (2.0 / PI).sqrt();
+        match name {
+            "swissroll" => {
+                // t ~ U(1.5 pi, 4.5 pi), E t^2 = 9.75 pi^2, by parts for the others.
+                let t2 = 9.75 * PI * PI;
+                let squares = [(t2 - 0.5) / 50.0 + 0.04, (t2 + 0.5) / 50.0 + 0.04];
+                // E t^2 sin t cos t = 1.5 pi.
+                let product = 1.5 * PI / 25.0;
+                [0.4, 2.0 / (15.0 * PI), squares[0], squares[1], product]
+            }
+            "circles" => [0.0, 0.0, 2.8125 + 0.0576, 2.8125 + 0.0576, 0.0],
+            "rings" => [0.0, 0.0, 2.109_375 + 0.0064, 2.109_375 + 0.0064, 0.0],
+            "moons" => {
+                // x: 2 cos a - 1 or 1 - 2 cos a; y: 2 sin a - 0.2 or 0.8 - 2 sin a.
+                let sin = 2.0 / PI;
+                let y2 = (2.04 - 0.8 * sin + 2.64 - 3.2 * sin) / 2.0;
+                let product = (-(2.0 * sin - 0.2) + 0.8 - 2.0 * sin) / 2.0;
+                [0.0, 0.3, 3.04, y2 + 0.04, product]
+            }
+            "8gaussians" => {
+                let square = 8.25 / (1.414 * 1.414);
+                [0.0, 0.0, square, square, 0.0]
+            }
+            "pinwheel" => [0.0, 0.0, 2.2, 2.2, 0.0],
+            "2spirals" => {
+                // n has density 2 n / (9 pi^2) on [0, 3 pi].
+                let n2 = 4.5 * PI * PI;
+                let (cos, sin) = (-4.0 / (3.0 * PI), 2.0 - 8.0 / (9.0 * PI * PI));
+                let x2 = 0.5 * n2 + 0.75 - 0.5 * cos + 1.0 / 12.0;
+                let y2 = 0.5 * n2 - 0.75 + 0.5 * sin + 1.0 / 12.0;
+                // -E n^2 sin n cos n = 1.5 pi - 1 / (4 pi); the uniform noise has mean 1/4.
+                let turns = 1.5 * PI - 0.25 / PI;
+                let product = turns + 0.25 * (sin - cos) + 0.0625;
+                [0.0, 0.0, x2 / 9.0 + 0.01, y2 / 9.0 + 0.01, product / 9.0]
+            }
+            // Each is uniform on [-4, 4]; the centres of the squares have mean product 1.
+            "checkerboard" => [0.0, 0.0, 16.0 / 3.0, 16.0 / 3.0, 1.0],
+            "2sines" => [0.0, 0.0, PI * PI / 3.0, 3.125 + 0.0025, 0.0],
+            "crescent" => [-0.5, 0.0, 0.75 + (-2f64).exp(), 1.0, 0.0],
+            "crescent-cubed" => [0.0, 0.0, 1.6, 1.0, 0.6],
+            "sine-wave" => {
+                let square = 0.5 * (1.0 - (-50f64).exp()) + (-2f64).exp();
+                [0.0, 0.0, 1.0, square, 5.0 * (-12.5f64).exp()]
+            }
+            "abs" => [
+                0.0,
+                mean_abs - 1.0,
+                1.0,
+                2.0 - 2.0 * mean_abs + (-3f64).exp(),
+                0.0,
+            ],
+            "sign" => {
+                let square = 2.0 + 2.0 * mean_abs + (-3f64).exp();
+                [0.0, 0.0, 1.0, square, 1.0 + mean_abs]
+            }
+            "four-circles" => [0.0, 0.0, 3.01, 3.01, 0.0],
+            "diamond" => {
+                // A uniform grid of 20 points on [-2.5, 2.5]; the turn leaves the covariance alone.
+                let square = 6.25 * 21.0 / 57.0 + 0.0016;
+                [0.0, 0.0, square, square, 0.0]
+            }
+            _ => panic!("work out the moments of {name}"),
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_definition() {
+        let n = 40_000;
+        for set in ALL {
+            let samples = set.sample(n, &mut StdRng::seed_from_u64(13));
+            let powers: [fn(&[f64; 2]) -> f64; 5] = [
+                |x| x[0],
+                |x| x[1],
+                |x| x[0] * x[0],
+                |x| x[1] * x[1],
+                |x| x[0] * x[1],
+            ];
+            for (i, (power, expected)) in powers.iter().zip(moments(set.name())).enumerate() {
+                let values: Vec<f64> = samples.iter().map(power).collect();
+                let mean = values.iter().sum::<f64>() / n as f64;
+                let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
+                let stderr = (variance / n as f64).sqrt();
+                let name = set.name();
+                assert!(
+                    (mean - expected).abs() < 4.5 * stderr,
+                    "{name}, moment {i}: {mean} +- {stderr}, not {expected}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn samples_are_a_function_of_the_seed() {
         for set in ALL {
@@ -208,6 +303,11 @@ mod tests {
             }
             let n = 40_000;
             let samples = set.sample(n, &mut StdRng::seed_from_u64(11));
+            // Points of the rule per cell and axis, as many as the thinnest lines need.
+            let fine = match set.name() {
+                "2sines" | "diamond" => 30,
+                _ => 16,
+            };
             let [x, y] = set.plot_range();
             let (width, height) = ((x[1] - x[0]) / 8.0, (y[1] - y[0]) / 8.0);
             for cell in 0..64 {
@@ -219,7 +319,7 @@ mod tests {
                 let inside =
                     |p: &&[f64; 2]| (0..2).all(|a| p[a] >= range[a][0] && p[a] < range[a][1]);
                 let found = samples.iter().filter(inside).count() as f64 / n as f64;
-                let (mass, _) = mass_and_entropy(range, [30; 2], |p| set.log_density(p).unwrap());
+                let (mass, _) = mass_and_entropy(range, [fine; 2], |p| set.log_density(p).unwrap());
                 // Rings draw their angles stratified, which only lessens the spread.
                 let stderr = (mass.clamp(1e-4, 1.0) / n as f64).sqrt();
                 assert!(
