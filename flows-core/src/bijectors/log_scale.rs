@@ -122,10 +122,10 @@ impl LogScale {
             Self::TanhBounded { bound } => (activation::tanh(s / bound) * bound, m),
             Self::SoftClip { bound } => (s.clone() / ((s / bound).abs() + 1.0), m),
             Self::Softplus { floor } => ((softplus(s) + floor).log(), m),
-            Self::Sigmoid { offset, floor } => ((activation::sigmoid(s + offset) + floor).log(), m),
+            Self::Sigmoid { offset, floor } => ((sigmoid(s + offset) + floor).log(), m),
             Self::SigmoidGate => {
                 let s = (s + 1.0).clamp_min(GATE_LIMIT);
-                let rest = activation::sigmoid(s.clone().neg());
+                let rest = sigmoid(s.clone().neg());
                 (softplus(s.neg()).neg(), rest * m)
             }
             Self::Additive => unreachable!("handled above"),
@@ -135,6 +135,11 @@ impl LogScale {
             shift,
         }
     }
+}
+
+/// `1 / (1 + exp(-s))`. Burn's own one computes in f32 on ndarray, even for f64.
+fn sigmoid<B: Backend>(s: Tensor<B, 2>) -> Tensor<B, 2> {
+    softplus(s.neg()).neg().exp()
 }
 
 /// `y = x exp(log_scale) + shift`, elementwise.

@@ -1,5 +1,7 @@
 //! Every layer, one line each, with what it promises. Adding a layer adds one line here.
 
+mod masked;
+
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::*;
 use flows_core::testing::{Case, Suite};
@@ -40,4 +42,5 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
             },
         );
     }
+    masked::masked_layers(suite);
 }
