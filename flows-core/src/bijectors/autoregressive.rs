@@ -81,13 +81,6 @@ impl MaskedAffineConfig {
         device: &B::Device,
         rng: &mut dyn Rng,
     ) -> Result<MaskedAffine<B>, Error> {
-        self.scale.validate(NAME)?;
-        if let AutoregressiveInverse::Jacobi { tolerance } = self.inverse
-            && !(tolerance >= 0.0 && tolerance.is_finite())
-        {
-            let expected = "a finite number, at least 0";
-            return Err(Error::config(NAME, "tolerance", tolerance, expected));
-        }
         let conditioner = MadeConfig {
             mask: self.mask.clone(),
             parameters: self.scale.parameters(),
@@ -97,11 +90,8 @@ impl MaskedAffineConfig {
             ..MadeConfig::new(self.dim, self.hidden.clone())
         };
         let conditioner = conditioner.init(device, rng)?;
-        Ok(MaskedAffine {
-            conditioner: conditioner.shift_output_bias(&self.scale.start()),
-            scale: self.scale,
-            inverse: self.inverse,
-        })
+        let conditioner = conditioner.shift_output_bias(&self.scale.start());
+        MaskedAffine::new(conditioner, self.scale, self.inverse)
     }
 }
 
@@ -127,6 +117,39 @@ pub struct MaskedAffine<B: Backend> {
 }
 
 impl<B: Backend> MaskedAffine<B> {
+    /// A layer with a given conditioner, which computes all shifts, then all raw scales.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the conditioner has another number of parameters than `scale`, for a
+    /// tolerance that is no number, and as [`LogScale::validate`].
+    pub fn new(
+        conditioner: Made<B>,
+        scale: LogScale,
+        inverse: AutoregressiveInverse,
+    ) -> Result<Self, Error> {
+        scale.validate(NAME)?;
+        if conditioner.parameters() != scale.parameters() {
+            let (actual, expected) = (conditioner.parameters(), scale.parameters());
+            return Err(Error::config(
+                NAME,
+                "parameters",
+                actual,
+                expected.to_string(),
+            ));
+        }
+        if let AutoregressiveInverse::Jacobi { tolerance } = inverse
+            && !(tolerance >= 0.0 && tolerance.is_finite())
+        {
+            let expected = "a finite number, at least 0";
+            return Err(Error::config(NAME, "tolerance", tolerance, expected));
+        }
+        Ok(Self {
+            conditioner,
+            scale,
+            inverse,
+        })
+    }
+
     /// Which variables the parameters of each variable may see.
     pub fn mask(&self) -> &DependencyMask {
         self.conditioner.layout().mask()
