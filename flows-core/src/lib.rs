@@ -6,6 +6,7 @@ pub mod distributions;
 pub mod error;
 pub mod flow;
 pub mod init;
+mod kernels_ar;
 pub mod masks;
 pub mod nn;
 pub mod softplus;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
+use crate::kernels_ar;
 use crate::masks::{DependencyMask, MaskConfig};
-use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort};
+use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
 /// How the sequential direction is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -165,6 +166,10 @@ impl<B: Backend> MaskedAffine<B> {
         let rows = y.dims()[0];
         let y = sort(y, &order);
         let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
+        if let Some(sorted) = kernels_ar::incremental_inverse(&sweep, self.scale, &y) {
+            let value = unsort(sorted.value, &order);
+            return Mapped { value, ..sorted };
+        }
         let mut log_det: Option<Tensor<B, 1>> = None;
         for own in sweep.variables().to_vec() {
             let affine = self.scale.affine(sweep.parameters());
