@@ -8,6 +8,7 @@ pub mod flow;
 pub mod init;
 pub mod kernels;
 pub mod log_det;
+mod kernels_ar;
 pub mod masks;
 pub mod nn;
 pub mod softplus;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
+use crate::kernels_ar;
 use crate::masks::{DependencyMask, MaskConfig};
-use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort};
+use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
 /// How the sequential direction is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -81,13 +82,6 @@ impl MaskedAffineConfig {
         device: &B::Device,
         rng: &mut dyn Rng,
     ) -> Result<MaskedAffine<B>, Error> {
-        self.scale.validate(NAME)?;
-        if let AutoregressiveInverse::Jacobi { tolerance } = self.inverse
-            && !(tolerance >= 0.0 && tolerance.is_finite())
-        {
-            let expected = "a finite number, at least 0";
-            return Err(Error::config(NAME, "tolerance", tolerance, expected));
-        }
         let conditioner = MadeConfig {
             mask: self.mask.clone(),
             parameters: self.scale.parameters(),
@@ -97,11 +91,8 @@ impl MaskedAffineConfig {
             ..MadeConfig::new(self.dim, self.hidden.clone())
         };
         let conditioner = conditioner.init(device, rng)?;
-        Ok(MaskedAffine {
-            conditioner: conditioner.shift_output_bias(&self.scale.start()),
-            scale: self.scale,
-            inverse: self.inverse,
-        })
+        let conditioner = conditioner.shift_output_bias(&self.scale.start());
+        MaskedAffine::new(conditioner, self.scale, self.inverse)
     }
 }
 
@@ -127,6 +118,39 @@ pub struct MaskedAffine<B: Backend> {
 }
 
 impl<B: Backend> MaskedAffine<B> {
+    /// A layer with a given conditioner, which computes all shifts, then all raw scales.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the conditioner has another number of parameters than `scale`, for a
+    /// tolerance that is no number, and as [`LogScale::validate`].
+    pub fn new(
+        conditioner: Made<B>,
+        scale: LogScale,
+        inverse: AutoregressiveInverse,
+    ) -> Result<Self, Error> {
+        scale.validate(NAME)?;
+        if conditioner.parameters() != scale.parameters() {
+            let (actual, expected) = (conditioner.parameters(), scale.parameters());
+            return Err(Error::config(
+                NAME,
+                "parameters",
+                actual,
+                expected.to_string(),
+            ));
+        }
+        if let AutoregressiveInverse::Jacobi { tolerance } = inverse
+            && !(tolerance >= 0.0 && tolerance.is_finite())
+        {
+            let expected = "a finite number, at least 0";
+            return Err(Error::config(NAME, "tolerance", tolerance, expected));
+        }
+        Ok(Self {
+            conditioner,
+            scale,
+            inverse,
+        })
+    }
+
     /// Which variables the parameters of each variable may see.
     pub fn mask(&self) -> &DependencyMask {
         self.conditioner.layout().mask()
@@ -142,6 +166,10 @@ impl<B: Backend> MaskedAffine<B> {
         let rows = y.dims()[0];
         let y = sort(y, &order);
         let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
+        if let Some(sorted) = kernels_ar::incremental_inverse(&sweep, self.scale, &y) {
+            let value = unsort(sorted.value, &order);
+            return Mapped { value, ..sorted };
+        }
         let mut log_det: Option<Tensor<B, 1>> = None;
         for own in sweep.variables().to_vec() {
             let affine = self.scale.affine(sweep.parameters());

@@ -101,16 +101,9 @@ impl AffineCouplingConfig {
         device: &B::Device,
         rng: &mut dyn Rng,
     ) -> Result<AffineCoupling<B>, Error> {
-        self.scale.validate(NAME)?;
-        let mut order = self.untouched.variables(self.dim)?;
-        let seen = order.len();
-        order.extend(
-            (0..self.dim)
-                .filter(|i| !order[..seen].contains(i))
-                .collect::<Vec<_>>(),
-        );
-        let start = self.scale.start();
+        let seen = self.untouched.variables(self.dim)?.len();
         let moved = self.dim - seen;
+        let start = self.scale.start();
         let conditioner = MlpConfig {
             activation: self.activation,
             connections: self.connections,
@@ -118,13 +111,8 @@ impl AffineCouplingConfig {
             ..MlpConfig::new(seen, self.hidden.clone(), start.len() * moved)
         };
         let offsets = start.iter().flat_map(|&o| vec![o; moved]).collect();
-        Ok(AffineCoupling {
-            conditioner: conditioner.init(device, rng)?.shift_output_bias(offsets),
-            order,
-            seen,
-            context_dim: self.context_dim,
-            scale: self.scale,
-        })
+        let conditioner = conditioner.init(device, rng)?.shift_output_bias(offsets);
+        AffineCoupling::new(conditioner, self.dim, &self.untouched, self.scale)
     }
 }
 
@@ -148,6 +136,38 @@ pub struct AffineCoupling<B: Backend> {
 }
 
 impl<B: Backend> AffineCoupling<B> {
+    /// A layer with a given conditioner, which computes the shifts of all moved variables, then their raw
+    /// scales, from the untouched variables as listed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the sizes of the conditioner do not fit, and as
+    /// [`LogScale::validate`] and [`Untouched::variables`].
+    pub fn new(
+        conditioner: Mlp<B>,
+        dim: usize,
+        untouched: &Untouched,
+        scale: LogScale,
+    ) -> Result<Self, Error> {
+        scale.validate(NAME)?;
+        let mut order = untouched.variables(dim)?;
+        let seen = order.len();
+        let moved: Vec<usize> = (0..dim).filter(|i| !order.contains(i)).collect();
+        let sizes = [seen, scale.parameters() * moved.len()];
+        let found = [conditioner.inputs(), conditioner.outputs()];
+        if sizes != found {
+            let (actual, expected) = (format!("{found:?}"), format!("{sizes:?}"));
+            return Err(Error::config(NAME, "conditioner", actual, expected));
+        }
+        order.extend(moved);
+        Ok(Self {
+            context_dim: conditioner.context_dim(),
+            conditioner,
+            order,
+            seen,
+            scale,
+        })
+    }
+
     /// The variables left as they are.
     pub fn untouched(&self) -> &[usize] {
         &self.order[..self.seen]

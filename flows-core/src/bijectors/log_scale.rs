@@ -122,10 +122,10 @@ impl LogScale {
             Self::TanhBounded { bound } => (activation::tanh(s / bound) * bound, m),
             Self::SoftClip { bound } => (s.clone() / ((s / bound).abs() + 1.0), m),
             Self::Softplus { floor } => ((softplus(s) + floor).log(), m),
-            Self::Sigmoid { offset, floor } => ((activation::sigmoid(s + offset) + floor).log(), m),
+            Self::Sigmoid { offset, floor } => ((sigmoid(s + offset) + floor).log(), m),
             Self::SigmoidGate => {
                 let s = (s + 1.0).clamp_min(GATE_LIMIT);
-                let rest = activation::sigmoid(s.clone().neg());
+                let rest = sigmoid(s.clone().neg());
                 (softplus(s.neg()).neg(), rest * m)
             }
             Self::Additive => unreachable!("handled above"),
@@ -135,6 +135,34 @@ impl LogScale {
             shift,
         }
     }
+
+    /// [`affine`](Self::affine) for one pair of raw outputs.
+    pub(crate) fn affine_f32(&self, m: f32, s: f32) -> (f32, f32) {
+        let softplus = |s: f32| s.max(0.0) + (-s.abs()).exp().ln_1p();
+        match *self {
+            Self::Exp => (s.clamp(-EXP_LIMIT as f32, EXP_LIMIT as f32), m),
+            Self::TanhBounded { bound } => {
+                let bound = bound as f32;
+                ((s / bound).tanh() * bound, m)
+            }
+            Self::SoftClip { bound } => (s / ((s / bound as f32).abs() + 1.0), m),
+            Self::Softplus { floor } => ((softplus(s) + floor as f32).ln(), m),
+            Self::Sigmoid { offset, floor } => {
+                let gate = (-softplus(-(s + offset as f32))).exp();
+                ((gate + floor as f32).ln(), m)
+            }
+            Self::SigmoidGate => {
+                let s = (s + 1.0).max(GATE_LIMIT as f32);
+                (-softplus(-s), (-softplus(s)).exp() * m)
+            }
+            Self::Additive => (0.0, m),
+        }
+    }
+}
+
+/// `1 / (1 + exp(-s))`. Burn's own one computes in f32 on ndarray, even for f64.
+fn sigmoid<B: Backend>(s: Tensor<B, 2>) -> Tensor<B, 2> {
+    softplus(s.neg()).neg().exp()
 }
 
 /// `y = x exp(log_scale) + shift`, elementwise.

@@ -112,7 +112,7 @@ pub struct DependencyMask {
 }
 
 impl DependencyMask {
-    fn from_parents(parents: Vec<VariableSet>) -> Result<Self, Error> {
+    pub(super) fn from_parents(parents: Vec<VariableSet>) -> Result<Self, Error> {
         let levels = levels(&parents)?;
         Ok(Self { parents, levels })
     }

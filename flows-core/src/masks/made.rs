@@ -116,6 +116,60 @@ impl MadeLayout {
         Ok(Self { mask, hidden })
     }
 
+    /// The layout of a network whose weight masks are given, as imported from elsewhere.
+    ///
+    /// `layers` lists source hidden layer (none for the variables), target hidden layer and mask;
+    /// `output` lists source and mask, column `p * dim + i` being parameter `p` of variable `i`. With the
+    /// layout comes, for each hidden layer, the given units in the order in which it has them.
+    ///
+    /// # Errors
+    /// [`Error::Cycle`] where a variable would depend on itself.
+    pub(crate) fn from_masks(
+        dim: usize,
+        widths: &[usize],
+        layers: &[(Option<usize>, usize, &WeightMask)],
+        output: (Option<usize>, &WeightMask),
+    ) -> Result<(Self, Vec<Vec<usize>>), Error> {
+        let variables: Vec<VariableSet> = (0..dim)
+            .map(|i| {
+                let mut own = VariableSet::empty(dim);
+                own.insert(i);
+                own
+            })
+            .collect();
+        let mut visible: Vec<Vec<VariableSet>> = widths
+            .iter()
+            .map(|&width| vec![VariableSet::empty(dim); width])
+            .collect();
+        // Residual connections lead back to a layer, so once through may not be enough.
+        loop {
+            let before = visible.clone();
+            for &(from, to, mask) in layers {
+                let sources = from.map_or(&variables, |l| &visible[l]).clone();
+                gather(mask, &sources, |j| j, &mut visible[to]);
+            }
+            if visible == before {
+                break;
+            }
+        }
+        let (from, mask) = output;
+        let mut parents = vec![VariableSet::empty(dim); dim];
+        let sources = from.map_or(&variables, |l| &visible[l]);
+        gather(mask, sources, |j| j % dim, &mut parents);
+        let mask = DependencyMask::from_parents(parents)?;
+        let mut orders = Vec::with_capacity(widths.len());
+        let hidden = visible.into_iter().map(|units| {
+            let mut order: Vec<usize> = (0..units.len()).collect();
+            order.sort_by_key(|&u| mask.ready_level(&units[u]));
+            let visible: Vec<_> = order.iter().map(|&u| units[u].clone()).collect();
+            orders.push(order);
+            let levels = visible.iter().map(|set| mask.ready_level(set)).collect();
+            HiddenUnits { visible, levels }
+        });
+        let hidden = hidden.collect();
+        Ok((Self { mask, hidden }, orders))
+    }
+
     /// The mask over variables that the network obeys.
     pub fn mask(&self) -> &DependencyMask {
         &self.mask
@@ -176,6 +230,20 @@ impl MadeLayout {
         let mut start = 0;
         ends.map(|end| std::mem::replace(&mut start, end)..end)
             .collect()
+    }
+}
+
+/// Adds to the set of `target(j)` the sets of all sources that column `j` of the mask reads.
+fn gather(
+    mask: &WeightMask,
+    sources: &[VariableSet],
+    target: impl Fn(usize) -> usize,
+    sets: &mut [VariableSet],
+) {
+    for (i, source) in sources.iter().enumerate() {
+        for j in (0..mask.outputs).filter(|&j| mask.allows(i, j)) {
+            sets[target(j)].union_with(source);
+        }
     }
 }
 

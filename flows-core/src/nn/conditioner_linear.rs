@@ -59,6 +59,26 @@ impl<B: Backend> ConditionerLinear<B> {
         }
     }
 
+    /// A layer with given parameters; weights outside the mask are set to zero.
+    pub(super) fn from_parameters(
+        weight: Tensor<B, 2>,
+        bias: Tensor<B, 1>,
+        context: Option<Tensor<B, 2>>,
+        mask: &WeightMask,
+    ) -> Self {
+        let mask = mask_tensor(mask, &weight.device());
+        let weight = match &mask {
+            Some(mask) => weight * mask.clone(),
+            None => weight,
+        };
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: Param::from_tensor(bias),
+            context: context.map(Param::from_tensor),
+            mask,
+        }
+    }
+
     /// Adds `offsets` to the bias, for a start near the identity.
     pub(super) fn shift_bias(self, offsets: Vec<f64>) -> Self {
         let bias = self.bias.map(|bias| {

@@ -95,7 +95,11 @@ pub(super) struct Wiring {
 
 impl Wiring {
     pub(super) fn new(layout: &MadeLayout, connections: Connections) -> Self {
-        let depth = layout.hidden().len();
+        Self::for_depth(layout.hidden().len(), connections)
+    }
+
+    /// For a number of hidden layers, or of residual blocks and one.
+    pub(super) fn for_depth(depth: usize, connections: Connections) -> Self {
         match connections {
             Connections::Plain => Self {
                 layers: (0..depth).map(|l| (l.checked_sub(1), l)).collect(),
@@ -124,7 +128,7 @@ pub struct Made<B: Backend> {
     #[module(skip)]
     pub(super) layout: Arc<MadeLayout>,
     pub(super) parameters: usize,
-    context_dim: usize,
+    pub(super) context_dim: usize,
 }
 
 impl<B: Backend> Made<B> {

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use std::ops::Range;
 
-use super::conditioner::Connections;
+use super::conditioner::{ConditionerActivation, Connections};
 use super::made::{Made, Wiring};
 use crate::masks::inverse_permutation;
 
@@ -78,6 +78,31 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
     /// The variables sorted by level, and the ranges of the levels among them.
     pub(crate) fn variables(&self) -> &[Range<usize>] {
         &self.variables
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        self.made.network.connections
+    }
+
+    pub(crate) fn activation(&self) -> ConditionerActivation {
+        self.made.network.activation
+    }
+
+    /// Each layer's weights `[inputs, outputs]`, offsets `[batch or 1, outputs]` and groups of units,
+    /// everything sorted by level, the last layer computing the parameters.
+    pub(crate) fn layers(
+        &self,
+    ) -> impl Iterator<Item = (Tensor<B, 2>, Tensor<B, 2>, Vec<Range<usize>>)> + '_ {
+        let kinds = self.made.parameters;
+        let parameters = self
+            .variables
+            .iter()
+            .map(|own| kinds * own.start..kinds * own.end);
+        let groups = self.groups.iter().cloned().chain([parameters.collect()]);
+        let tensors = self.weights.iter().zip(&self.offsets);
+        tensors
+            .zip(groups)
+            .map(|((weight, offset), groups)| (weight.clone(), offset.clone(), groups))
     }
 
     /// The parameters of the variables of this level, `[batch, parameters * variables]`, all of the

@@ -70,6 +70,9 @@ impl MlpConfig {
                 device,
                 rng,
             ),
+            inputs: self.inputs,
+            outputs: self.outputs,
+            context_dim: self.context_dim,
         })
     }
 }
@@ -92,14 +95,32 @@ fn residual_masks(inputs: usize, hidden: &[usize]) -> (Vec<WeightMask>, usize) {
 /// A fully connected network, see [`Connections`] for its formula.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
-    network: Conditioner<B>,
+    pub(super) network: Conditioner<B>,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) context_dim: usize,
 }
 
 impl<B: Backend> Mlp<B> {
+    /// Columns of the input.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Columns of the output.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of the context, 0 for none.
+    pub fn context_dim(&self) -> usize {
+        self.context_dim
+    }
+
     /// Adds `offsets`, one for each output, to the bias of the last layer.
     pub(crate) fn shift_output_bias(self, offsets: Vec<f64>) -> Self {
         let network = self.network.shift_output_bias(offsets);
-        Self { network }
+        Self { network, ..self }
     }
 
     /// Applies the network.

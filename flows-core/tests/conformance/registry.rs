@@ -1,5 +1,7 @@
 //! Every layer, one line each, with what it promises. Adding a layer adds one line here.
 
+mod masked;
+
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
@@ -58,4 +60,5 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
             },
         );
     }
+    masked::masked_layers(suite);
 }

@@ -1,0 +1,231 @@
+//! Networks from given parameters, such as those of other libraries.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+
+use super::conditioner::{Conditioner, ConditionerActivation, Connections};
+use super::conditioner_linear::ConditionerLinear;
+use super::made::{Made, Wiring};
+use super::mlp::Mlp;
+use crate::error::Error;
+use crate::masks::{MadeLayout, WeightMask};
+
+/// Parameters of one layer `y = x W + c C + b`. Rows are inputs: PyTorch's weights are transposed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerParameters {
+    /// `W`, `[inputs][outputs]`.
+    pub weight: Vec<Vec<f64>>,
+    /// `b`, `[outputs]`.
+    pub bias: Vec<f64>,
+    /// `C`, `[context_dim][outputs]`, for a layer that reads the context.
+    pub context: Option<Vec<Vec<f64>>>,
+    /// Which weights exist, `[inputs][outputs]`; none for all of them.
+    pub mask: Option<Vec<Vec<bool>>>,
+}
+
+impl LayerParameters {
+    fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    fn check(&self, what: &'static str, inputs: usize) -> Result<(), Error> {
+        let outputs = self.outputs();
+        let fits = |lengths: Vec<usize>| {
+            let equal = lengths.iter().all(|&length| length == outputs);
+            outputs > 0 && !lengths.is_empty() && equal
+        };
+        let lengths = |rows: &Vec<Vec<f64>>| rows.iter().map(Vec::len).collect();
+        let weight = self.weight.len() == inputs && fits(lengths(&self.weight));
+        let mask = self
+            .mask
+            .as_ref()
+            .is_none_or(|rows| rows.len() == inputs && fits(rows.iter().map(Vec::len).collect()));
+        let context = self.context.as_ref().is_none_or(|rows| fits(lengths(rows)));
+        if weight && mask && context {
+            return Ok(());
+        }
+        let expected = format!("[{inputs}][{outputs}], as many columns as biases");
+        Err(Error::config("network", what, "another shape", expected))
+    }
+
+    fn weight_mask(&self) -> WeightMask {
+        match &self.mask {
+            Some(rows) => WeightMask {
+                inputs: rows.len(),
+                outputs: self.outputs(),
+                entries: rows.concat(),
+            },
+            None => WeightMask::full(self.weight.len(), self.outputs()),
+        }
+    }
+
+    /// The layer with its inputs and outputs in another order.
+    fn layer<B: Backend>(
+        &self,
+        rows: Option<&[usize]>,
+        columns: Option<&[usize]>,
+        mask: &WeightMask,
+        device: &B::Device,
+    ) -> ConditionerLinear<B> {
+        let pick = |row: &[f64]| match columns {
+            Some(columns) => columns.iter().map(|&j| row[j]).collect(),
+            None => row.to_vec(),
+        };
+        let matrix = |rows: Vec<Vec<f64>>| {
+            let shape = [rows.len(), self.outputs()];
+            Tensor::from_data(TensorData::new(rows.concat(), shape), device)
+        };
+        let weight = match rows {
+            Some(rows) => rows.iter().map(|&i| pick(&self.weight[i])).collect(),
+            None => self.weight.iter().map(|row| pick(row)).collect(),
+        };
+        let context = self.context.as_ref().map(|rows| {
+            let rows = rows.iter().map(|row| pick(row)).collect();
+            matrix(rows)
+        });
+        let bias = TensorData::new(pick(&self.bias), [self.outputs()]);
+        let bias = Tensor::from_data(bias, device);
+        ConditionerLinear::from_parameters(matrix(weight), bias, context, mask)
+    }
+}
+
+/// Parameters of a whole conditioner, its layers in the order in which they are applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkParameters {
+    /// Hidden layers; with [`Connections::Residual`] the first one, then two for each block.
+    pub layers: Vec<LayerParameters>,
+    /// The last layer, without activation.
+    pub output: LayerParameters,
+    /// `C` and `d` of the embedded context of a residual network.
+    pub embedding: Option<LayerParameters>,
+    /// Activation of the hidden layers.
+    pub activation: ConditionerActivation,
+    /// Plain layers or residual blocks.
+    pub connections: Connections,
+}
+
+impl NetworkParameters {
+    /// Widths of the hidden layers of a layout, and how the linear layers connect them.
+    fn wiring(&self, inputs: usize) -> Result<(Vec<usize>, Wiring), Error> {
+        let count = self.layers.len();
+        let depth = match self.connections {
+            Connections::Plain => count,
+            Connections::Residual if count % 2 == 1 => count / 2 + 1,
+            Connections::Residual => {
+                let expected = "one layer and two for each block";
+                return Err(Error::config("network", "layers", count, expected));
+            }
+        };
+        let wiring = Wiring::for_depth(depth, self.connections);
+        let mut widths = vec![0; depth];
+        for (layer, &(from, to)) in self.layers.iter().zip(&wiring.layers) {
+            layer.check("layers", from.map_or(inputs, |l| widths[l]))?;
+            let width = layer.outputs();
+            if widths[to] != 0 && widths[to] != width {
+                let expected = widths[to].to_string();
+                return Err(Error::config("network", "block width", width, expected));
+            }
+            widths[to] = width;
+        }
+        let last = wiring.last.map_or(inputs, |l| widths[l]);
+        self.output.check("output", last)?;
+        if let Some(embedding) = &self.embedding {
+            embedding.check("embedding", embedding.weight.len())?;
+        }
+        Ok((widths, wiring))
+    }
+
+    fn context_dim(&self) -> Result<usize, Error> {
+        let layers = self.layers.iter().chain([&self.output]);
+        let read = layers.filter_map(|layer| layer.context.as_ref().map(Vec::len));
+        let embedded = self.embedding.iter().map(|layer| layer.weight.len());
+        let mut sizes: Vec<usize> = read.chain(embedded).collect();
+        sizes.dedup();
+        match sizes[..] {
+            [] => Ok(0),
+            [size] => Ok(size),
+            [first, other, ..] => Err(Error::config(
+                "network",
+                "context_dim",
+                other,
+                first.to_string(),
+            )),
+        }
+    }
+
+    /// A masked network over `dim` variables. What each variable may see is read off the masks of the
+    /// weights; units are sorted by level. Column `p * dim + i` of the output is parameter `p` of variable `i`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for shapes that do not fit together, [`Error::Cycle`] where the masks let a
+    /// variable depend on itself.
+    pub fn made<B: Backend>(&self, dim: usize, device: &B::Device) -> Result<Made<B>, Error> {
+        let (widths, wiring) = self.wiring(dim)?;
+        let outputs = self.output.outputs();
+        if dim == 0 || outputs % dim != 0 {
+            let expected = format!("a multiple of the dimension, {dim}");
+            return Err(Error::config("network", "outputs", outputs, expected));
+        }
+        let masks: Vec<_> = self
+            .layers
+            .iter()
+            .map(|layer| layer.weight_mask())
+            .collect();
+        let wired = wiring.layers.iter().zip(&masks);
+        let wired: Vec<_> = wired.map(|(&(from, to), mask)| (from, to, mask)).collect();
+        let output = self.output.weight_mask();
+        let (layout, orders) =
+            MadeLayout::from_masks(dim, &widths, &wired, (wiring.last, &output))?;
+        let layers = self.layers.iter().zip(&wiring.layers);
+        let layers = layers.map(|(layer, &(from, to))| {
+            let mask = match from {
+                None => layout.from_variables(to),
+                Some(from) => layout.between(from, to),
+            };
+            let rows = from.map(|l| orders[l].as_slice());
+            layer.layer(rows, Some(&orders[to]), &mask, device)
+        });
+        let rows = wiring.last.map(|l| orders[l].as_slice());
+        let mask = layout.to_parameters(wiring.last, outputs / dim);
+        let network = Conditioner {
+            layers: layers.collect(),
+            output: self.output.layer(rows, None, &mask, device),
+            embedding: self.embedding.as_ref().map(|layer| {
+                let columns = orders.first().map(Vec::as_slice);
+                layer.layer(None, columns, &layer.weight_mask(), device)
+            }),
+            activation: self.activation,
+            connections: self.connections,
+        };
+        Ok(Made {
+            network,
+            layout: Arc::new(layout),
+            parameters: outputs / dim,
+            context_dim: self.context_dim()?,
+        })
+    }
+
+    /// A plain network.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for shapes that do not fit together.
+    pub fn mlp<B: Backend>(&self, device: &B::Device) -> Result<Mlp<B>, Error> {
+        let first = self.layers.first().unwrap_or(&self.output);
+        let inputs = first.weight.len();
+        self.wiring(inputs)?;
+        let layer = |layer: &LayerParameters| layer.layer(None, None, &layer.weight_mask(), device);
+        Ok(Mlp {
+            network: Conditioner {
+                layers: self.layers.iter().map(layer).collect(),
+                output: layer(&self.output),
+                embedding: self.embedding.as_ref().map(layer),
+                activation: self.activation,
+                connections: self.connections,
+            },
+            inputs,
+            outputs: self.output.outputs(),
+            context_dim: self.context_dim()?,
+        })
+    }
+}
