@@ -1,9 +1,10 @@
 //! What every binary shares: exit codes, one-line errors, options for backend and threads.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::backend::{BackendError, BackendKind, Dtype, set_threads};
 
@@ -63,16 +64,17 @@ pub struct DeviceArgs {
     /// Backend to compute on, one of those compiled in (flex, ndarray, wgpu, vulkan, cuda)
     #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
-    /// Floating-point type, where the backend has it
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    pub dtype: Dtype,
+    /// Floating-point type, where the backend has it [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
     /// Threads to use in all [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
 
 /// The backend, type and threads that [`DeviceArgs`] resolve to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Compute {
     /// The backend.
     pub backend: BackendKind,
@@ -88,23 +90,43 @@ impl DeviceArgs {
     /// # Errors
     /// [`Misuse`] for a backend that is not there, or zero threads.
     pub fn resolve(&self) -> Result<Compute, Misuse> {
-        let backend = match &self.backend {
-            Some(name) => name.parse().map_err(Misuse::new)?,
-            None => BackendKind::default_compiled().ok_or_else(|| {
+        self.resolve_from(None)
+    }
+
+    /// As [`resolve`](Self::resolve), with the choices of an earlier sitting where no option is given.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_from(&self, earlier: Option<Compute>) -> Result<Compute, Misuse> {
+        let backend = match (&self.backend, earlier) {
+            (Some(name), _) => name.parse().map_err(Misuse::new)?,
+            (None, Some(earlier)) => earlier.backend.name().parse().map_err(Misuse::new)?,
+            (None, None) => BackendKind::default_compiled().ok_or_else(|| {
                 Misuse::new("this build has no backend; build with `--features flex`")
             })?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.unwrap_or(cores);
+        let threads = self.threads.or(earlier.map(|c| c.threads)).unwrap_or(cores);
         if threads == 0 {
             return Err(Misuse::new("--threads is 0, expected at least 1"));
         }
         set_threads(threads);
         Ok(Compute {
             backend,
-            dtype: self.dtype,
+            dtype: self.dtype.or(earlier.map(|c| c.dtype)).unwrap_or_default(),
             threads,
         })
+    }
+}
+
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            backend,
+            dtype,
+            threads,
+        } = self;
+        write!(f, "{backend} in {dtype} with --threads {threads}")
     }
 }
 

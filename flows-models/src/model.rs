@@ -154,8 +154,9 @@ impl ModelConfig {
         let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         match self {
             Self::Ddnf(c) => (c.log_det.label(), c.inverse.label().to_owned()),
-            Self::Planar(_) | Self::Radial(_) => text("exact, closed form", "monotone root find"),
-            Self::Sylvester(_) => text("exact, closed form", "Newton on the hidden system"),
+            Self::Planar(_) => text("exact, closed form", "monotone root find"),
+            Self::Radial(_) => text("exact, closed form", "closed form"),
+            Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
             Self::Maf(_) | Self::Iaf(_) => text("exact, sum of log-scales", "incremental, exact"),
         }

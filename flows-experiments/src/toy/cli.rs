@@ -86,14 +86,19 @@ impl Args {
             print_list();
             return Ok(());
         }
-        let compute = self.device.resolve()?;
         let out = self.folder();
+        let earlier = if self.resume {
+            Some(Folder::compute(&out).map_err(Misuse::new)?)
+        } else {
+            None
+        };
+        let compute = self.device.resolve_from(earlier)?;
         let config = self.configure(&out)?;
         config.jobs().map_err(Misuse::new)?;
         let folder = if self.resume {
-            Folder::resume(&out, &config)
+            Folder::resume(&out, &config, compute)
         } else {
-            Folder::create(&out, &config)
+            Folder::create(&out, &config, compute)
         };
         let folder = folder.map_err(|error| match error {
             FolderError::Create { .. } | FolderError::Report(_) => anyhow::Error::from(error),

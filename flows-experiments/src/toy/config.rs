@@ -182,7 +182,8 @@ impl ToyConfig {
         toml::from_str(text).map_err(|error: toml::de::Error| ConfigError::Parse {
             origin: match error.span() {
                 Some(span) => {
-                    let line = text[..span.start.min(text.len())].lines().count().max(1);
+                    let before = &text.as_bytes()[..span.start.min(text.len())];
+                    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
                     format!("{origin}, line {line}")
                 }
                 None => origin.to_owned(),

@@ -1,7 +1,7 @@
 //! The folder of an experiment: its configuration, its runs, its results.
 //!
 //! ```text
-//! config.toml                  what was asked for, in full
+//! config.toml  compute.json    what was asked for, in full, and what it is computed on
 //! runs/TARGET/MODEL/seed-K/    checkpoint.safetensors, result.json, density.f32
 //! summary.json  table.md  TARGET.png  overview.png
 //! ```
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Job, ToyConfig};
 use super::evaluate::Measurement;
+use crate::cli::Compute;
 use crate::report::{ReportError, read_json, write_atomically, write_json};
 
 /// A finished run.
@@ -109,13 +110,14 @@ pub struct Folder {
 }
 
 const CONFIG: &str = "config.toml";
+const COMPUTE: &str = "compute.json";
 
 impl Folder {
     /// Begins an experiment in a folder that does not exist yet, or is empty.
     ///
     /// # Errors
     /// [`FolderError`] where there is something in it, or it cannot be written.
-    pub fn create(path: &Path, config: &ToyConfig) -> Result<Self, FolderError> {
+    pub fn create(path: &Path, config: &ToyConfig, compute: Compute) -> Result<Self, FolderError> {
         if path.join(CONFIG).exists() {
             return Err(FolderError::Exists(path.to_owned()));
         }
@@ -125,6 +127,7 @@ impl Folder {
         }
         create_dir(path)?;
         let text = to_toml(config);
+        write_json(path.join(COMPUTE), &compute)?;
         write_atomically(path.join(CONFIG), text.as_bytes())?;
         Ok(Self {
             path: path.to_owned(),
@@ -144,11 +147,31 @@ impl Folder {
             .map_err(|source| FolderError::Report(ReportError::Read { path: file, source }))
     }
 
-    /// Goes on with an experiment begun with the same `config`.
+    /// What an experiment was begun on.
+    ///
+    /// # Errors
+    /// As [`config_text`](Self::config_text).
+    pub fn compute(path: &Path) -> Result<Compute, FolderError> {
+        let file = path.join(COMPUTE);
+        if !file.exists() {
+            return Err(FolderError::Nothing(path.to_owned()));
+        }
+        Ok(read_json(file)?)
+    }
+
+    /// Goes on with an experiment begun with the same `config` on the same backend, with the same
+    /// threads: otherwise it would not end with the same bits.
     ///
     /// # Errors
     /// [`FolderError::Nothing`] and [`FolderError::Differs`].
-    pub fn resume(path: &Path, config: &ToyConfig) -> Result<Self, FolderError> {
+    pub fn resume(path: &Path, config: &ToyConfig, compute: Compute) -> Result<Self, FolderError> {
+        let begun = Self::compute(path)?;
+        if begun != compute {
+            return Err(FolderError::Differs {
+                path: path.to_owned(),
+                difference: format!("it runs on {begun}, not {compute}"),
+            });
+        }
         let (old, new) = (Self::config_text(path)?, to_toml(config));
         if old != new {
             let line = |text: &str, n: usize| text.lines().nth(n).unwrap_or("nothing").to_owned();

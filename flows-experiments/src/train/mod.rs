@@ -1,8 +1,9 @@
 //! The training loop of every experiment.
 //!
-//! A small loop of our own over Burn's optimizers and recorders rather than `burn-train`'s Learner:
-//! an interrupted run must end with the same bits as one that was not, and in Burn 0.21 the
-//! Learner's early stopping and choice of the best checkpoint race with its metric processing.
+//! A small loop of our own rather than `burn-train`'s Learner: an interrupted run must end with the
+//! same bits as one that was not, and in Burn 0.21 the Learner's early stopping and choice of the
+//! best checkpoint race with its metric processing. Optimizer state and checkpoints are our own as
+//! well, because Burn's recorders round f64 to the backend's element type.
 //! Everything random in a step is a function of `(seed, step)`, so that resuming needs no generator
 //! state. See `docs/training-loop.md`.
 
