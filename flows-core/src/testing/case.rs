@@ -14,7 +14,7 @@ pub struct Case {
     pub(super) inverse_tolerance: Option<f64>,
     pub(super) bounded_domain: Option<f64>,
     pub(super) without_gradient: Vec<&'static str>,
-    pub(super) stochastic: bool,
+    pub(super) estimated_log_det: bool,
 }
 
 impl Case {
@@ -29,7 +29,7 @@ impl Case {
             inverse_tolerance: None,
             bounded_domain: None,
             without_gradient: Vec::new(),
-            stochastic: false,
+            estimated_log_det: false,
         }
     }
 
@@ -72,10 +72,10 @@ impl Case {
         self
     }
 
-    /// The log-determinant is an estimate: it is not compared with the exact one. The estimator's
-    /// own tests show that it is unbiased.
-    pub fn stochastic(mut self) -> Self {
-        self.stochastic = true;
+    /// The log-determinant is an estimate, or a truncated series: it is not compared with the exact
+    /// one. The estimator's own tests show its bias and variance.
+    pub fn estimated_log_det(mut self) -> Self {
+        self.estimated_log_det = true;
         self
     }
 }

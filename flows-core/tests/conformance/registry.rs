@@ -1,5 +1,6 @@
 //! Every layer, one line each, with what it promises. Adding a layer adds one line here.
 
+mod continuous;
 mod masked;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -7,8 +8,8 @@ use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
 use flows_core::testing::{Case, Suite};
 
-/// Runs the conformance suite over every layer.
-pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
+/// Runs the conformance suite over every layer; iterative inverses stop at `solver`.
+pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     for dim in [1, 3] {
         let case = |name: &str| Case::new(format!("{name}, dim {dim}"));
         let diagonal = |i: usize| (0..dim).map(|j| i == j).collect();
@@ -60,5 +61,6 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>) {
             },
         );
     }
+    continuous::ddnf_blocks(suite, solver);
     masked::masked_layers(suite);
 }

@@ -9,6 +9,6 @@ use flows_core::testing::{Precision, Suite};
 #[test]
 fn every_layer_on_flex() {
     let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
-    registry::registry(&mut suite);
+    registry::registry(&mut suite, 1e-6);
     suite.finish();
 }

@@ -8,9 +8,9 @@ use crate::{Wide, WideNdArray, device};
 #[test]
 fn every_layer_on_flex_and_the_same_on_ndarray() {
     let mut flex = Suite::<Wide>::new(&device::<Wide>(), Precision::DOUBLE);
-    registry(&mut flex);
+    registry(&mut flex, 1e-12);
     let mut ndarray = Suite::<WideNdArray>::new(&device::<WideNdArray>(), Precision::DOUBLE);
-    registry(&mut ndarray);
+    registry(&mut ndarray, 1e-12);
     flex.agree_with(&ndarray, 1e-10);
     flex.finish();
     ndarray.finish();

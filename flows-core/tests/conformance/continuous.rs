@@ -1,0 +1,44 @@
+//! DDNF blocks: one case for each path that a block can take.
+
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse};
+use flows_core::log_det::LogDet;
+use flows_core::nn::Activation;
+use flows_core::testing::{Case, Suite};
+
+/// Runs the conformance suite over these layers.
+pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
+    // Widths above and below the dimension, deep fields, sizes with and without a fused kernel.
+    for (dim, hidden) in [
+        (1, vec![5]),
+        (2, vec![6]),
+        (3, vec![2]),
+        (3, vec![7]),
+        (2, vec![2, 2]),
+        (4, vec![5, 3, 5]),
+    ] {
+        for activation in [Activation::Tanh, Activation::Softplus] {
+            let config = DdnfBlockConfig {
+                cells: 4,
+                activation,
+                inverse: DdnfInverse::Exact {
+                    tolerance: solver,
+                    max_iterations: 50,
+                },
+                context_dim: hidden.len() - 1,
+                ..DdnfBlockConfig::new(dim, hidden.clone())
+            };
+            let case = Case::new(format!("ddnf block, {dim}, {hidden:?}, {activation:?}"));
+            suite.check(case.inverse_tolerance(10.0 * solver), |device, rng| {
+                config.init(device, rng)
+            });
+        }
+    }
+    // A truncated series is an estimate of the determinant, not the Jacobian's own.
+    let series = DdnfBlockConfig {
+        log_det: LogDet::Taylor { order: 2 },
+        ..DdnfBlockConfig::new(3, [7])
+    };
+    let case = Case::new("ddnf block, Taylor").estimated_log_det();
+    suite.check(case, |device, rng| series.init(device, rng));
+}
