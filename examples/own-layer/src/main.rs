@@ -44,14 +44,16 @@ impl<B: Backend> Bijector<B> for SineShear<B> {
         2
     }
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        self.check(&x, context.as_ref()).unwrap_or_else(|e| panic!("{e}"));
+        self.check(&x, context.as_ref())
+            .unwrap_or_else(|e| panic!("{e}"));
         self.shear(x, 1.0)
     }
 }
 
 impl<B: Backend> Invert<B> for SineShear<B> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        self.check(&y, context.as_ref()).unwrap_or_else(|e| panic!("{e}"));
+        self.check(&y, context.as_ref())
+            .unwrap_or_else(|e| panic!("{e}"));
         self.shear(y, -1.0)
     }
 }
@@ -61,7 +63,11 @@ fn train(training: &TrainConfig) -> anyhow::Result<f64> {
     let affine = ElementwiseAffineConfig::new(2).init(&device, rng)?;
     let layers = Pair::new(affine, SineShear::init(&device, rng)?)?;
     let flow = Flow::generative(layers, DiagonalNormal::standard(2, &device))?;
-    let run = Identity { name: "sine shear", seed: 0, checkpoint: None };
+    let run = Identity {
+        name: "sine shear",
+        seed: 0,
+        checkpoint: None,
+    };
     let (target, settings) = (Target::parse("u2")?, TargetSettings::default());
     let mut show = |event: flows_experiments::train::Event| println!("{event:?}");
     let (_, measured) = train_and_measure::<Autodiff<Flex>, _>(
@@ -71,7 +77,10 @@ fn train(training: &TrainConfig) -> anyhow::Result<f64> {
 }
 
 fn main() -> anyhow::Result<()> {
-    println!("KL to u2: {:.3} nats", train(&ToyConfig::preset(Preset::Quick).training)?);
+    println!(
+        "KL to u2: {:.3} nats",
+        train(&ToyConfig::preset(Preset::Quick).training)?
+    );
     Ok(())
 }
 

@@ -26,7 +26,10 @@ fn a_wrong_log_det_is_caught() {
         }
         fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
             let mapped = self.0.forward_and_log_det(x, context);
-            Mapped { value: mapped.value * 2.0, log_det: mapped.log_det }
+            Mapped {
+                value: mapped.value * 2.0,
+                log_det: mapped.log_det,
+            }
         }
     }
     let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
@@ -37,7 +40,10 @@ fn a_wrong_log_det_is_caught() {
 
 #[test]
 fn the_layer_trains() {
-    let budget = |steps| TrainConfig { steps, ..ToyConfig::preset(Preset::Quick).training };
+    let budget = |steps| TrainConfig {
+        steps,
+        ..ToyConfig::preset(Preset::Quick).training
+    };
     let (before, after) = (train(&budget(1)).unwrap(), train(&budget(300)).unwrap());
     assert!(after < 0.5 * before, "KL {before} -> {after}");
 }

@@ -11,7 +11,10 @@
 //! with autodiff. Everything else takes the generic path. Instruction sets are chosen at run time.
 
 // Without a CPU backend nothing calls the kernels, and they still compile.
-#![cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code, unused))]
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray")),
+    allow(dead_code, unused)
+)]
 
 mod ddnf;
 mod hidden;
