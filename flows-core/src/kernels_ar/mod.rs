@@ -16,12 +16,13 @@ use incremental::{Incremental, Layer};
 
 /// Whether tensors of `B` lie in this process's memory and nothing records their history.
 fn is_cpu<B: Backend>() -> bool {
-    let mut cpu: Vec<TypeId> = Vec::new();
-    #[cfg(feature = "flex")]
-    cpu.push(TypeId::of::<burn_flex::Flex>());
-    #[cfg(feature = "ndarray")]
-    cpu.push(TypeId::of::<burn_ndarray::NdArray>());
-    cpu.contains(&TypeId::of::<B>())
+    let cpu = [
+        #[cfg(feature = "flex")]
+        TypeId::of::<burn_flex::Flex>(),
+        #[cfg(feature = "ndarray")]
+        TypeId::of::<burn_ndarray::NdArray>(),
+    ];
+    <[TypeId]>::contains(&cpu, &TypeId::of::<B>())
 }
 
 /// The inverse of an affine autoregressive layer whose variables lie sorted by level, or nothing where

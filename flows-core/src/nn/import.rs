@@ -163,7 +163,7 @@ impl NetworkParameters {
     pub fn made<B: Backend>(&self, dim: usize, device: &B::Device) -> Result<Made<B>, Error> {
         let (widths, wiring) = self.wiring(dim)?;
         let outputs = self.output.outputs();
-        if dim == 0 || outputs % dim != 0 {
+        if dim == 0 || !outputs.is_multiple_of(dim) {
             let expected = format!("a multiple of the dimension, {dim}");
             return Err(Error::config("network", "outputs", outputs, expected));
         }
