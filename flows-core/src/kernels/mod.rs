@@ -23,6 +23,7 @@ mod narrow;
 mod operation;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -12,19 +12,20 @@
 //! The log-determinant of a cell needs `M` alone as well: `det(I_h + D M / T)` with
 //! `D = diag(1 - s_t^2)`, and `tr J = sum_j D_j M_jj`, `tr J^2 = sum_jk D_j D_k M_jk M_kj`.
 
-// Loop variables are the indices of the formulas.
-#![allow(clippy::needless_range_loop)]
+mod log_det;
+mod matrices;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 
-use super::FusedLogDet;
-use super::ddnf::{Block, Gradients, Kernel, ScratchParts, TaskGradients, TaskRows};
-use super::lanes::{
-    CHUNK, Real, dispatch, from_rows, outer, product, rank_update, to_gradient_rows, to_rows,
-};
+use crate::kernels::FusedLogDet;
+use crate::kernels::ddnf::{Block, Gradients, Kernel, ScratchParts, TaskGradients, TaskRows};
+use crate::kernels::lanes::{CHUNK, Real};
+use crate::kernels::tiles::{from_rows, outer, product, rank_update, to_gradient_rows, to_rows};
 
 /// Columns of sample matrices are padded to a multiple of this, the widest vector there is.
 const WIDEST: usize = 16;
+
+use matrices::{add_product, pad_samples, transposed};
 
 type V<F, S> = <F as Real>::V<S>;
 
@@ -222,188 +223,6 @@ impl<F: Real> Hidden<F> {
                 );
             }
             each(slopes);
-        }
-    }
-
-    /// Adds the log-determinant of a cell with slopes `D` to `log_det`.
-    #[inline(always)]
-    fn add_log_det<S: Simd, const NV: usize>(
-        &self,
-        simd: S,
-        slopes: &[V<F, S>],
-        log_det: &mut [V<F, S>],
-    ) {
-        let row = CHUNK / F::lanes::<S>();
-        match self.log_det {
-            FusedLogDet::None => {}
-            FusedLogDet::Exact => {
-                for (v, log_det) in log_det.iter_mut().enumerate() {
-                    let [determinant, ..] = self.small_determinant::<S>(simd, slopes, v);
-                    *log_det = F::add(simd, *log_det, F::ln_abs(simd, determinant));
-                }
-            }
-            FusedLogDet::Taylor1 => {
-                for (slopes, &m) in slopes.chunks_exact(row).zip(&self.diagonal) {
-                    let m = F::splat(simd, m);
-                    for (log_det, &slope) in log_det.iter_mut().zip(slopes) {
-                        *log_det = F::fma(simd, m, slope, *log_det);
-                    }
-                }
-            }
-            FusedLogDet::Taylor2 => product::<F, S, NV, true>(
-                simd,
-                &self.lower,
-                self.hidden,
-                slopes,
-                #[inline(always)]
-                |j, column, sum| {
-                    let m = F::splat(simd, self.diagonal[j]);
-                    for (v, sum) in sum.into_iter().enumerate() {
-                        let at = column + v;
-                        let term = F::sub(simd, m, sum);
-                        log_det[at] = F::fma(simd, slopes[j * row + at], term, log_det[at]);
-                    }
-                },
-            ),
-        }
-    }
-
-    /// For one or two hidden units and vector `v` of the rows, with `m_j = M_jj / T`: the determinant
-    /// of `I + D M / T`, its two diagonal factors `1 + D_j m_j`, and `D_1 D_2`.
-    #[inline(always)]
-    fn small_determinant<S: Simd>(&self, simd: S, slopes: &[V<F, S>], v: usize) -> [V<F, S>; 4] {
-        let row = CHUNK / F::lanes::<S>();
-        let one = F::splat(simd, F::of(1.0));
-        let m = |q: usize| F::splat(simd, self.m[q]);
-        let first = F::fma(simd, slopes[v], m(0), one);
-        if self.hidden == 1 {
-            return [first, first, one, F::splat(simd, F::default())];
-        }
-        let both = F::mul(simd, slopes[v], slopes[row + v]);
-        let second = F::fma(simd, slopes[row + v], m(3), one);
-        let corner = F::mul(simd, m(1), m(2));
-        let determinant = F::fnma(simd, both, corner, F::mul(simd, first, second));
-        [determinant, first, second, both]
-    }
-
-    /// `ga_t` from `ga_(t+1)`: adds `D (gs - 2 s gD)`, `gs` in `pulled` and `gD` the gradient of the
-    /// log-determinant with respect to the slopes. `weighted` becomes `g D`.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn pull_back<S: Simd, const NV: usize>(
-        &self,
-        simd: S,
-        units: &[V<F, S>],
-        slopes: &[V<F, S>],
-        log_det: &[V<F, S>],
-        pulled: &[V<F, S>],
-        after: &[V<F, S>],
-        before: &mut [V<F, S>],
-        weighted: &mut [V<F, S>],
-    ) {
-        let row = CHUNK / F::lanes::<S>();
-        let h = self.hidden;
-        match self.log_det {
-            FusedLogDet::None => {
-                for at in 0..h * row {
-                    before[at] = unit_gradient::<F, S>(
-                        simd,
-                        units,
-                        slopes,
-                        pulled,
-                        after,
-                        at,
-                        F::splat(simd, F::default()),
-                    );
-                }
-            }
-            FusedLogDet::Exact => {
-                // d det / d D_1 = m_1 (1 + D_2 m_2) - D_2 M_12 M_21 / T^2, and likewise D_2.
-                let m = |q: usize| F::splat(simd, self.m[q]);
-                for v in 0..row {
-                    let [determinant, first, second, _] =
-                        self.small_determinant::<S>(simd, slopes, v);
-                    let g = F::div(simd, log_det[v], determinant);
-                    weighted[v] = g;
-                    if h == 1 {
-                        before[v] = unit_gradient::<F, S>(
-                            simd,
-                            units,
-                            slopes,
-                            pulled,
-                            after,
-                            v,
-                            F::mul(simd, g, m(0)),
-                        );
-                    } else {
-                        let corner = F::mul(simd, m(1), m(2));
-                        let one = F::mul(simd, m(0), second);
-                        let one = F::fnma(simd, slopes[row + v], corner, one);
-                        let two = F::mul(simd, m(3), first);
-                        let two = F::fnma(simd, slopes[v], corner, two);
-                        before[v] = unit_gradient::<F, S>(
-                            simd,
-                            units,
-                            slopes,
-                            pulled,
-                            after,
-                            v,
-                            F::mul(simd, g, one),
-                        );
-                        before[row + v] = unit_gradient::<F, S>(
-                            simd,
-                            units,
-                            slopes,
-                            pulled,
-                            after,
-                            row + v,
-                            F::mul(simd, g, two),
-                        );
-                    }
-                }
-            }
-            FusedLogDet::Taylor1 => {
-                for j in 0..h {
-                    let m = F::splat(simd, self.diagonal[j]);
-                    for (v, &g) in log_det.iter().enumerate() {
-                        let at = j * row + v;
-                        weighted[at] = F::mul(simd, g, slopes[at]);
-                        before[at] = unit_gradient::<F, S>(
-                            simd,
-                            units,
-                            slopes,
-                            pulled,
-                            after,
-                            at,
-                            F::mul(simd, g, m),
-                        );
-                    }
-                }
-            }
-            FusedLogDet::Taylor2 => product::<F, S, NV, false>(
-                simd,
-                &self.squares,
-                h,
-                slopes,
-                #[inline(always)]
-                |j, column, sum| {
-                    let m = F::splat(simd, self.diagonal[j]);
-                    for (v, sum) in sum.into_iter().enumerate() {
-                        let at = j * row + column + v;
-                        let g = log_det[column + v];
-                        weighted[at] = F::mul(simd, g, slopes[at]);
-                        before[at] = unit_gradient::<F, S>(
-                            simd,
-                            units,
-                            slopes,
-                            pulled,
-                            after,
-                            at,
-                            F::mul(simd, g, F::sub(simd, m, sum)),
-                        );
-                    }
-                },
-            ),
         }
     }
 
@@ -637,39 +456,6 @@ impl<F: Real> Hidden<F> {
             add_to(partial, at + j, F::sum(simd, sum));
         }
     }
-
-    /// The sums of [`add_log_det`](Self::add_log_det)'s exact form: gradients with respect to
-    /// `M_jj / T` and to `M_12 M_21 / T^2`.
-    #[inline(always)]
-    fn add_small_sums<S: Simd>(
-        &self,
-        simd: S,
-        slopes: &[V<F, S>],
-        scales: &[V<F, S>],
-        sums: &Sums,
-        partial: &mut [F],
-    ) {
-        let row = CHUNK / F::lanes::<S>();
-        let size = self.hidden * row;
-        let mut total = [F::splat(simd, F::default()); 3];
-        for (slopes, scales) in slopes.chunks_exact(size).zip(scales.chunks_exact(size)) {
-            for v in 0..row {
-                let [_, first, second, both] = self.small_determinant::<S>(simd, slopes, v);
-                let scale = scales[v];
-                let one = F::mul(simd, slopes[v], second);
-                total[0] = F::fma(simd, scale, one, total[0]);
-                if self.hidden == 2 {
-                    let two = F::mul(simd, slopes[row + v], first);
-                    total[1] = F::fma(simd, scale, two, total[1]);
-                    total[2] = F::fnma(simd, scale, both, total[2]);
-                }
-            }
-        }
-        for (j, &sum) in total.iter().enumerate().take(self.hidden) {
-            add_to(partial, sums.slopes + j, F::sum(simd, sum));
-        }
-        add_to(partial, sums.pairs, F::sum(simd, total[2]));
-    }
 }
 
 impl<F: Real> Kernel<F> for Hidden<F> {
@@ -769,22 +555,6 @@ impl<F: Real> Kernel<F> for Hidden<F> {
     }
 }
 
-/// `ga_(t+1) + D (gs - 2 s gD)` at one place of the rows.
-#[inline(always)]
-fn unit_gradient<F: Real, S: Simd>(
-    simd: S,
-    units: &[V<F, S>],
-    slopes: &[V<F, S>],
-    pulled: &[V<F, S>],
-    after: &[V<F, S>],
-    at: usize,
-    g_slope: V<F, S>,
-) -> V<F, S> {
-    let s = units[at];
-    let g = F::fnma(simd, F::add(simd, s, s), g_slope, pulled[at]);
-    F::fma(simd, slopes[at], g, after[at])
-}
-
 #[inline(always)]
 fn add_to<F: Real>(sums: &mut [F], at: usize, value: F) {
     sums[at] = sums[at].plus(value);
@@ -799,64 +569,5 @@ fn two_slots<T>(buffer: &mut [T], size: usize, read: usize, write: usize) -> (&[
     } else {
         let (low, high) = buffer.split_at_mut(read * size);
         (&high[..size], &mut low[write * size..(write + 1) * size])
-    }
-}
-
-/// Samples as they are, in rows of `padded` columns, with zeros around them.
-fn pad_samples<F: Real>(
-    samples: &[F],
-    stride: usize,
-    columns: usize,
-    padded: usize,
-    out: &mut [F],
-) {
-    out.fill(F::default());
-    for (sample, out) in samples
-        .chunks_exact(stride)
-        .zip(out.chunks_exact_mut(padded))
-    {
-        out[..columns].copy_from_slice(&sample[..columns]);
-    }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transposed<F: Real>(matrix: &[F], columns: usize) -> Vec<F> {
-    let rows = matrix.len() / columns;
-    let mut out = Vec::with_capacity(matrix.len());
-    for i in 0..columns {
-        out.extend((0..rows).map(|r| matrix[r * columns + i]));
-    }
-    out
-}
-
-/// `out += a b` for row-major matrices, `b` and `out` of `columns` columns.
-fn add_product<F: Real>(arch: Arch, a: &[F], b: &[F], columns: usize, out: &mut [F]) {
-    dispatch(arch, AddProduct { a, b, columns, out });
-}
-
-struct AddProduct<'a, F> {
-    a: &'a [F],
-    b: &'a [F],
-    columns: usize,
-    out: &'a mut [F],
-}
-
-impl<F: Real> WithSimd for AddProduct<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
-        let inner = self.b.len() / self.columns;
-        for (a, out) in self
-            .a
-            .chunks_exact(inner)
-            .zip(self.out.chunks_exact_mut(self.columns))
-        {
-            for (&a, b) in a.iter().zip(self.b.chunks_exact(self.columns)) {
-                for (out, &b) in out.iter_mut().zip(b) {
-                    *out = out.plus(a.times(b));
-                }
-            }
-        }
     }
 }
