@@ -7,7 +7,6 @@ pub mod error;
 pub mod flow;
 pub mod init;
 pub mod kernels;
-mod kernels_ar;
 pub mod log_det;
 pub mod masks;
 pub mod nn;

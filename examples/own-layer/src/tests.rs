@@ -16,7 +16,9 @@ fn the_layer_conforms() {
 #[test]
 fn a_wrong_log_det_is_caught() {
     #[derive(Module, Debug)]
-    struct Wrong<B: Backend>(SineShear<B>);
+    struct Wrong<B: Backend> {
+        right: SineShear<B>,
+    }
     impl<B: Backend> Bijector<B> for Wrong<B> {
         fn name(&self) -> &'static str {
             "wrong"
@@ -25,7 +27,7 @@ fn a_wrong_log_det_is_caught() {
             2
         }
         fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-            let mapped = self.0.forward_and_log_det(x, context);
+            let mapped = self.right.forward_and_log_det(x, context);
             Mapped {
                 value: mapped.value * 2.0,
                 log_det: mapped.log_det,
@@ -33,7 +35,9 @@ fn a_wrong_log_det_is_caught() {
         }
     }
     let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
-    suite.check_forward_only(Case::new("wrong"), |d, r| SineShear::init(d, r).map(Wrong));
+    suite.check_forward_only(Case::new("wrong"), |device, rng| {
+        SineShear::init(device, rng).map(|right| Wrong { right })
+    });
     let of = |f: &flows_core::testing::Failure| f.property.contains("log-det");
     assert!(suite.failures().iter().any(of), "{:?}", suite.failures());
 }

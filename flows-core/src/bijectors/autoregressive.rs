@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
-use crate::kernels_ar;
+use crate::kernels::masked;
 use crate::masks::{DependencyMask, MaskConfig};
 use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
@@ -166,7 +166,7 @@ impl<B: Backend> MaskedAffine<B> {
         let rows = y.dims()[0];
         let y = sort(y, &order);
         let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
-        if let Some(sorted) = kernels_ar::incremental_inverse(&sweep, self.scale, &y) {
+        if let Some(sorted) = masked::incremental_inverse(&sweep, self.scale, &y) {
             let value = unsort(sorted.value, &order);
             return Mapped { value, ..sorted };
         }

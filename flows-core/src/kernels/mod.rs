@@ -19,6 +19,7 @@
 mod ddnf;
 mod hidden;
 mod lanes;
+pub(crate) mod masked;
 mod narrow;
 mod operation;
 #[cfg(test)]

@@ -1,7 +1,10 @@
-//! The registry in f32 on the default backend, with its specialised kernels.
+//! What is checked in f32: the registry on the default backend, with its specialised kernels, and
+//! those kernels against the generic path.
 
 #[path = "../conformance/registry.rs"]
 mod registry;
+
+mod incremental_kernel;
 
 use burn::backend::{Autodiff, Flex};
 use flows_core::testing::{Precision, Suite};

@@ -4,10 +4,12 @@
 #[path = "../conformance/registry.rs"]
 mod registry;
 
+mod autoregressive;
 mod conformance;
 mod ddnf;
 mod distributions;
 mod elementary_layers;
+mod parity;
 mod planar_parity;
 
 use burn::backend::{Autodiff, Flex, NdArray};

@@ -11,6 +11,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use crate::bijector::Mapped;
 use crate::bijectors::LogScale;
+use crate::kernels::fused_kernels_enabled;
 use crate::nn::{Connections, MadeSweep};
 use incremental::{Incremental, Layer};
 
@@ -32,7 +33,11 @@ pub(crate) fn incremental_inverse<B: Backend>(
     scale: LogScale,
     y: &Tensor<B, 2>,
 ) -> Option<Mapped<B>> {
-    if !is_cpu::<B>() || y.dtype() != DType::F32 || sweep.connections() != Connections::Plain {
+    if !fused_kernels_enabled()
+        || !is_cpu::<B>()
+        || y.dtype() != DType::F32
+        || sweep.connections() != Connections::Plain
+    {
         return None;
     }
     let layers = sweep.layers().map(|(weight, offset, groups)| {

@@ -1,12 +1,10 @@
 //! Autoregressive, coupling and linear layers against automatic differentiation, dense linear
 //! algebra and central differences. In f64.
 
-use std::sync::OnceLock;
-
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use nalgebra::{DMatrix, DVector};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -28,14 +26,8 @@ type Plain = Flex;
 type Grad = Autodiff<Flex>;
 type Gradients = <Grad as AutodiffBackend>::Gradients;
 
-/// The device, with f64 as its default.
 fn device() -> FlexDevice {
-    static F64: OnceLock<()> = OnceLock::new();
-    F64.get_or_init(|| {
-        burn::tensor::set_default_dtypes::<Plain>(&FlexDevice, DType::F64, DType::I64)
-            .expect("no tensor was made before");
-    });
-    FlexDevice
+    crate::device::<Flex>()
 }
 
 fn rng(seed: u64) -> StdRng {

@@ -4,9 +4,7 @@
 //! The files in `data/` hold inputs, parameters and outputs in f64, computed by zuko 1.6.0, nflows 0.14
 //! and the code of sylvester-flows; masked weights are stored with their masks.
 
-use std::sync::OnceLock;
-
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use safetensors::{Dtype, SafeTensors};
 
@@ -22,12 +20,7 @@ use flows_core::nn::{ConditionerActivation, Connections, LayerParameters, Networ
 type Matrix = Vec<Vec<f64>>;
 
 fn device() -> FlexDevice {
-    static F64: OnceLock<()> = OnceLock::new();
-    F64.get_or_init(|| {
-        burn::tensor::set_default_dtypes::<Flex>(&FlexDevice, DType::F64, DType::I64)
-            .expect("no tensor was made before");
-    });
-    FlexDevice
+    crate::device::<Flex>()
 }
 
 /// A file of golden values.
