@@ -46,10 +46,10 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "ddnf-tiny",
-        about: "DDNF with fields of two layers of two neurons, as the paper is said to use mostly",
+        about: "DDNF with fields of two hidden units, the smallest the paper is said to use",
         build: |dim| {
             ModelConfig::Ddnf(DdnfConfig {
-                hidden: vec![2, 2],
+                hidden: vec![2],
                 ..DdnfConfig::new(dim)
             })
         },
