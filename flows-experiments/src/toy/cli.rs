@@ -16,7 +16,8 @@ use super::folder::{Folder, FolderError, RunRecord, Status};
 use super::picture::{draw_all, draw_target, panels};
 use super::run::{Experiment, Progress, RunError};
 use super::summary::{Summary, detail_table, energy_constants, overview_table, summarize};
-use crate::backend::{Task, dispatch};
+use super::workers::{run_in_processes, work};
+use crate::backend::{Task, dispatch, set_threads};
 use crate::cli::{Compute, DeviceArgs, Misuse};
 use crate::report::{format_estimate, write_atomically, write_json};
 use crate::run_info::RunInfo;
@@ -71,6 +72,9 @@ pub struct Args {
     /// List targets and models and exit
     #[arg(long)]
     list: bool,
+    /// Do the jobs named on standard input for the experiment in --out, with this many threads
+    #[arg(long, hide = true, requires = "out")]
+    worker: Option<usize>,
 }
 
 /// Where results go when nobody says.
@@ -87,6 +91,9 @@ impl Args {
             return Ok(());
         }
         let out = self.folder();
+        if let Some(threads) = self.worker {
+            return serve(&out, threads);
+        }
         let earlier = if self.resume {
             Some(Folder::compute(&out).map_err(Misuse::new)?)
         } else {
@@ -152,6 +159,27 @@ impl Args {
     }
 }
 
+/// The worker process of an experiment begun by another.
+fn serve(out: &Path, threads: usize) -> anyhow::Result<()> {
+    let text = Folder::config_text(out)?;
+    let config = ToyConfig::from_toml(&text, "config.toml")?;
+    let compute = Folder::compute(out)?;
+    set_threads(threads);
+    let folder = Folder::resume(out, &config, compute)?;
+    let worker = Worker(Experiment::new(folder, &config)?);
+    Ok(dispatch(compute.backend, compute.dtype, worker)?)
+}
+
+struct Worker(Experiment);
+
+impl Task for Worker {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) {
+        work::<B>(&self.0, &device);
+    }
+}
+
 fn print_list() {
     println!("targets");
     for target in Target::all() {
@@ -179,10 +207,13 @@ impl Task for Session {
             dtype,
             threads,
         } = self.compute;
+        self.experiment
+            .check_models::<B>(&device)
+            .map_err(Misuse::new)?;
         let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
         let begun = Instant::now();
         let jobs = &self.experiment.jobs;
-        // On a CPU independent runs fill the cores better than parallel loops over small batches.
+        // Independent runs fill the cores of a CPU better than parallel loops over small batches.
         let workers = if backend.is_cpu() {
             threads.min(jobs.len())
         } else {
@@ -219,12 +250,12 @@ impl Task for Session {
                 }
             }
         };
-        let done = self.experiment.run::<B>(
-            &device,
-            workers,
-            threads.div_ceil(workers),
-            &mut on_progress,
-        );
+        let done = if workers > 1 {
+            let each = threads.div_ceil(workers);
+            run_in_processes(&self.experiment, workers, each, &mut on_progress)
+        } else {
+            self.experiment.run::<B>(&device, &mut on_progress)
+        };
         screen.clear();
         info.wall_seconds = begun.elapsed().as_secs_f64();
 
@@ -233,11 +264,8 @@ impl Task for Session {
         let complete = records.len() == jobs.len();
         self.write(&records, info, complete)?;
         match done {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(RunError::Config(error)) => return Err(Misuse::new(error).into()),
-            Err(RunError::Model { model, source }) => {
-                return Err(Misuse::new(format!("model '{model}': {source}")).into());
-            }
             Err(other) => return Err(other).context("stopped; --resume goes on from here"),
         }
         if let Some(error) = trouble {

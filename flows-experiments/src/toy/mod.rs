@@ -11,6 +11,7 @@ mod objective;
 mod picture;
 mod run;
 mod summary;
+mod workers;
 
 pub use cli::Args;
 pub use config::{Annealing, ConfigError, Evaluation, Job, Override, Preset, ToyConfig};

@@ -1,7 +1,4 @@
-//! Running the jobs of an experiment, several at a time.
-
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+//! Running the jobs of an experiment.
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
@@ -40,6 +37,9 @@ pub enum RunError {
     /// A run's checkpoint cannot be used.
     #[error(transparent)]
     Train(TrainError),
+    /// A worker process failed, in its own words.
+    #[error("{0}")]
+    Worker(String),
     /// A layer refused its configuration.
     #[error("model '{model}': {source}")]
     Model {
@@ -102,81 +102,46 @@ impl Experiment {
         })
     }
 
-    /// Runs what has no record yet, `workers` runs at a time with `threads` threads each.
+    /// Builds every model once, so that a bad one is refused before any run begins.
     ///
     /// # Errors
-    /// The first [`RunError`]; runs that were under way keep their checkpoints.
+    /// [`RunError::Model`] naming the model and the field of its configuration.
+    pub fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
+        for job in self.jobs.iter().filter(|job| job.seed == 0) {
+            let rng = &mut stream(0, "check", 0);
+            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
+            built.map_err(|source| RunError::Model {
+                model: job.model_name.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs what has no record yet, one run after the other in this process.
+    ///
+    /// # Errors
+    /// The first [`RunError`]; the run that was under way keeps its checkpoint.
     pub fn run<B: AutodiffBackend>(
         &self,
         device: &B::Device,
-        workers: usize,
-        threads: usize,
         on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<RunRecord>, RunError> {
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let records = Mutex::new(vec![None; self.jobs.len()]);
-        let error = Mutex::new(None);
-        let (sender, receiver) = mpsc::channel::<Progress>();
-
-        let work = |sender: mpsc::Sender<Progress>| {
-            // A pool of its own keeps the parallel loops of one run off the cores of another.
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .expect("a pool of a few threads");
-            while !stop.load(Ordering::Relaxed) {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(job) = self.jobs.get(index) else {
-                    break;
-                };
-                // Nobody listens any more only when the experiment is being torn down.
-                let tell = |progress| drop(sender.send(progress));
-                tell(Progress::Started { job: index });
-                let mut on_event = |event| tell(Progress::Stepped { job: index, event });
-                let done = pool.install(|| self.run_job::<B>(job, device, &mut on_event));
-                match done {
-                    Ok(record) => {
-                        tell(Progress::Ended {
-                            job: index,
-                            record: Box::new(record.clone()),
-                        });
-                        records.lock().expect("no worker panicked")[index] = Some(record);
-                    }
-                    Err(failed) => {
-                        stop.store(true, Ordering::Relaxed);
-                        error
-                            .lock()
-                            .expect("no worker panicked")
-                            .get_or_insert(failed);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..workers.max(1) {
-                let sender = sender.clone();
-                let work = &work;
-                scope.spawn(move || work(sender));
-            }
-            drop(sender);
-            for progress in receiver {
-                on_progress(progress);
-            }
-        });
-        if let Some(error) = error.into_inner().expect("no worker panicked") {
-            return Err(error);
+    ) -> Result<(), RunError> {
+        for (index, job) in self.jobs.iter().enumerate() {
+            on_progress(Progress::Started { job: index });
+            let mut on_event = |event| on_progress(Progress::Stepped { job: index, event });
+            let record = Box::new(self.run_job::<B>(job, device, &mut on_event)?);
+            on_progress(Progress::Ended { job: index, record });
         }
-        let records = records.into_inner().expect("no worker panicked");
-        Ok(records.into_iter().flatten().collect())
+        Ok(())
     }
 
     /// One run, from its record, its checkpoint, or the beginning.
-    fn run_job<B: AutodiffBackend>(
+    pub(super) fn run_job<B: AutodiffBackend>(
         &self,
         job: &Job,
         device: &B::Device,
-        on_event: &mut (dyn FnMut(Event) + Send),
+        on_event: &mut dyn FnMut(Event),
     ) -> Result<RunRecord, RunError> {
         if let Some(record) = self.folder.record(job)? {
             return Ok(record);

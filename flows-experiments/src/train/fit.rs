@@ -7,6 +7,7 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::state::{load_state, state};
+use serde::{Deserialize, Serialize};
 
 use super::adam::Adam;
 use super::checkpoint::{Checkpoint, CheckpointError, Header};
@@ -30,7 +31,7 @@ pub struct Fitted<M> {
 }
 
 /// News from a run under way.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Steps done.
     pub step: usize,
