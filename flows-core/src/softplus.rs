@@ -1,4 +1,4 @@
-//! The softplus function, without overflow.
+//! The softplus function and its slope, without overflow and without loss.
 
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -9,6 +9,14 @@ use burn::tensor::{Tensor, backend::Backend};
 pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     let magnitude = x.clone().abs();
     (x + magnitude.clone()) * 0.5 + magnitude.neg().exp().log1p()
+}
+
+/// `sigmoid(x) = 1 / (1 + e^-x) = e^-softplus(-x)`, elementwise.
+///
+/// Burn's default takes f64 through f32 (`burn-backend` 0.21, `ops/activation.rs`), which costs
+/// half the digits on a backend without one of its own, such as ndarray.
+pub fn sigmoid<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    softplus(x.neg()).neg().exp()
 }
 
 /// The `x` with `softplus(x) = y`, for a positive `y`: `ln(e^y - 1)`.

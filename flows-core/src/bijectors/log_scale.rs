@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::Mapped;
 use crate::error::Error;
-use crate::softplus::{softplus, softplus_inverse};
+use crate::softplus::{sigmoid, softplus, softplus_inverse};
 
 /// The log-scale `a` and shift `t` of `y = x exp(a) + t`, from the raw outputs `(m, s)` of a
 /// conditioner.
@@ -158,11 +158,6 @@ impl LogScale {
             Self::Additive => (0.0, m),
         }
     }
-}
-
-/// `1 / (1 + exp(-s))`. Burn's own one computes in f32 on ndarray, even for f64.
-fn sigmoid<B: Backend>(s: Tensor<B, 2>) -> Tensor<B, 2> {
-    softplus(s.neg()).neg().exp()
 }
 
 /// `y = x exp(log_scale) + shift`, elementwise.

@@ -1,10 +1,11 @@
 //! Smooth activations with their derivatives.
 
-use burn::tensor::{Tensor, activation, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::softplus::{sigmoid, softplus};
 
 /// A continuously differentiable activation of a velocity field.
 ///
@@ -63,15 +64,14 @@ impl Activation {
         let of_argument = |a, value| Activated { memo: a, value };
         match self {
             Self::Tanh => of_value(a.tanh()),
-            // Burn's own softplus and elu exponentiate large arguments, to infinity in the value or
-            // to NaN in the gradient.
-            Self::Softplus => of_argument(a.clone(), -activation::log_sigmoid(-a)),
+            // Burn's own elu exponentiates large arguments, to NaN in the gradient.
+            Self::Softplus => of_argument(a.clone(), softplus(a)),
             Self::Elu => {
                 let negative_part = a.clone().clamp_max(0.0).exp() - 1.0;
                 let positive = a.clone().greater_elem(0.0);
                 of_value(negative_part.mask_where(positive, a))
             }
-            Self::Swish => of_argument(a.clone(), a.clone() * activation::sigmoid(a)),
+            Self::Swish => of_argument(a.clone(), a.clone() * sigmoid(a)),
         }
     }
 
@@ -79,10 +79,10 @@ impl Activation {
     pub(crate) fn derivative<B: Backend>(self, memo: Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Tanh => -memo.square() + 1.0,
-            Self::Softplus => activation::sigmoid(memo),
+            Self::Softplus => sigmoid(memo),
             Self::Elu => memo.clamp_max(0.0) + 1.0,
             Self::Swish => {
-                let sigmoid = activation::sigmoid(memo.clone());
+                let sigmoid = sigmoid(memo.clone());
                 sigmoid.clone() * (memo * (-sigmoid + 1.0) + 1.0)
             }
         }
