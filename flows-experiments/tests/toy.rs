@@ -14,17 +14,17 @@ fn toy() -> Command {
     Command::cargo_bin("toy").unwrap()
 }
 
-/// A small experiment on two targets; two seeds each.
-const SMALL: [&str; 8] = [
-    "--targets",
-    "u1,8gaussians",
-    "--models",
-    "ddnf,realnvp",
-    "--steps",
-    "150",
-    "--seeds",
-    "2",
-];
+/// A small experiment on two targets, two seeds each, in `folder`.
+fn small(folder: &Path) -> Command {
+    let config = folder.join("small.toml");
+    let text = "targets = ['u1', '8gaussians']\nmodels = ['ddnf', 'realnvp']\nseeds = 2\n\
+                [training]\nsteps = 60\nbatch = 64\nlearning_rate = 5e-3\nlog_every = 5\ncheckpoint_seconds = 0\n\
+                [evaluation]\nsamples = 1000\ngrid = 20\n";
+    fs::write(&config, text).unwrap();
+    let mut command = toy();
+    command.arg("--config").arg(config);
+    command
+}
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -49,14 +49,18 @@ fn rows(folder: &Path) -> Vec<Value> {
 fn a_run_leaves_summary_table_and_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let done = toy().args(SMALL).arg("--out").arg(&out).assert().success();
+    let done = small(folder.path())
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
     done.stdout(contains("u1 ddnf seed 0").and(contains("8gaussians (gap)")));
 
     let summary = json(&out.join("summary.json"));
     assert_eq!(summary["experiment"], "toy");
     assert_eq!(summary["complete"], true);
     assert_eq!(summary["backend"], "flex");
-    assert_eq!(summary["config"]["training"]["steps"], 150);
+    assert_eq!(summary["config"]["training"]["steps"], 60);
     let rows = summary["rows"].as_array().unwrap();
     let metrics = rows.iter().map(|r| r["metric"].as_str().unwrap());
     assert_eq!(metrics.clone().filter(|m| *m == "kl").count(), 2);
@@ -79,7 +83,7 @@ fn a_run_leaves_summary_table_and_pictures() {
     );
 
     // A second run never writes over the first.
-    let again = toy().args(SMALL).arg("--out").arg(&out).assert().code(2);
+    let again = small(folder.path()).arg("--out").arg(&out).assert().code(2);
     again.stderr(contains("already holds an experiment").and(contains("--resume")));
 }
 
@@ -87,8 +91,7 @@ fn a_run_leaves_summary_table_and_pictures() {
 fn a_killed_run_resumes_to_the_same_rows() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-    toy()
-        .args(SMALL)
+    small(folder.path())
         .arg("--out")
         .arg(&whole)
         .assert()
@@ -106,7 +109,9 @@ fn a_killed_run_resumes_to_the_same_rows() {
         if cut.join("config.toml").exists() {
             command.arg("--resume");
         } else {
-            command.args(SMALL);
+            command
+                .arg("--config")
+                .arg(folder.path().join("small.toml"));
         }
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
@@ -137,7 +142,7 @@ fn resuming_with_other_settings_is_refused() {
     let out = folder.path().join("run");
     let base = ["--targets", "u1", "--models", "planar-2", "--seeds", "1"];
     let run = |more: &[&str]| {
-        let mut command = toy();
+        let mut command = small(folder.path());
         command.args(base).args(more).arg("--out").arg(&out);
         command.assert()
     };
@@ -153,7 +158,7 @@ fn f64_runs_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let base = ["--targets", "u2", "--models", "maf", "--seeds", "1"];
-    let mut command = toy();
+    let mut command = small(folder.path());
     command.args(base).args(["--steps", "5", "--dtype", "f64"]);
     command.arg("--out").arg(&out).assert().success();
     assert_eq!(json(&out.join("summary.json"))["dtype"], "f64");

@@ -42,6 +42,8 @@ pub(super) fn draw_png(
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Best);
+    encoder.set_adaptive_filter(png::AdaptiveFilterType::Adaptive);
     let written = encoder
         .write_header()
         .and_then(|mut png| png.write_image_data(&pixels));

@@ -31,7 +31,7 @@ pub enum TargetKind {
 
 /// A target name that is in no list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown target \"{name}\"; there are {}", Target::names().join(", "))]
+#[error("unknown target '{name}'; targets are {}", Target::names().join(", "))]
 pub struct UnknownTarget {
     /// The name asked for.
     pub name: String,
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = Target::parse("u5").unwrap_err().to_string();
-        assert!(message.starts_with("unknown target \"u5\"; there are u1, u2, u3, u4, "));
+        assert!(message.starts_with("unknown target 'u5'; targets are u1, u2, u3, u4, "));
         assert!(message.contains("8gaussians") && message.ends_with("diamond"));
         assert!(!message.contains('\n'));
     }

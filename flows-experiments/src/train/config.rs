@@ -21,10 +21,18 @@ pub struct TrainConfig {
     /// Steps between two readings of the loss, two points of its curve.
     #[serde(default = "default_log_every")]
     pub log_every: usize,
+    /// Least seconds between two checkpoints, which are written where the loss is read: what a kill
+    /// can cost.
+    #[serde(default = "default_checkpoint_seconds")]
+    pub checkpoint_seconds: f64,
 }
 
 fn default_clip() -> f64 {
     5.0
+}
+
+fn default_checkpoint_seconds() -> f64 {
+    10.0
 }
 
 fn default_log_every() -> usize {
@@ -73,6 +81,11 @@ impl TrainConfig {
                 })
             })
             .or_else(|| {
+                let ok = self.checkpoint_seconds >= 0.0;
+                let value = self.checkpoint_seconds;
+                (!ok).then(|| format!("training.checkpoint_seconds is {value}, expected >= 0"))
+            })
+            .or_else(|| {
                 let ok = self.clip_norm >= 0.0;
                 (!ok).then(|| format!("training.clip_norm is {}, expected >= 0", self.clip_norm))
             })
@@ -92,6 +105,7 @@ mod tests {
             schedule: Schedule::Cosine,
             clip_norm: 0.0,
             log_every: 1,
+            checkpoint_seconds: 10.0,
         };
         assert!((config.learning_rate_at(0) - 0.2).abs() < 1e-12);
         assert!((config.learning_rate_at(9) - 2.0).abs() < 1e-3);

@@ -1,7 +1,7 @@
 //! The loop: loss, gradient, Adam, checkpoint.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
@@ -15,9 +15,6 @@ use super::clip::clip_norm;
 use super::config::TrainConfig;
 use super::objective::{Objective, Step};
 use super::{stream, stream_seed};
-
-/// Time between two checkpoints: what a kill can cost.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// A trained model.
 #[derive(Debug, Clone)]
@@ -158,7 +155,8 @@ where
             losses.push((index, loss));
             on_event(Event { step, loss });
             if let Some(path) = identity.checkpoint
-                && (saved.elapsed() >= CHECKPOINT_EVERY || step == config.steps)
+                && (saved.elapsed().as_secs_f64() >= config.checkpoint_seconds
+                    || step == config.steps)
             {
                 let checkpoint = Checkpoint {
                     header: Header {
