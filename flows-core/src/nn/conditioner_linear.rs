@@ -81,12 +81,14 @@ impl<B: Backend> ConditionerLinear<B> {
 
     /// Adds `offsets` to the bias, for a start near the identity.
     pub(super) fn shift_bias(self, offsets: Vec<f64>) -> Self {
-        let bias = self.bias.map(|bias| {
-            let shape = [offsets.len()];
-            let device = bias.device();
-            bias + Tensor::from_data(TensorData::new(offsets, shape), &device)
-        });
-        Self { bias, ..self }
+        let bias = self.bias.val();
+        let data = TensorData::new(offsets, bias.dims());
+        let shifted = bias.clone() + Tensor::from_data(data, &bias.device());
+        Self {
+            // A new leaf: a sum would not be trained.
+            bias: Param::from_tensor(shifted.detach()),
+            ..self
+        }
     }
 
     /// The weights, zero outside the mask, `[inputs, outputs]`.

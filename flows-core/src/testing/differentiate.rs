@@ -44,7 +44,8 @@ pub fn slog_det(matrix: &DMatrix<f64>) -> f64 {
     upper.diagonal().iter().map(|u| u.abs().ln()).sum()
 }
 
-/// The gradient of every float parameter of `module`, by path: `None` where none arrived.
+/// The gradient of every float parameter of `module`, by path: `None` where none arrived, or where
+/// the parameter is not a leaf that an optimizer would train.
 pub fn gradients<B: AutodiffBackend, M: Module<B>>(
     module: &M,
     gradients: &B::Gradients,
@@ -56,11 +57,11 @@ pub fn gradients<B: AutodiffBackend, M: Module<B>>(
     }
     impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            if param.is_require_grad() {
-                let gradient = param.val().grad(self.gradients);
-                let values = gradient.map(|g| rows::<B::InnerBackend, D>(&g));
-                self.found.push((self.path.join("."), values));
-            }
+            // A parameter that is no leaf has a gradient and is still never trained.
+            let trained = param.is_require_grad();
+            let gradient = trained.then(|| param.val().grad(self.gradients)).flatten();
+            let values = gradient.map(|g| rows::<B::InnerBackend, D>(&g));
+            self.found.push((self.path.join("."), values));
         }
         fn enter_module(&mut self, name: &str, _container: &str) {
             self.path.push(name.to_owned());

@@ -633,9 +633,6 @@ fn nudged<B: AutodiffBackend, L: Module<B>>(layer: &L, index: usize, entry: usiz
     }
     impl<B: AutodiffBackend> ModuleMapper<B> for Nudge {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            if !param.is_require_grad() {
-                return param;
-            }
             let hit = self.until == 0;
             self.until = self.until.wrapping_sub(1);
             if !hit {
