@@ -1,12 +1,12 @@
 //! Inverse autoregressive flow.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{LayerConfig, MaskedAffineConfig, PermutationConfig};
+use flows_core::bijectors::LayerConfig;
 use flows_core::error::Error;
-use flows_core::masks::Ordering;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::MafConfig;
 use crate::model::{GenerativeFlow, build_generative};
 
 /// MADE-masked affine autoregressive layers with the order reversed between them; the network pass
@@ -55,18 +55,20 @@ impl IafConfig {
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let layer = LayerConfig::MaskedAffine(MaskedAffineConfig {
-            context_dim: self.context_dim,
-            ..MaskedAffineConfig::new(self.dim, self.hidden.clone())
-        });
-        let reversal = PermutationConfig::new(self.dim, Ordering::Reversed);
-        let reversal = LayerConfig::Permutation(reversal);
-        let mut layers = vec![layer; self.layers];
-        let between = self.layers.saturating_sub(1);
-        for k in (0..between).rev() {
-            layers.insert(k + 1, reversal.clone());
+        // The same layers as a MAF's: what differs is which end is data.
+        let Self {
+            dim,
+            layers,
+            hidden,
+            context_dim,
+        } = self.clone();
+        MafConfig {
+            dim,
+            layers,
+            hidden,
+            context_dim,
         }
-        layers
+        .layers()
     }
 
     /// The flow that maps a standard normal to data in one pass.

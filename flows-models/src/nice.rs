@@ -1,14 +1,13 @@
 //! NICE.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{
-    AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale, Untouched,
-};
+use flows_core::bijectors::{AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{NormalizingFlow, build_normalizing};
+use crate::real_nvp::alternating;
 
 /// Additive couplings that swap halves from layer to layer, then a scaling of each column.
 ///
@@ -56,19 +55,12 @@ impl NiceConfig {
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let coupling = |k: usize| {
-            LayerConfig::Coupling(AffineCouplingConfig {
-                untouched: if k.is_multiple_of(2) {
-                    Untouched::FirstHalf
-                } else {
-                    Untouched::SecondHalf
-                },
-                scale: LogScale::Additive,
-                context_dim: self.context_dim,
-                ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
-            })
-        };
-        let mut layers = (0..self.layers).map(coupling).collect::<Vec<_>>();
+        let mut layers = alternating(self.layers, |untouched| AffineCouplingConfig {
+            untouched,
+            scale: LogScale::Additive,
+            context_dim: self.context_dim,
+            ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
+        });
         let affine = ElementwiseAffineConfig::new(self.dim);
         layers.push(LayerConfig::ElementwiseAffine(affine));
         layers

@@ -53,18 +53,11 @@ impl RealNvpConfig {
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let coupling = |k: usize| {
-            LayerConfig::Coupling(AffineCouplingConfig {
-                untouched: if k.is_multiple_of(2) {
-                    Untouched::FirstHalf
-                } else {
-                    Untouched::SecondHalf
-                },
-                context_dim: self.context_dim,
-                ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
-            })
-        };
-        (0..self.layers).map(coupling).collect()
+        alternating(self.layers, |untouched| AffineCouplingConfig {
+            untouched,
+            context_dim: self.context_dim,
+            ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
+        })
     }
 
     /// The flow that maps data to a standard normal.
@@ -78,4 +71,14 @@ impl RealNvpConfig {
     ) -> Result<NormalizingFlow<B>, Error> {
         build_normalizing(&self.layers(), device, rng)
     }
+}
+
+/// Couplings that leave the first half untouched, then the second, and so on.
+pub(crate) fn alternating(
+    layers: usize,
+    coupling: impl Fn(Untouched) -> AffineCouplingConfig,
+) -> Vec<LayerConfig> {
+    let halves = [Untouched::FirstHalf, Untouched::SecondHalf];
+    let halves = halves.into_iter().cycle().take(layers);
+    halves.map(coupling).map(LayerConfig::Coupling).collect()
 }
