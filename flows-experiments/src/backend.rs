@@ -1,8 +1,9 @@
 //! The only file that knows which backends are compiled in.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{FloatDType, IntDType, Tensor};
@@ -59,6 +60,14 @@ impl BackendKind {
     /// Whether it runs on the CPU, where independent runs can share the cores.
     pub fn is_cpu(self) -> bool {
         matches!(self, Self::Flex | Self::NdArray)
+    }
+
+    /// Whether it can compute in `dtype` at all, whatever the device.
+    ///
+    /// Shaders have no f64: WGSL lacks the type, and the exponentials and logarithms of SPIR-V's
+    /// instruction set GLSL.std.450 take 16 and 32 bits only, even on devices with f64 arithmetic.
+    pub fn computes_in(self, dtype: Dtype) -> bool {
+        dtype == Dtype::F32 || !matches!(self, Self::Wgpu | Self::Vulkan)
     }
 
     /// The first backend compiled in, if any.
@@ -118,7 +127,7 @@ pub enum BackendError {
     )]
     NotCompiled(BackendKind),
     /// A type the backend cannot compute with.
-    #[error("backend '{backend}' has no {dtype} on this device")]
+    #[error("backend '{backend}' has no {dtype}; the CPU backends have f32 and f64")]
     Dtype {
         /// The backend.
         backend: BackendKind,
@@ -187,12 +196,29 @@ pub fn dispatch<T: Task>(
     }
 }
 
+/// Whether `backend` starts and computes in `dtype`: what [`dispatch`] finds out before its task.
+///
+/// # Errors
+/// As [`dispatch`].
+pub fn check(backend: BackendKind, dtype: Dtype) -> Result<(), BackendError> {
+    struct Nothing;
+    impl Task for Nothing {
+        type Output = ();
+
+        fn run<B: AutodiffBackend>(self, _device: B::Device) {}
+    }
+    dispatch(backend, dtype, Nothing)
+}
+
 #[allow(dead_code)] // a build without any backend still compiles
 fn start<B: Backend, T: Task>(
     backend: BackendKind,
     dtype: Dtype,
     task: T,
 ) -> Result<T::Output, BackendError> {
+    if !backend.computes_in(dtype) {
+        return Err(BackendError::Dtype { backend, dtype });
+    }
     let device = B::Device::default();
     // GPU backends panic where no adapter is found; that is a condition of the machine, not a bug.
     let probe = AssertUnwindSafe(|| {
@@ -204,27 +230,46 @@ fn start<B: Backend, T: Task>(
         let _ = burn::tensor::set_default_dtypes::<B>(&device, float, IntDType::I32);
         Tensor::<B, 1>::ones([1], &device).into_data().dtype
     });
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let found = catch_unwind(probe);
-    std::panic::set_hook(hook);
-    match found {
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("its driver did not start");
-            Err(BackendError::Device {
-                backend,
-                reason: text.lines().next().unwrap_or_default().to_owned(),
-            })
-        }
+    match quietly(probe) {
+        Err(reason) => Err(BackendError::Device { backend, reason }),
         Ok(found) if found.name() != dtype.to_string() => {
             Err(BackendError::Dtype { backend, dtype })
         }
         Ok(_) => Ok(task.run::<burn::backend::Autodiff<B>>(device)),
     }
+}
+
+/// What `work` gives, or the first sentence of the first panic on its way, which nothing else prints.
+///
+/// A device starts on a thread of its own: the panic that says why it did not comes before the one
+/// that ends `work`, which only says that the other thread gave no answer. After the first sentence
+/// come the driver's structures and advice that does not apply here.
+#[allow(dead_code)] // as above
+fn quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
+    // The hook is the process's: another thread must not take this one's for the old one.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _alone = HOOK.lock().expect("nothing panics while it is held");
+    let first = Arc::new(OnceLock::new());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook({
+        let first = first.clone();
+        Box::new(move |panic| {
+            let words = panic.payload_as_str().unwrap_or("it gave no reason");
+            let _ = first.set(first_sentence(words).to_owned());
+        })
+    });
+    let done = catch_unwind(work);
+    std::panic::set_hook(hook);
+    done.map_err(|_| {
+        let reason = first.get().map_or("it gave no reason", String::as_str);
+        reason.to_owned()
+    })
+}
+
+#[allow(dead_code)] // as above
+fn first_sentence(words: &str) -> &str {
+    let line = words.lines().next().unwrap_or_default();
+    line.split_once(". ").map_or(line, |(sentence, _)| sentence)
 }
 
 /// Sets the threads that tensor operations and kernels may use, once for the process.
@@ -243,6 +288,23 @@ mod tests {
     fn an_unknown_backend_is_answered_with_what_is_there() {
         let error = "tpu".parse::<BackendKind>().unwrap_err().to_string();
         assert!(error.starts_with("unknown backend 'tpu'; this build has "));
+    }
+
+    #[test]
+    fn the_first_panic_is_the_reason() {
+        let failed = quietly(|| {
+            let device = std::thread::spawn(|| -> u8 { panic!("no adapter. Advice\nmore") });
+            device.join().unwrap()
+        });
+        assert_eq!(failed, Err("no adapter".to_owned()));
+        assert_eq!(quietly(|| 3), Ok(3));
+    }
+
+    #[test]
+    fn shaders_have_no_f64() {
+        let refused = |b: &BackendKind| !b.computes_in(Dtype::F64);
+        let refused = BackendKind::ALL.into_iter().filter(refused);
+        assert!(refused.eq([BackendKind::Wgpu, BackendKind::Vulkan]));
     }
 
     #[cfg(not(feature = "cuda"))]

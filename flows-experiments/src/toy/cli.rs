@@ -17,7 +17,7 @@ use super::picture::{draw_all, draw_target, panels};
 use super::run::{Experiment, Progress, RunError};
 use super::summary::{Summary, detail_table, energy_constants, overview_table, summarize};
 use super::workers::{run_in_processes, work};
-use crate::backend::{Task, dispatch, set_threads};
+use crate::backend::{Task, check, dispatch, set_threads};
 use crate::cli::{Compute, DeviceArgs, Misuse};
 use crate::report::{format_estimate, write_atomically, write_json};
 use crate::run_info::RunInfo;
@@ -102,6 +102,8 @@ impl Args {
         let compute = self.device.resolve_from(earlier)?;
         let config = self.configure(&out)?;
         config.jobs().map_err(Misuse::new)?;
+        // Before the folder: a backend that does not start leaves none behind.
+        check(compute.backend, compute.dtype).map_err(Misuse::from)?;
         let folder = if self.resume {
             Folder::resume(&out, &config, compute)
         } else {

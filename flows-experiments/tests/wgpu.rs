@@ -1,0 +1,202 @@
+//! A few training steps on wgpu and on Flex, from the same seed, end alike.
+//!
+//! On Flex the DDNF blocks take the fused kernel, on wgpu the generic path in f32.
+//!
+//! Without a GPU a software adapter will do (on Debian `mesa-vulkan-drivers`). Where there is none,
+//! each test says so and passes; with `FLOWS_REQUIRE_ADAPTER` set it fails.
+#![cfg(all(feature = "flex", feature = "wgpu"))]
+
+use std::io::Write as _;
+
+use assert_cmd::Command;
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::state::{State, state};
+use flows_core::testing::relative_error;
+use flows_experiments::backend::{BackendError, BackendKind, Dtype, Task, dispatch};
+use flows_experiments::targets::sample_set::Moons;
+use flows_experiments::targets::{Energy, SoftWall};
+use flows_experiments::toy::{Annealing, MaximumLikelihood, ReverseKl};
+use flows_experiments::train::{Identity, Objective, Schedule, TrainConfig, fit, stream};
+use flows_models::{DdnfConfig, RealNvpConfig};
+use predicates::prelude::*;
+use predicates::str::{contains, starts_with};
+
+const SEED: u64 = 7;
+
+/// Losses are means over 64 rows of terms around 10, in f32: `10 * 2^-24 * sqrt(64) = 5e-6` for the
+/// rounding of terms and sum, and as much again for what the parameters differ by.
+const LOSS_TOLERANCE: f64 = 1e-5;
+
+/// Adam divides a gradient by its size, so an entry moves by about the learning rate a step whatever
+/// its size, and its relative error becomes an absolute one: `5 steps * 1e-2 * 2e-3` for an entry a
+/// thousand times smaller than the terms it is summed from (`1e3 * 2^-24 * sqrt(64) = 5e-4`). A
+/// gradient of the wrong sign or scale moves a parameter by 1e-2 or more.
+const PARAMETER_TOLERANCE: f64 = 1e-4;
+
+fn training() -> TrainConfig {
+    TrainConfig {
+        steps: 5,
+        batch: 64,
+        learning_rate: 1e-2,
+        schedule: Schedule::Constant,
+        clip_norm: 5.0,
+        log_every: 1,
+    }
+}
+
+/// What a run leaves: its losses, its parameters before and after.
+#[derive(Debug)]
+struct Trace {
+    losses: Vec<f64>,
+    before: State,
+    after: State,
+}
+
+fn flat(state: &State) -> Vec<f64> {
+    state.values().flat_map(|t| t.iter::<f64>()).collect()
+}
+
+/// Trains `model`, which the seed made.
+fn train<B, M, O>(model: M, objective: &O, device: &B::Device) -> Trace
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+    O: Objective<B, M>,
+{
+    let identity = Identity {
+        name: "wgpu test",
+        seed: SEED,
+        checkpoint: None,
+    };
+    let before = state::<B, M>(&model);
+    let fitted = fit(model, objective, &training(), identity, device, &mut |_| {}).unwrap();
+    Trace {
+        losses: fitted.losses.iter().map(|(_, loss)| *loss).collect(),
+        before,
+        after: state::<B, M>(&fitted.model),
+    }
+}
+
+/// DDNF by the reverse KL to an energy: samples and their densities.
+struct Ddnf;
+
+impl Task for Ddnf {
+    type Output = Trace;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Trace {
+        let config = DdnfConfig {
+            blocks: 1,
+            cells: 4,
+            hidden: vec![8],
+            ..DdnfConfig::new(2)
+        };
+        let rng = &mut stream(SEED, "parameters", 0);
+        let model = config.init::<B>(&device, rng).unwrap();
+        let objective = ReverseKl {
+            energy: Energy::U1,
+            wall: SoftWall::default(),
+            annealing: Annealing::default(),
+        };
+        train(model, &objective, &device)
+    }
+}
+
+/// RealNVP by maximum likelihood on points: densities of given data.
+struct RealNvp;
+
+impl Task for RealNvp {
+    type Output = Trace;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Trace {
+        let config = RealNvpConfig {
+            layers: 2,
+            hidden: vec![8],
+            ..RealNvpConfig::new(2)
+        };
+        let rng = &mut stream(SEED, "parameters", 0);
+        let model = config.init::<B>(&device, rng).unwrap();
+        train(model, &MaximumLikelihood { set: &Moons }, &device)
+    }
+}
+
+/// Runs `task` on wgpu; `None`, and a line on standard error, where there is no adapter.
+fn on_wgpu<T: Task>(task: T) -> Option<T::Output> {
+    match dispatch(BackendKind::Wgpu, Dtype::F32, task) {
+        Ok(output) => Some(output),
+        Err(error @ BackendError::Device { .. }) => {
+            let required = std::env::var_os("FLOWS_REQUIRE_ADAPTER").is_some();
+            assert!(!required, "{error}");
+            // The harness keeps what a passing test prints by `eprintln!` to itself.
+            writeln!(std::io::stderr(), "SKIPPED: {error}").unwrap();
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn ends_alike<T: Task<Output = Trace>>(task: impl Fn() -> T) {
+    let Some(gpu) = on_wgpu(task()) else { return };
+    let cpu = dispatch(BackendKind::Flex, Dtype::F32, task()).unwrap();
+
+    assert_eq!(cpu.losses.len(), 5);
+    let differ = relative_error(&gpu.losses, &cpu.losses);
+    assert!(
+        differ <= LOSS_TOLERANCE,
+        "losses differ by {differ:e}: {gpu:?} {cpu:?}"
+    );
+
+    assert!(gpu.after.keys().eq(cpu.after.keys()));
+    assert_eq!(
+        flat(&gpu.before),
+        flat(&cpu.before),
+        "the same seed, the same bits"
+    );
+    let moved = relative_error(&flat(&gpu.after), &flat(&gpu.before));
+    assert!(
+        moved > 1e-2,
+        "training moved the parameters by {moved:e} only"
+    );
+    let differ = relative_error(&flat(&gpu.after), &flat(&cpu.after));
+    assert!(
+        differ <= PARAMETER_TOLERANCE,
+        "parameters differ by {differ:e}: {gpu:?} {cpu:?}"
+    );
+}
+
+#[test]
+fn ddnf_by_reverse_kl() {
+    ends_alike(|| Ddnf);
+}
+
+#[test]
+fn real_nvp_by_maximum_likelihood() {
+    ends_alike(|| RealNvp);
+}
+
+/// `toy` on wgpu, which must end with code 2, one line on stderr, and no folder.
+fn refused(arguments: &[&str], environment: &[(&str, &str)], message: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut toy = Command::cargo_bin("toy").unwrap();
+    toy.args(["--backend", "wgpu"]).args(arguments);
+    toy.args(["--steps", "2", "--out"]).arg(&out);
+    toy.envs(environment.iter().copied());
+    let one_line = predicate::function(|text: &str| text.trim_end().lines().count() == 1);
+    let message = starts_with("error: backend 'wgpu'").and(contains(message));
+    toy.assert().code(2).stderr(message.and(one_line));
+    assert!(!out.exists());
+}
+
+#[test]
+fn f64_is_refused() {
+    refused(&["--dtype", "f64"], &[], "has no f64");
+}
+
+/// With no driver for the loader to find, as on a machine without a GPU.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_adapter_is_one_line() {
+    let nowhere = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|v| (v, "/nonexistent"));
+    refused(&[], &nowhere, "found no usable device: No possible adapter");
+}
