@@ -196,7 +196,14 @@ impl<B: Backend> VelocityField<B> {
         self.linearized(x, context, |at| at.jacobian())
     }
 
-    fn linearized<R>(
+    /// `(v(x), product(J))`, the Jacobian at `x` handed to `product` as its factors.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, dim]`; first output `[batch, dim]`
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn linearized<R>(
         &self,
         x: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,

@@ -107,6 +107,7 @@ impl DdnfBlockConfig {
             cells: self.cells,
             log_det: self.log_det.clone(),
             inverse: self.inverse,
+            noise_seed: 0,
         })
     }
 }
@@ -119,6 +120,11 @@ impl DdnfBlockConfig {
 ///
 /// The map is a diffeomorphism where `Lip(v) < T` (sufficient); [`stability`](Self::stability)
 /// watches that. `T` can be changed after training, see [`with_cells`](Self::with_cells).
+///
+/// A stochastic log-determinant draws noise that is fixed until
+/// [`resample_noise`](Bijector::resample_noise) sets another seed: the same call gives the same
+/// estimate, in both directions. A new block begins with seed 0, so blocks share their noise until
+/// a [`Chain`](super::Chain) of them is resampled.
 #[derive(Module, Debug)]
 pub struct DdnfBlock<B: Backend> {
     field: VelocityField<B>,
@@ -127,6 +133,9 @@ pub struct DdnfBlock<B: Backend> {
     log_det: LogDet,
     #[module(skip)]
     inverse: DdnfInverse,
+    /// Of the noise of a stochastic log-determinant.
+    #[module(skip)]
+    noise_seed: u64,
 }
 
 impl<B: Backend> DdnfBlock<B> {
@@ -183,7 +192,7 @@ impl<B: Backend> DdnfBlock<B> {
     /// `z + v(z) / T`, or `z - v(z) / T` for `direction = -1`, `T` times over.
     fn cells_towards(&self, direction: f64, context: Option<Tensor<B, 2>>) -> Cells<'_, B> {
         let step = self.field.bind(context, direction / self.cells as f64);
-        Cells::new(step, self.cells, &self.log_det)
+        Cells::new(step, self.cells, &self.log_det, self.noise_seed)
     }
 
     /// The whole block in one operation, on backends that have a kernel for it: one hidden layer of
@@ -221,7 +230,9 @@ impl<B: Backend> DdnfBlock<B> {
             LogDet::Exact => Some(FusedLogDet::Exact),
             LogDet::Taylor { order: 1 } => Some(FusedLogDet::Taylor1),
             LogDet::Taylor { order: 2 } => Some(FusedLogDet::Taylor2),
-            LogDet::Taylor { .. } => None,
+            LogDet::Taylor { .. } | LogDet::Hutchinson { .. } | LogDet::RussianRoulette { .. } => {
+                None
+            }
         }
     }
 }
@@ -245,6 +256,10 @@ impl<B: Backend> Bijector<B> for DdnfBlock<B> {
             .fused_log_det()
             .and_then(|log_det| self.fused(&x, context.as_ref(), log_det));
         fused.unwrap_or_else(|| self.cells_towards(1.0, context).run(x))
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        self.noise_seed = seed;
     }
 
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
