@@ -2,6 +2,8 @@
 //! and the orders of convergence that the theory states. In f64.
 
 mod estimators;
+mod regularizers;
+mod time_dependent;
 
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};

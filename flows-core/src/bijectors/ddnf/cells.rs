@@ -1,6 +1,7 @@
 //! The `T` weight-shared cells of a block, in both directions.
 
 use burn::tensor::{Tensor, backend::Backend};
+use std::borrow::Cow;
 
 use super::inverse::{Stop, implicit_step, solve};
 use crate::bijector::Mapped;
@@ -12,7 +13,7 @@ use crate::nn::{BoundField, Linearization};
 /// Elements of the largest tensor that collecting the steps of a block may make.
 const COLLECTED_ELEMENTS: usize = 1 << 20;
 
-/// `T` times `z <- z + f(z)`, `f` the velocity field with the step size in its output layer.
+/// `T` times `z <- z + f(z, t / T)`, `f` the velocity field with the step size in its output layer.
 pub(super) struct Cells<'a, B: Backend> {
     step: BoundField<B>,
     cells: usize,
@@ -35,11 +36,16 @@ impl<'a, B: Backend> Cells<'a, B> {
         }
     }
 
+    /// The field that cell `cell` applies.
+    fn step_of(&self, cell: usize) -> Cow<'_, BoundField<B>> {
+        self.step.at_time(cell as f64 / self.cells as f64)
+    }
+
     pub(super) fn run(&self, x: Tensor<B, 2>) -> Mapped<B> {
         let mut log_det = LogDetSum::new(self, &x);
         let mut value = x;
         for cell in 0..self.cells {
-            let at = self.step.evaluate(value.clone());
+            let at = self.step_of(cell).evaluate(value.clone());
             value = value + at.value;
             log_det.add(cell, at.memos);
         }
@@ -48,7 +54,8 @@ impl<'a, B: Backend> Cells<'a, B> {
     }
 
     pub(super) fn run_without_log_det(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        (0..self.cells).fold(x, |z, _| z.clone() + self.step.evaluate(z).value)
+        let step = |z: Tensor<B, 2>, cell| z.clone() + self.step_of(cell).evaluate(z).value;
+        (0..self.cells).fold(x, step)
     }
 
     /// Solves the cells one by one, the last one first. Returns the rows before the first cell with
@@ -56,7 +63,7 @@ impl<'a, B: Backend> Cells<'a, B> {
     pub(super) fn run_back(&self, y: Tensor<B, 2>, stop: Stop) -> (Mapped<B>, usize) {
         let mut log_det = LogDetSum::new(self, &y);
         let (value, evaluations) = self.walk_back(y, stop, |cell, z| {
-            log_det.add(cell, self.step.evaluate(z.clone()).memos);
+            log_det.add(cell, self.step_of(cell).evaluate(z.clone()).memos);
         });
         let log_det = -log_det.total();
         (Mapped { value, log_det }, evaluations + self.cells)
@@ -75,9 +82,10 @@ impl<'a, B: Backend> Cells<'a, B> {
         let fixed = self.step.constant();
         let (mut z, mut evaluations) = (y, 0);
         for cell in (0..self.cells).rev() {
+            let fixed = fixed.at_time(cell as f64 / self.cells as f64);
             let solution = solve(&fixed, z.clone(), stop);
             evaluations += solution.evaluations + 1;
-            z = implicit_step(&self.step, &fixed, solution, z);
+            z = implicit_step(&self.step_of(cell), &fixed, solution, z);
             before_cell(cell, &z);
         }
         (z, evaluations)
