@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p flows-core --features flex --example ddnf_block -- 2-64-1000 64-2-1000`
 //! with cases `DIM-HIDDEN-BATCH`: four blocks of 16 cells, one hidden layer, `f32`. Exact
-//! log-determinant where `min(DIM, HIDDEN) <= 2`, second-order Taylor otherwise. Threads follow
+//! log-determinant where `min(DIM, HIDDEN) <= 2`, second-order Taylor otherwise, and none with `-none`
+//! behind a case, to see what the log-determinant costs. Threads follow
 //! `RAYON_NUM_THREADS`; `SECONDS` is the time per case. Prints the median and the smallest time of
 //! a step in milliseconds.
 
@@ -51,14 +52,20 @@ impl<B: Backend> Block<B> {
 
 fn time(case: &str, budget: Duration) {
     type B = Autodiff<Flex>;
-    let numbers: Vec<usize> = case
+    let (sizes, without) = match case.strip_suffix("-none") {
+        Some(sizes) => (sizes, true),
+        None => (case, false),
+    };
+    let numbers: Vec<usize> = sizes
         .split('-')
         .map(|n| n.parse().expect("a number"))
         .collect();
     let [dim, hidden, batch] = numbers[..] else {
         panic!("case {case}: not DIM-HIDDEN-BATCH");
     };
-    let log_det = if dim.min(hidden) <= 2 {
+    let log_det = if without {
+        FusedLogDet::None
+    } else if dim.min(hidden) <= 2 {
         FusedLogDet::Exact
     } else {
         FusedLogDet::Taylor2

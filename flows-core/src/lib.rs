@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod log_det;
 pub mod masks;
 pub mod nn;
+pub mod regularizers;
 pub mod softplus;
 pub mod solve;
 pub mod state;

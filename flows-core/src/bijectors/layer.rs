@@ -6,7 +6,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, Chain, DdnfBlock,
+    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, AsDdnfBlock, Chain, DdnfBlock,
     DdnfBlockConfig, ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig,
     MaskedAffine, MaskedAffineConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial,
     RadialConfig, Sylvester, SylvesterConfig,
@@ -142,6 +142,15 @@ impl<B: Backend> Bijector<B> for Layer<B> {
 
     fn resample_noise(&mut self, seed: u64) {
         each!(self, layer => layer.resample_noise(seed))
+    }
+}
+
+impl<B: Backend> AsDdnfBlock<B> for Layer<B> {
+    fn as_ddnf_block(&self) -> Option<&DdnfBlock<B>> {
+        match self {
+            Self::Ddnf(block) => Some(block),
+            _ => None,
+        }
     }
 }
 

@@ -21,7 +21,10 @@ pub use autoregressive::{AutoregressiveInverse, MaskedAffine, MaskedAffineConfig
 pub use chain::Chain;
 pub(crate) use chain::shared_context_dim;
 pub use coupling::{AffineCoupling, AffineCouplingConfig, Untouched};
-pub use ddnf::{DdnfBlock, DdnfBlockConfig, DdnfInverse, StabilityReport};
+pub use ddnf::{
+    AsDdnfBlock, BlockStability, DdnfBlock, DdnfBlockConfig, DdnfInverse, StabilityReport,
+    StackTrajectory, Trajectory, exponential_inverse, stability, trajectories,
+};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use inverted::Inverted;
 pub use layer::{Layer, LayerConfig, Stack};

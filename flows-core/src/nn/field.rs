@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use super::activation::Activation;
 use super::linearization::Linearization;
@@ -28,16 +29,20 @@ pub struct VelocityFieldConfig {
     /// Columns of the context, 0 for a field without.
     #[serde(default)]
     pub context_dim: usize,
+    /// Whether the field depends on time, `v(x, t)`.
+    #[serde(default)]
+    pub time_dependent: bool,
 }
 
 impl VelocityFieldConfig {
-    /// A tanh field without context.
+    /// A stationary tanh field without context.
     pub fn new(dim: usize, hidden: impl Into<Vec<usize>>) -> Self {
         Self {
             dim,
             hidden: hidden.into(),
             activation: Activation::default(),
             context_dim: 0,
+            time_dependent: false,
         }
     }
 
@@ -47,7 +52,7 @@ impl VelocityFieldConfig {
     /// `N(0, 1 / dim)` and its biases `N(0, 1)`, so that units switch at scattered places of a
     /// standardized data set; further hidden layers `N(0, 1 / h_{l-1})` with zero biases; output
     /// weights `N(0, (0.1)^2 / h_L)` and zero output biases, so that a block begins close to the
-    /// identity; context weights `N(0, 1 / context_dim)`.
+    /// identity; context weights `N(0, 1 / context_dim)`; weights of time `N(0, 1)`.
     ///
     /// # Errors
     /// [`Error::Config`] for a dimension or width of zero, and for no hidden layer.
@@ -85,9 +90,13 @@ impl VelocityFieldConfig {
             let std = (self.context_dim as f64).sqrt().recip();
             init::normal([self.context_dim, self.hidden[0]], std, device, rng)
         });
+        let time_weight = self
+            .time_dependent
+            .then(|| init::normal([self.hidden[0]], 1.0, device, rng));
         Ok(VelocityField {
             layers,
             context_weight,
+            time_weight,
             activation: self.activation,
         })
     }
@@ -108,6 +117,9 @@ pub struct FieldLayer<B: Backend> {
 ///
 /// `a_1 = x W_1 + b_1 + c U`, `a_l = s(a_{l-1}) W_l + b_l`, `v = s(a_L) W_{L+1} + b_{L+1}`.
 ///
+/// A field that depends on time has the time as one more input: `a_1` grows by `t w`. Methods without
+/// a time take such a field at `t = 0`.
+///
 /// Its Jacobian is `J^T = W_1 D_1 W_2 D_2 ... D_L W_{L+1}` with `D_l = diag(s'(a_l))`. Products with
 /// it are written out layer by layer in ordinary tensor operations, so that they can be
 /// differentiated by first-order automatic differentiation.
@@ -117,6 +129,8 @@ pub struct VelocityField<B: Backend> {
     pub layers: Vec<FieldLayer<B>>,
     /// `U`, `[context_dim, h_1]`.
     pub context_weight: Option<Param<Tensor<B, 2>>>,
+    /// `w`, `[h_1]`, of a field that depends on time.
+    pub time_weight: Option<Param<Tensor<B, 1>>>,
     #[module(skip)]
     activation: Activation,
 }
@@ -130,6 +144,11 @@ impl<B: Backend> VelocityField<B> {
     /// Columns of the context, 0 without.
     pub fn context_dim(&self) -> usize {
         self.context_weight.as_ref().map_or(0, |u| u.dims()[0])
+    }
+
+    /// Whether the field depends on time.
+    pub fn is_time_dependent(&self) -> bool {
+        self.time_weight.is_some()
     }
 
     /// The activation of the hidden layers.
@@ -147,6 +166,23 @@ impl<B: Backend> VelocityField<B> {
     pub fn velocity(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         self.assert_shapes(&x, context.as_ref());
         self.bind(context, 1.0).evaluate(x).value
+    }
+
+    /// `v(x, t)`; the same at all times for a stationary field.
+    ///
+    /// # Shapes
+    /// As [`velocity`](Self::velocity).
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn velocity_at(
+        &self,
+        x: Tensor<B, 2>,
+        time: f64,
+        context: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
+        self.assert_shapes(&x, context.as_ref());
+        self.bind(context, 1.0).at_time(time).evaluate(x).value
     }
 
     /// `(v(x), J(x) t)`, the second in forward mode.
@@ -196,7 +232,14 @@ impl<B: Backend> VelocityField<B> {
         self.linearized(x, context, |at| at.jacobian())
     }
 
-    fn linearized<R>(
+    /// `(v(x), product(J))`, the Jacobian at `x` handed to `product` as its factors.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, dim]`; first output `[batch, dim]`
+    ///
+    /// # Panics
+    /// As [`velocity`](Self::velocity).
+    pub fn linearized<R>(
         &self,
         x: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
@@ -232,6 +275,7 @@ impl<B: Backend> VelocityField<B> {
         BoundField {
             weights,
             biases,
+            time_weight: self.time_weight.as_ref().map(|w| w.val().unsqueeze()),
             activation: self.activation,
         }
     }
@@ -244,6 +288,8 @@ pub struct BoundField<B: Backend> {
     pub(crate) weights: Vec<Tensor<B, 2>>,
     /// `b_1 + c U` (`[1, h_1]`, or `[batch, h_1]` with a context), `b_2 ... b_{L+1}` (`[1, h_l]`).
     biases: Vec<Tensor<B, 2>>,
+    /// `w`, `[1, h_1]`.
+    time_weight: Option<Tensor<B, 2>>,
     pub(crate) activation: Activation,
 }
 
@@ -266,6 +312,19 @@ impl<B: Backend> BoundField<B> {
         hidden.iter().map(|w| w.dims()[1]).collect()
     }
 
+    /// The field at time `t`; the field itself where it is stationary. The weights, and so the
+    /// factors of the Jacobian other than the slopes, are the same at all times.
+    pub(crate) fn at_time(&self, t: f64) -> Cow<'_, Self> {
+        match &self.time_weight {
+            Some(w) if t != 0.0 => {
+                let mut field = self.clone();
+                field.biases[0] = field.biases[0].clone() + w.clone() * t;
+                Cow::Owned(field)
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     pub(crate) fn evaluate(&self, x: Tensor<B, 2>) -> Evaluated<B> {
         let mut memos = Vec::with_capacity(self.weights.len() - 1);
         let mut value = x;
@@ -286,6 +345,7 @@ impl<B: Backend> BoundField<B> {
         Self {
             weights: all(&self.weights),
             biases: all(&self.biases),
+            time_weight: self.time_weight.clone().map(constant),
             activation: self.activation,
         }
     }

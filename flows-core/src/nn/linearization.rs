@@ -1,6 +1,6 @@
 //! The Jacobian of a velocity field at given points, without forming it where that is dear.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::field::BoundField;
 
@@ -20,6 +20,32 @@ impl<'a, B: Backend> Linearization<'a, B> {
         Self {
             weights: &field.weights,
             slopes: memos.into_iter().map(slope).collect(),
+        }
+    }
+
+    /// The same points `times` over, put under one another.
+    pub(crate) fn repeat(&self, times: usize) -> Self {
+        if times == 1 {
+            return self.clone();
+        }
+        // Burn 0.21 differentiates `repeat_dim` as if every row were repeated in place.
+        self.map_slopes(|slope| Tensor::cat(vec![slope; times], 0))
+    }
+
+    /// These of the points.
+    pub(crate) fn rows(&self, rows: Tensor<B, 1, Int>) -> Self {
+        self.map_slopes(|slope| slope.select(0, rows.clone()))
+    }
+
+    /// The first `n` of the points.
+    pub(crate) fn first(&self, n: usize) -> Self {
+        self.map_slopes(|slope| slope.narrow(0, 0, n))
+    }
+
+    fn map_slopes(&self, f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> Self {
+        Self {
+            weights: self.weights,
+            slopes: self.slopes.iter().cloned().map(f).collect(),
         }
     }
 

@@ -41,4 +41,31 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
     };
     let case = Case::new("ddnf block, Taylor").estimated_log_det();
     suite.check(case, |device, rng| series.init(device, rng));
+    for log_det in [LogDet::HUTCHINSON, LogDet::RUSSIAN_ROULETTE] {
+        let case = Case::new(format!("ddnf block, {}", log_det.label()));
+        let config = DdnfBlockConfig {
+            cells: 4,
+            log_det,
+            context_dim: 2,
+            ..DdnfBlockConfig::new(3, [7])
+        };
+        suite.check(case.estimated_log_det(), |device, rng| {
+            config.init(device, rng)
+        });
+    }
+    for (dim, hidden) in [(2, vec![6]), (3, vec![2]), (3, vec![4, 5])] {
+        let config = DdnfBlockConfig {
+            cells: 4,
+            time_dependent: true,
+            inverse: DdnfInverse::Exact {
+                tolerance: solver,
+                max_iterations: 50,
+            },
+            ..DdnfBlockConfig::new(dim, hidden.clone())
+        };
+        let case = Case::new(format!("ddnf block in time, {dim}, {hidden:?}"));
+        suite.check(case.inverse_tolerance(10.0 * solver), |device, rng| {
+            config.init(device, rng)
+        });
+    }
 }

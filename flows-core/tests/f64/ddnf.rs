@@ -1,6 +1,10 @@
 //! The DDNF block against automatic differentiation, dense linear algebra, central differences
 //! and the orders of convergence that the theory states. In f64.
 
+mod estimators;
+mod regularizers;
+mod time_dependent;
+
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};

@@ -1,75 +1,92 @@
 //! The `T` weight-shared cells of a block, in both directions.
 
 use burn::tensor::{Tensor, backend::Backend};
+use std::borrow::Cow;
 
 use super::inverse::{Stop, implicit_step, solve};
 use crate::bijector::Mapped;
-use crate::log_det::LogDet;
+use crate::bijectors::chain::child_seed;
+use crate::log_det::{LogDet, Noise};
+use crate::nn::field::constant;
 use crate::nn::{BoundField, Linearization};
 
 /// Elements of the largest tensor that collecting the steps of a block may make.
 const COLLECTED_ELEMENTS: usize = 1 << 20;
 
-/// `T` times `z <- z + f(z)`, `f` the velocity field with the step size in its output layer.
+/// `T` times `z <- z + f(z, t / T)`, `f` the velocity field with the step size in its output layer.
 pub(super) struct Cells<'a, B: Backend> {
     step: BoundField<B>,
     cells: usize,
     log_det: &'a LogDet,
+    noise_seed: u64,
 }
 
 impl<'a, B: Backend> Cells<'a, B> {
-    pub(super) fn new(step: BoundField<B>, cells: usize, log_det: &'a LogDet) -> Self {
+    pub(super) fn new(
+        step: BoundField<B>,
+        cells: usize,
+        log_det: &'a LogDet,
+        noise_seed: u64,
+    ) -> Self {
         Self {
             step,
             cells,
             log_det,
+            noise_seed,
         }
     }
 
+    /// The field that cell `cell` applies.
+    fn step_of(&self, cell: usize) -> Cow<'_, BoundField<B>> {
+        self.step.at_time(cell as f64 / self.cells as f64)
+    }
+
     pub(super) fn run(&self, x: Tensor<B, 2>) -> Mapped<B> {
-        let mut log_det = LogDetSum::new(self, x.dims()[0]);
+        let mut log_det = LogDetSum::new(self, &x);
         let mut value = x;
-        for _ in 0..self.cells {
-            let at = self.step.evaluate(value.clone());
+        for cell in 0..self.cells {
+            let at = self.step_of(cell).evaluate(value.clone());
             value = value + at.value;
-            log_det.add(at.memos);
+            log_det.add(cell, at.memos);
         }
         let log_det = log_det.total();
         Mapped { value, log_det }
     }
 
     pub(super) fn run_without_log_det(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        (0..self.cells).fold(x, |z, _| z.clone() + self.step.evaluate(z).value)
+        let step = |z: Tensor<B, 2>, cell| z.clone() + self.step_of(cell).evaluate(z).value;
+        (0..self.cells).fold(x, step)
     }
 
     /// Solves the cells one by one, the last one first. Returns the rows before the first cell with
     /// minus the forward log-determinant there, and the evaluations of the field that it took.
     pub(super) fn run_back(&self, y: Tensor<B, 2>, stop: Stop) -> (Mapped<B>, usize) {
-        let mut log_det = LogDetSum::new(self, y.dims()[0]);
-        let (value, evaluations) = self.walk_back(y, stop, |z| {
-            log_det.add(self.step.evaluate(z.clone()).memos);
+        let mut log_det = LogDetSum::new(self, &y);
+        let (value, evaluations) = self.walk_back(y, stop, |cell, z| {
+            log_det.add(cell, self.step_of(cell).evaluate(z.clone()).memos);
         });
         let log_det = -log_det.total();
         (Mapped { value, log_det }, evaluations + self.cells)
     }
 
     pub(super) fn run_back_without_log_det(&self, y: Tensor<B, 2>, stop: Stop) -> Tensor<B, 2> {
-        self.walk_back(y, stop, |_| ()).0
+        self.walk_back(y, stop, |_, _| ()).0
     }
 
     fn walk_back(
         &self,
         y: Tensor<B, 2>,
         stop: Stop,
-        mut before_cell: impl FnMut(&Tensor<B, 2>),
+        mut before_cell: impl FnMut(usize, &Tensor<B, 2>),
     ) -> (Tensor<B, 2>, usize) {
         let fixed = self.step.constant();
         let (mut z, mut evaluations) = (y, 0);
-        for _ in 0..self.cells {
+        for cell in (0..self.cells).rev() {
+            let fixed = fixed.at_time(cell as f64 / self.cells as f64);
             let solution = solve(&fixed, z.clone(), stop);
             evaluations += solution.evaluations + 1;
-            z = implicit_step(&self.step, &fixed, solution, z);
-            before_cell(&z);
+            z = implicit_step(&self.step_of(cell), &fixed, solution, z);
+            before_cell(cell, &z);
         }
         (z, evaluations)
     }
@@ -81,34 +98,34 @@ impl<'a, B: Backend> Cells<'a, B> {
 /// another: that divides the number of tensor operations by the number of cells, while the size of
 /// the tensors stays bounded, so that memory does not grow with `T` where no graph is kept.
 struct LogDetSum<'a, B: Backend> {
-    step: &'a BoundField<B>,
-    log_det: &'a LogDet,
-    rows: usize,
+    cells: &'a Cells<'a, B>,
+    /// A batch like those that go through the cells, for its shape, device and type.
+    like: Tensor<B, 2>,
     /// Cells computed together.
     together: usize,
     /// Of each cell waiting, one tensor per hidden layer.
-    waiting: Vec<Vec<Tensor<B, 2>>>,
+    waiting: Vec<(usize, Vec<Tensor<B, 2>>)>,
     sum: Option<Tensor<B, 1>>,
 }
 
 impl<'a, B: Backend> LogDetSum<'a, B> {
-    fn new(cells: &'a Cells<'_, B>, rows: usize) -> Self {
+    fn new(cells: &'a Cells<'a, B>, like: &Tensor<B, 2>) -> Self {
         let (dim, hidden) = (cells.step.dim(), cells.step.hidden());
         let core = hidden.iter().copied().fold(dim, usize::min);
-        let widest = hidden.iter().map(|h| h * core.min(2)).max().unwrap_or(1);
-        let elements_of_a_cell = rows.max(1) * widest.max(core * core);
+        let of_width = |h: &usize| h * core.min(2).max(cells.log_det.probes());
+        let widest = hidden.iter().map(of_width).max().unwrap_or(1);
+        let elements_of_a_cell = like.dims()[0].max(1) * widest.max(core * core);
         Self {
-            step: &cells.step,
-            log_det: cells.log_det,
-            rows,
+            cells,
+            like: constant(like.clone()),
             together: (COLLECTED_ELEMENTS / elements_of_a_cell).clamp(1, cells.cells),
             waiting: Vec::new(),
             sum: None,
         }
     }
 
-    fn add(&mut self, memos: Vec<Tensor<B, 2>>) {
-        self.waiting.push(memos);
+    fn add(&mut self, cell: usize, memos: Vec<Tensor<B, 2>>) {
+        self.waiting.push((cell, memos));
         if self.waiting.len() == self.together {
             self.compute();
         }
@@ -119,27 +136,45 @@ impl<'a, B: Backend> LogDetSum<'a, B> {
         if cells == 0 {
             return;
         }
-        let layers = self.waiting[0].len();
+        let layers = self.waiting[0].1.len();
         let stacked = (0..layers)
             .map(|l| {
-                Tensor::cat(
-                    self.waiting.iter().map(|memos| memos[l].clone()).collect(),
-                    0,
-                )
+                let of_layer = |(_, memos): &(usize, Vec<Tensor<B, 2>>)| memos[l].clone();
+                Tensor::cat(self.waiting.iter().map(of_layer).collect(), 0)
             })
             .collect();
+        let noise = self.noise();
         self.waiting.clear();
         let log_det = self
+            .cells
             .log_det
-            .log_det(&Linearization::new(self.step, stacked));
+            .log_det(&Linearization::new(&self.cells.step, stacked), noise);
         let log_det: Tensor<B, 1> = log_det
-            .reshape([cells, self.rows])
+            .reshape([cells, self.like.dims()[0]])
             .sum_dim(0)
             .squeeze_dim(0);
         self.sum = Some(match self.sum.take() {
             Some(sum) => sum + log_det,
             None => log_det,
         });
+    }
+
+    /// The noise of the cells waiting. A cell has the same in either direction, so that the two
+    /// log-determinants cancel, estimated as they are.
+    fn noise(&self) -> Option<Noise<B>> {
+        let Cells {
+            log_det,
+            noise_seed,
+            ..
+        } = self.cells;
+        let of_cell = |cell: usize| log_det.noise(&self.like, child_seed(*noise_seed, cell as u64));
+        let noises: Option<Vec<_>> = if log_det.fresh_per_step() {
+            let cells = self.waiting.iter();
+            cells.map(|(cell, _)| of_cell(*cell)).collect()
+        } else {
+            of_cell(0).map(|noise| vec![noise; self.waiting.len()])
+        };
+        noises.map(Noise::stack)
     }
 
     fn total(mut self) -> Tensor<B, 1> {

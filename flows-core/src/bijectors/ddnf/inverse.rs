@@ -22,6 +22,8 @@ pub enum DdnfInverse {
     /// `O(1 / T)`. The log-determinant returned is that of the map applied,
     /// `sum_t log |det(I - J_v(z_t) / T)|` by the block's [`LogDet`](crate::log_det::LogDet); a
     /// density computed with it belongs to the map `(id - v / T)^T`.
+    ///
+    /// For stationary fields only: a field that depends on time is refused.
     ExponentialMap,
     /// The inverse of the forward map: solves `z + v(z) / T = y` cell by cell.
     ///
@@ -70,7 +72,15 @@ impl DdnfInverse {
         }
     }
 
-    pub(super) fn validate(self) -> Result<(), Error> {
+    /// As [`validate`](Self::validate), for a field that may depend on time.
+    pub(super) fn validate_for(self, time_dependent: bool) -> Result<(), Error> {
+        if self == Self::ExponentialMap {
+            require_stationary(time_dependent)?;
+        }
+        self.validate()
+    }
+
+    fn validate(self) -> Result<(), Error> {
         match self {
             Self::Exact { tolerance, .. } if !(tolerance > 0.0 && tolerance.is_finite()) => {
                 let expected = "positive and finite";
@@ -92,6 +102,19 @@ impl DdnfInverse {
             _ => Ok(()),
         }
     }
+}
+
+/// The exponential map is that of one field, not of one for each time.
+pub(super) fn require_stationary(time_dependent: bool) -> Result<(), Error> {
+    if !time_dependent {
+        return Ok(());
+    }
+    Err(Error::config(
+        NAME,
+        "inverse",
+        "the exponential map",
+        "exact: this field depends on time, and exp(-v) inverts the flow of a stationary field only",
+    ))
 }
 
 /// When the solver ends.

@@ -6,9 +6,11 @@
 mod cells;
 mod inverse;
 mod stability;
+mod trajectory;
 
 pub use inverse::DdnfInverse;
-pub use stability::StabilityReport;
+pub use stability::{BlockStability, StabilityReport, stability};
+pub use trajectory::{AsDdnfBlock, StackTrajectory, Trajectory, exponential_inverse, trajectories};
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
@@ -21,7 +23,7 @@ use crate::kernels::{self, FusedLogDet};
 use crate::log_det::LogDet;
 use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
 use cells::Cells;
-use inverse::Stop;
+use inverse::{Stop, require_stationary};
 
 /// The name used in error messages and reports.
 const NAME: &str = "ddnf block";
@@ -61,6 +63,10 @@ pub struct DdnfBlockConfig {
     /// Columns of the context, 0 for a block without.
     #[serde(default)]
     pub context_dim: usize,
+    /// Whether the field depends on time, which runs from 0 to 1 through the block. Such a block has
+    /// no exponential-map inverse.
+    #[serde(default)]
+    pub time_dependent: bool,
 }
 
 fn default_cells() -> usize {
@@ -68,7 +74,7 @@ fn default_cells() -> usize {
 }
 
 impl DdnfBlockConfig {
-    /// A tanh field without context, 16 cells, exact log-determinant and exact inverse.
+    /// A stationary tanh field without context, 16 cells, exact log-determinant and exact inverse.
     pub fn new(dim: usize, hidden: impl Into<Vec<usize>>) -> Self {
         Self {
             dim,
@@ -78,6 +84,7 @@ impl DdnfBlockConfig {
             log_det: LogDet::default(),
             inverse: DdnfInverse::default(),
             context_dim: 0,
+            time_dependent: false,
         }
     }
 
@@ -85,7 +92,8 @@ impl DdnfBlockConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for no cells, a dimension or width of zero, and where
-    /// [`LogDet::validate`] or the tolerance of the inverse refuse.
+    /// [`LogDet::validate`] or the tolerance of the inverse refuse; and for the exponential map of a
+    /// field that depends on time.
     pub fn init<B: Backend>(
         &self,
         device: &B::Device,
@@ -95,30 +103,38 @@ impl DdnfBlockConfig {
             return Err(Error::config(NAME, "cells", 0, "at least 1"));
         }
         self.log_det.validate(NAME)?;
-        self.inverse.validate()?;
+        self.inverse.validate_for(self.time_dependent)?;
         let field = VelocityFieldConfig {
             dim: self.dim,
             hidden: self.hidden.clone(),
             activation: self.activation,
             context_dim: self.context_dim,
+            time_dependent: self.time_dependent,
         };
         Ok(DdnfBlock {
             field: field.init(device, rng)?,
             cells: self.cells,
             log_det: self.log_det.clone(),
             inverse: self.inverse,
+            noise_seed: 0,
         })
     }
 }
 
 /// `phi = (id + v / T)^T`, approximating `exp(v)`, the time-1 flow of `dz/dt = v(z)`.
 ///
-/// One cell is `z <- z + v(z) / T`; all `T` cells share the field `v`. With `B_t = J_v(z_t) / T`
+/// One cell is `z <- z + v(z) / T`; all `T` cells share the field `v`, which cell `t` takes at time
+/// `t / T` where it depends on time. With `B_t = J_v(z_t) / T`
 /// the log-determinant is `sum_t log |det(I + B_t)|`, each term as [`LogDet`] says. It is that of
 /// the *Euler map* the block applies, not of the differential equation behind it.
 ///
 /// The map is a diffeomorphism where `Lip(v) < T` (sufficient); [`stability`](Self::stability)
 /// watches that. `T` can be changed after training, see [`with_cells`](Self::with_cells).
+///
+/// A stochastic log-determinant draws noise that is fixed until
+/// [`resample_noise`](Bijector::resample_noise) sets another seed: the same call gives the same
+/// estimate, in both directions. A new block begins with seed 0, so blocks share their noise until
+/// a [`Chain`](super::Chain) of them is resampled.
 #[derive(Module, Debug)]
 pub struct DdnfBlock<B: Backend> {
     field: VelocityField<B>,
@@ -127,6 +143,9 @@ pub struct DdnfBlock<B: Backend> {
     log_det: LogDet,
     #[module(skip)]
     inverse: DdnfInverse,
+    /// Of the noise of a stochastic log-determinant.
+    #[module(skip)]
+    noise_seed: u64,
 }
 
 impl<B: Backend> DdnfBlock<B> {
@@ -173,9 +192,10 @@ impl<B: Backend> DdnfBlock<B> {
     /// The same block with another inverse.
     ///
     /// # Errors
-    /// [`Error::Config`] for a tolerance that is not positive or no iterations.
+    /// [`Error::Config`] for a tolerance that is not positive or no iterations, and for the exponential
+    /// map of a field that depends on time.
     pub fn with_inverse(mut self, inverse: DdnfInverse) -> Result<Self, Error> {
-        inverse.validate()?;
+        inverse.validate_for(self.field.is_time_dependent())?;
         self.inverse = inverse;
         Ok(self)
     }
@@ -183,13 +203,36 @@ impl<B: Backend> DdnfBlock<B> {
     /// `z + v(z) / T`, or `z - v(z) / T` for `direction = -1`, `T` times over.
     fn cells_towards(&self, direction: f64, context: Option<Tensor<B, 2>>) -> Cells<'_, B> {
         let step = self.field.bind(context, direction / self.cells as f64);
-        Cells::new(step, self.cells, &self.log_det)
+        Cells::new(step, self.cells, &self.log_det, self.noise_seed)
+    }
+
+    /// The cells of one direction, `exp(v)` or `exp(-v)`, with their log-determinants.
+    fn run(&self, direction: f64, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        let fused = self
+            .fused_log_det()
+            .and_then(|log_det| self.fused(direction, &x, context.as_ref(), log_det));
+        fused.unwrap_or_else(|| self.cells_towards(direction, context).run(x))
+    }
+
+    fn run_without_log_det(
+        &self,
+        direction: f64,
+        x: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
+        match self.fused(direction, &x, context.as_ref(), FusedLogDet::None) {
+            Some(mapped) => mapped.value,
+            None => self
+                .cells_towards(direction, context)
+                .run_without_log_det(x),
+        }
     }
 
     /// The whole block in one operation, on backends that have a kernel for it: one hidden layer of
-    /// tanh units, and a log-determinant in closed form.
+    /// tanh units, stationary, and a log-determinant in closed form.
     fn fused(
         &self,
+        direction: f64,
         x: &Tensor<B, 2>,
         context: Option<&Tensor<B, 2>>,
         log_det: FusedLogDet,
@@ -197,18 +240,23 @@ impl<B: Backend> DdnfBlock<B> {
         let [hidden, output] = &self.field.layers[..] else {
             return None;
         };
-        if self.field.activation() != Activation::Tanh {
+        if self.field.activation() != Activation::Tanh || self.field.is_time_dependent() {
             return None;
         }
         let bias = context
             .zip(self.field.context_weight.as_ref())
             .map(|(context, weight)| context.clone().matmul(weight.val()));
+        let (w2, b2) = if direction < 0.0 {
+            (-output.weight.val(), -output.bias.val())
+        } else {
+            (output.weight.val(), output.bias.val())
+        };
         kernels::ddnf_block(
             x,
             &hidden.weight.val(),
             &hidden.bias.val(),
-            &output.weight.val(),
-            &output.bias.val(),
+            &w2,
+            &b2,
             bias.as_ref(),
             self.cells,
             log_det,
@@ -221,7 +269,9 @@ impl<B: Backend> DdnfBlock<B> {
             LogDet::Exact => Some(FusedLogDet::Exact),
             LogDet::Taylor { order: 1 } => Some(FusedLogDet::Taylor1),
             LogDet::Taylor { order: 2 } => Some(FusedLogDet::Taylor2),
-            LogDet::Taylor { .. } => None,
+            LogDet::Taylor { .. } | LogDet::Hutchinson { .. } | LogDet::RussianRoulette { .. } => {
+                None
+            }
         }
     }
 }
@@ -241,18 +291,16 @@ impl<B: Backend> Bijector<B> for DdnfBlock<B> {
 
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
-        let fused = self
-            .fused_log_det()
-            .and_then(|log_det| self.fused(&x, context.as_ref(), log_det));
-        fused.unwrap_or_else(|| self.cells_towards(1.0, context).run(x))
+        self.run(1.0, x, context)
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        self.noise_seed = seed;
     }
 
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&x, context.as_ref()));
-        match self.fused(&x, context.as_ref(), FusedLogDet::None) {
-            Some(mapped) => mapped.value,
-            None => self.cells_towards(1.0, context).run_without_log_det(x),
-        }
+        self.run_without_log_det(1.0, x, context)
     }
 }
 
@@ -262,7 +310,7 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         match self.inverse {
-            DdnfInverse::ExponentialMap => self.cells_towards(-1.0, context).run(y),
+            DdnfInverse::ExponentialMap => self.run(-1.0, y, context),
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,
@@ -279,7 +327,7 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&y, context.as_ref()));
         match self.inverse {
-            DdnfInverse::ExponentialMap => self.cells_towards(-1.0, context).run_without_log_det(y),
+            DdnfInverse::ExponentialMap => self.run_without_log_det(-1.0, y, context),
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,
@@ -301,10 +349,7 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     ) -> (Mapped<B>, InverseReport) {
         assert_ok(self.check(&y, context.as_ref()));
         let (mapped, passes) = match self.inverse {
-            DdnfInverse::ExponentialMap => {
-                let mapped = self.cells_towards(-1.0, context.clone()).run(y.clone());
-                (mapped, 1)
-            }
+            DdnfInverse::ExponentialMap => (self.run(-1.0, y.clone(), context.clone()), 1),
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,

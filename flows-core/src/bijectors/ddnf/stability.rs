@@ -2,8 +2,8 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::DdnfBlock;
-use crate::bijector::{Bijector, assert_ok};
+use super::{AsDdnfBlock, DdnfBlock, NAME};
+use crate::bijector::{Bijector, assert_ok, context_for};
 use crate::log_det::elimination::Eliminated;
 use crate::log_det::{identity_plus, spectral_radius};
 use crate::nn::Linearization;
@@ -85,13 +85,82 @@ impl<B: Backend> DdnfBlock<B> {
             .constant();
         let mut report = StabilityReport::EMPTY;
         let mut z = constant(x);
-        for _ in 0..self.cells {
-            let at = step.evaluate(z.clone());
+        for cell in 0..self.cells {
+            let time = cell as f64 / self.cells as f64;
+            let at = step.at_time(time).evaluate(z.clone());
             z = z + at.value;
             report = report.merge(inspect(&Linearization::new(&step, at.memos)));
         }
         (report, z)
     }
+}
+
+/// How stable one block of a stack is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockStability {
+    /// Position of the block among the layers of the stack, from 0.
+    pub layer: usize,
+    /// Position among the blocks of the stack, from 0.
+    pub block: usize,
+    /// Its number `T` of cells.
+    pub cells: usize,
+    /// What was seen.
+    pub report: StabilityReport,
+}
+
+impl BlockStability {
+    /// A line that names the block and its spectral radius, where the block is not stable.
+    pub fn warning(&self) -> Option<String> {
+        let StabilityReport {
+            max_rho,
+            rho_at_least_one,
+            non_positive_determinants,
+            evaluations,
+        } = self.report;
+        let (block, cells) = (self.block, self.cells);
+        (!self.report.is_stable()).then(|| {
+            format!(
+                "{NAME} {block}: field too stiff for T = {cells}, rho(J/T) up to {max_rho:.3}; \
+                 of {evaluations} steps {rho_at_least_one} with rho >= 1, where a truncated series \
+                 diverges, {non_positive_determinants} with a determinant that is not positive, \
+                 where the step is no diffeomorphism"
+            )
+        })
+    }
+}
+
+/// Measures every block among `layers` along the forward trajectories of `x`, see
+/// [`DdnfBlock::stability`]; layers of other kinds only pass the batch on.
+///
+/// # Shapes
+/// As in [`Bijector::forward_and_log_det`].
+///
+/// # Panics
+/// With the message of [`Bijector::check`] on wrong shapes.
+pub fn stability<B: Backend, L: Bijector<B> + AsDdnfBlock<B>>(
+    layers: &[L],
+    x: Tensor<B, 2>,
+    context: Option<Tensor<B, 2>>,
+) -> Vec<BlockStability> {
+    let mut blocks = Vec::new();
+    let mut z = constant(x);
+    for (index, layer) in layers.iter().enumerate() {
+        let own = context_for(layer, &context);
+        z = match layer.as_ddnf_block() {
+            Some(block) => {
+                let (report, z) = block.stability(z, own);
+                blocks.push(BlockStability {
+                    layer: index,
+                    block: blocks.len(),
+                    cells: block.cells(),
+                    report,
+                });
+                z
+            }
+            None => constant(layer.forward(z, own)),
+        };
+    }
+    blocks
 }
 
 /// The report of one cell.
