@@ -42,6 +42,7 @@ fn training() -> TrainConfig {
         schedule: Schedule::Constant,
         clip_norm: 5.0,
         log_every: 1,
+        checkpoint_seconds: 0.0,
     }
 }
 
