@@ -42,6 +42,9 @@ pub struct DdnfConfig {
     /// Context columns, 0 for none.
     #[serde(default)]
     pub context_dim: usize,
+    /// Rank of the update that the context gives to every weight matrix of the fields, 0 for none.
+    #[serde(default)]
+    pub context_rank: usize,
     /// Whether the elementwise affine map follows the blocks.
     #[serde(default = "defaults::affine")]
     pub affine: bool,
@@ -74,6 +77,7 @@ impl DdnfConfig {
             log_det: LogDet::default(),
             inverse: DdnfInverse::default(),
             context_dim: 0,
+            context_rank: 0,
             affine: defaults::affine(),
         }
     }
@@ -86,6 +90,7 @@ impl DdnfConfig {
             log_det: self.log_det.clone(),
             inverse: self.inverse,
             context_dim: self.context_dim,
+            context_rank: self.context_rank,
             ..DdnfBlockConfig::new(self.dim, self.hidden.clone())
         };
         let mut layers = vec![LayerConfig::Ddnf(block); self.blocks];

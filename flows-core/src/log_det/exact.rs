@@ -9,9 +9,8 @@ use crate::nn::field::constant;
 
 /// `log |det(I + B)|` from the core of `B`, see [`LogDet::Exact`](super::LogDet::Exact).
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
-    let layer_of_two = b.depth() == 1 && b.weight(2).dims()[0] == 2;
-    if layer_of_two {
-        return two_units(b).abs().log();
+    if let (1, 2, Some(c)) = (b.depth(), b.width(1), b.shared_closing()) {
+        return two_units(b, c).abs().log();
     }
     let core = b.core();
     match core.dims()[1] {
@@ -23,8 +22,7 @@ pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
 
 /// `det(I + D C) = 1 + D_1 C_11 + D_2 C_22 + D_1 D_2 det C` for one hidden layer of two units, with
 /// `C = W_2 W_1`: as `1 + D . (g + D Q)`, without any matrix per point.
-fn two_units<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
-    let c = b.closing();
+fn two_units<B: Backend>(b: &Linearization<'_, B>, c: Tensor<B, 2>) -> Tensor<B, 1> {
     let det = det2(c.clone().unsqueeze::<3>()).reshape([1, 1]);
     let options = (&c.device(), c.dtype());
     // D Q = (0, D_1 det C).

@@ -10,13 +10,17 @@ use crate::nn::Linearization;
 /// `tr B = sum_k D_k C_kk` and `tr B^2 = sum_kl D_k C_kl C_lk D_l`, without any matrix per point.
 /// Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Tensor<B, 1> {
-    if b.depth() == 1 && order == 1 {
-        return first_trace(b);
-    }
-    let (dim, h) = (b.weight(1).dims()[0], b.weight(1).dims()[1]);
-    // The quadratic form costs h^2 a point, the dim x dim Jacobian h dim^2.
-    if b.depth() == 1 && order == 2 && h <= dim * dim {
-        return first_trace(b) - second_trace(b) * 0.5;
+    if let (1, Some(w1), Some(w2)) = (b.depth(), b.shared_weight(1), b.shared_weight(2)) {
+        let [dim, h] = w1.dims();
+        // The quadratic form costs h^2 a point, the dim x dim Jacobian h dim^2.
+        match order {
+            1 => return first_trace(b, w1, w2),
+            2 if h <= dim * dim => {
+                let second = second_trace(b, w2.clone().matmul(w1.clone()));
+                return first_trace(b, w1, w2) - second * 0.5;
+            }
+            _ => {}
+        }
     }
     let mut powers = vec![b.core()];
     for _ in 1..order.div_ceil(2) {
@@ -33,15 +37,18 @@ pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Ten
     sum
 }
 
-/// `sum_k D_k C_kk`.
-fn first_trace<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
-    let diagonal = (b.weight(1) * b.weight(2).transpose()).sum_dim(0);
+/// `sum_k D_k C_kk`, `C_kk = sum_j W_2[k, j] W_1[j, k]`.
+fn first_trace<B: Backend>(
+    b: &Linearization<'_, B>,
+    w1: Tensor<B, 2>,
+    w2: Tensor<B, 2>,
+) -> Tensor<B, 1> {
+    let diagonal = (w1 * w2.transpose()).sum_dim(0);
     b.slope(1).matmul(diagonal.transpose()).squeeze_dim(1)
 }
 
 /// `sum_kl D_k C_kl C_lk D_l`.
-fn second_trace<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
-    let c = b.closing();
+fn second_trace<B: Backend>(b: &Linearization<'_, B>, c: Tensor<B, 2>) -> Tensor<B, 1> {
     let squares = c.clone() * c.transpose();
     let d = b.slope(1);
     (d.clone().matmul(squares) * d).sum_dim(1).squeeze_dim(1)

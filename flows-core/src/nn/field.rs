@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 use super::activation::Activation;
+use super::field_weight::{FieldWeight, LowRankUpdate};
 use super::linearization::Linearization;
 use crate::bijector::{assert_ok, check_shapes};
 use crate::error::Error;
@@ -29,6 +30,10 @@ pub struct VelocityFieldConfig {
     /// Columns of the context, 0 for a field without.
     #[serde(default)]
     pub context_dim: usize,
+    /// Rank of the update that the context gives to every weight matrix, 0 for none; the context
+    /// then moves the first biases only.
+    #[serde(default)]
+    pub context_rank: usize,
     /// Whether the field depends on time, `v(x, t)`.
     #[serde(default)]
     pub time_dependent: bool,
@@ -42,6 +47,7 @@ impl VelocityFieldConfig {
             hidden: hidden.into(),
             activation: Activation::default(),
             context_dim: 0,
+            context_rank: 0,
             time_dependent: false,
         }
     }
@@ -52,10 +58,13 @@ impl VelocityFieldConfig {
     /// `N(0, 1 / dim)` and its biases `N(0, 1)`, so that units switch at scattered places of a
     /// standardized data set; further hidden layers `N(0, 1 / h_{l-1})` with zero biases; output
     /// weights `N(0, (0.1)^2 / h_L)` and zero output biases, so that a block begins close to the
-    /// identity; context weights `N(0, 1 / context_dim)`; weights of time `N(0, 1)`.
+    /// identity; context weights `N(0, 1 / context_dim)`; weights of time `N(0, 1)`. Updates of a
+    /// standard normal context change the output of a hidden layer by about a tenth, that of the
+    /// output layer by a hundredth.
     ///
     /// # Errors
-    /// [`Error::Config`] for a dimension or width of zero, and for no hidden layer.
+    /// [`Error::Config`] for a dimension or width of zero, for no hidden layer, and for a
+    /// `context_rank` without a context.
     pub fn init<B: Backend>(
         &self,
         device: &B::Device,
@@ -69,6 +78,15 @@ impl VelocityFieldConfig {
             let expected = "one or more widths of at least 1";
             return Err(Error::config(NAME, "hidden", found, expected));
         }
+        if self.context_rank > 0 && self.context_dim == 0 {
+            let expected = "0 without a context";
+            return Err(Error::config(
+                NAME,
+                "context_rank",
+                self.context_rank,
+                expected,
+            ));
+        }
         let mut layers = Vec::with_capacity(self.hidden.len() + 1);
         let mut fan_in = self.dim;
         for (l, &width) in self.hidden.iter().enumerate() {
@@ -78,13 +96,18 @@ impl VelocityFieldConfig {
                 0 => init::normal([width], 1.0, device, rng),
                 _ => init::constant([width], 0.0, device),
             };
-            layers.push(FieldLayer { weight, bias });
+            layers.push(FieldLayer {
+                weight,
+                bias,
+                update: None,
+            });
             fan_in = width;
         }
         let std = 0.1 / (fan_in as f64).sqrt();
         layers.push(FieldLayer {
             weight: init::normal([fan_in, self.dim], std, device, rng),
             bias: init::constant([self.dim], 0.0, device),
+            update: None,
         });
         let context_weight = (self.context_dim > 0).then(|| {
             let std = (self.context_dim as f64).sqrt().recip();
@@ -93,6 +116,20 @@ impl VelocityFieldConfig {
         let time_weight = self
             .time_dependent
             .then(|| init::normal([self.hidden[0]], 1.0, device, rng));
+        if self.context_rank > 0 {
+            let last = layers.len() - 1;
+            for (l, layer) in layers.iter_mut().enumerate() {
+                let scale = if l == last { 0.01 } else { 0.1 };
+                layer.update = Some(LowRankUpdate::init(
+                    layer.weight.dims(),
+                    self.context_dim,
+                    self.context_rank,
+                    scale,
+                    device,
+                    rng,
+                ));
+            }
+        }
         Ok(VelocityField {
             layers,
             context_weight,
@@ -109,6 +146,8 @@ pub struct FieldLayer<B: Backend> {
     pub weight: Param<Tensor<B, 2>>,
     /// `b`, `[fan_out]`.
     pub bias: Param<Tensor<B, 1>>,
+    /// What the context adds to `W`, row by row.
+    pub update: Option<LowRankUpdate<B>>,
 }
 
 /// A velocity field `v: R^dim -> R^dim`, a dense network of any depth.
@@ -116,6 +155,9 @@ pub struct FieldLayer<B: Backend> {
 /// For one row `x`, with hidden layers `l = 1..L`, activation `s` and context `c`:
 ///
 /// `a_1 = x W_1 + b_1 + c U`, `a_l = s(a_{l-1}) W_l + b_l`, `v = s(a_L) W_{L+1} + b_{L+1}`.
+///
+/// With a [`context_rank`](VelocityFieldConfig::context_rank) every `W_l` is `W_l + U_l(c) V_l(c)`
+/// instead, as [`LowRankUpdate`] says.
 ///
 /// A field that depends on time has the time as one more input: `a_1` grows by `t w`. Methods without
 /// a time take such a field at `t = 0`.
@@ -154,6 +196,12 @@ impl<B: Backend> VelocityField<B> {
     /// The activation of the hidden layers.
     pub fn activation(&self) -> Activation {
         self.activation
+    }
+
+    /// Rank of the update that the context gives to the weights, 0 without.
+    pub fn context_rank(&self) -> usize {
+        let update = self.layers[0].update.as_ref();
+        update.map_or(0, LowRankUpdate::rank)
     }
 
     /// `v(x)`.
@@ -258,7 +306,10 @@ impl<B: Backend> VelocityField<B> {
 
     /// `x -> scale v(x; context)` with everything computed that does not depend on `x`.
     pub fn bind(&self, context: Option<Tensor<B, 2>>, scale: f64) -> BoundField<B> {
-        let mut weights: Vec<_> = self.layers.iter().map(|l| l.weight.val()).collect();
+        let weight = |layer: &FieldLayer<B>| {
+            FieldWeight::new(layer.weight.val(), layer.update.as_ref(), context.as_ref())
+        };
+        let mut weights: Vec<_> = self.layers.iter().map(weight).collect();
         let mut biases: Vec<Tensor<B, 2>> = self
             .layers
             .iter()
@@ -269,7 +320,7 @@ impl<B: Backend> VelocityField<B> {
         }
         if scale != 1.0 {
             let last = self.layers.len() - 1;
-            weights[last] = weights[last].clone() * scale;
+            weights[last] = weights[last].clone().scaled(scale);
             biases[last] = biases[last].clone() * scale;
         }
         BoundField {
@@ -285,7 +336,7 @@ impl<B: Backend> VelocityField<B> {
 #[derive(Debug, Clone)]
 pub struct BoundField<B: Backend> {
     /// `W_1 ... W_{L+1}`, the last one scaled.
-    pub(crate) weights: Vec<Tensor<B, 2>>,
+    pub(crate) weights: Vec<FieldWeight<B>>,
     /// `b_1 + c U` (`[1, h_1]`, or `[batch, h_1]` with a context), `b_2 ... b_{L+1}` (`[1, h_l]`).
     biases: Vec<Tensor<B, 2>>,
     /// `w`, `[1, h_1]`.
@@ -329,7 +380,7 @@ impl<B: Backend> BoundField<B> {
         let mut memos = Vec::with_capacity(self.weights.len() - 1);
         let mut value = x;
         for (l, (w, b)) in self.weights.iter().zip(&self.biases).enumerate() {
-            value = value.matmul(w.clone()) + b.clone();
+            value = w.apply(value) + b.clone();
             if l + 1 < self.weights.len() {
                 let activated = self.activation.activate(value);
                 value = activated.value;
@@ -341,10 +392,9 @@ impl<B: Backend> BoundField<B> {
 
     /// The same field with constant parameters: nothing computed from it enters the autodiff graph.
     pub(crate) fn constant(&self) -> Self {
-        let all = |tensors: &[Tensor<B, 2>]| tensors.iter().cloned().map(constant).collect();
         Self {
-            weights: all(&self.weights),
-            biases: all(&self.biases),
+            weights: self.weights.iter().map(FieldWeight::constant).collect(),
+            biases: self.biases.iter().cloned().map(constant).collect(),
             time_weight: self.time_weight.clone().map(constant),
             activation: self.activation,
         }

@@ -68,4 +68,40 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             config.init(device, rng)
         });
     }
+    // Updates of the weights row by row; cut at the input, at a hidden layer, and in a deep field.
+    for (dim, hidden, rank) in [(2, vec![6], 1), (3, vec![2], 2), (4, vec![5, 3, 5], 1)] {
+        let config = DdnfBlockConfig {
+            cells: 4,
+            context_dim: 2,
+            context_rank: rank,
+            inverse: DdnfInverse::Exact {
+                tolerance: solver,
+                max_iterations: 50,
+            },
+            ..DdnfBlockConfig::new(dim, hidden.clone())
+        };
+        let name = format!("ddnf block, {dim}, {hidden:?}, updates of rank {rank}");
+        suite.check(
+            Case::new(name).inverse_tolerance(10.0 * solver),
+            |device, rng| config.init(device, rng),
+        );
+    }
+    for log_det in [
+        LogDet::Taylor { order: 2 },
+        LogDet::Taylor { order: 3 },
+        LogDet::HUTCHINSON,
+        LogDet::RUSSIAN_ROULETTE,
+    ] {
+        let config = DdnfBlockConfig {
+            cells: 4,
+            context_dim: 2,
+            context_rank: 1,
+            log_det,
+            ..DdnfBlockConfig::new(3, [7])
+        };
+        let name = format!("ddnf block, updates, {}", config.log_det.label());
+        suite.check(Case::new(name).estimated_log_det(), |device, rng| {
+            config.init(device, rng)
+        });
+    }
 }

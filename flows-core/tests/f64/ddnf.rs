@@ -198,10 +198,12 @@ fn collecting_cells_in_several_groups_changes_nothing() {
 #[test]
 fn jacobian_products_agree_with_autodiff() {
     for (dim, hidden) in shapes() {
-        for activation in ACTIVATIONS {
+        let kinds = ACTIVATIONS.map(|activation| (activation, 0));
+        for (activation, context_rank) in kinds.into_iter().chain([(Activation::Tanh, 2)]) {
             let config = VelocityFieldConfig {
                 activation,
                 context_dim: 2,
+                context_rank,
                 ..VelocityFieldConfig::new(dim, hidden.clone())
             };
             let what = format!("{config:?}");
@@ -269,14 +271,21 @@ fn taylor_errors_fall_with_their_order_against_the_exact_euler_determinant() {
 #[test]
 fn taylor_paths_agree_with_traces_of_powers() {
     // The quadratic form, the small square, the Jacobian, and a deep field.
-    for (dim, hidden) in [(3, vec![8]), (5, vec![2]), (2, vec![30]), (3, vec![4, 6])] {
+    let shapes = [(3, vec![8]), (5, vec![2]), (2, vec![30]), (3, vec![4, 6])];
+    let kinds = shapes
+        .into_iter()
+        .flat_map(|shape| [(shape.clone(), 0), (shape, 1)]);
+    for ((dim, hidden), context_rank) in kinds {
         let config = DdnfBlockConfig {
             cells: 1,
+            context_dim: 2 * context_rank,
+            context_rank,
             ..DdnfBlockConfig::new(dim, hidden)
         };
         let block = block::<Plain>(&config, 0.2);
         let x = normal(5, dim, 1);
-        let jacobians = numbers(block.field().jacobian(x.clone(), None).1);
+        let context = (context_rank > 0).then(|| normal(5, 2, 2));
+        let jacobians = numbers(block.field().jacobian(x.clone(), context.clone()).1);
         for order in 1..=6 {
             let series_of = |b: &[f64]| -> f64 {
                 let b = DMatrix::from_row_slice(dim, dim, b);
@@ -285,9 +294,54 @@ fn taylor_paths_agree_with_traces_of_powers() {
             };
             let expected: Vec<f64> = jacobians.chunks(dim * dim).map(series_of).collect();
             let series = block.clone().with_log_det(LogDet::Taylor { order });
-            let actual = series.unwrap().forward_and_log_det(x.clone(), None);
+            let series = series.unwrap();
+            let actual = series.forward_and_log_det(x.clone(), context.clone());
             let what = format!("{config:?} order {order}");
             assert_close(&numbers(actual.log_det), &expected, 1e-11, &what);
+        }
+    }
+}
+
+#[test]
+fn an_update_of_low_rank_is_a_field_of_its_own_for_every_row() {
+    for (dim, hidden) in [(2, vec![6]), (3, vec![2]), (3, vec![5, 4])] {
+        let config = DdnfBlockConfig {
+            cells: 3,
+            context_dim: 2,
+            context_rank: 2,
+            ..DdnfBlockConfig::new(dim, hidden)
+        };
+        let updated = block::<Plain>(&config, 0.2);
+        let shared = DdnfBlockConfig {
+            context_dim: 0,
+            context_rank: 0,
+            ..config.clone()
+        };
+        let shared: DdnfBlock<Plain> = shared.init(&device(), &mut rng(1)).unwrap();
+        let (x, context) = (normal(4, dim, 1), normal(4, 2, 2));
+        let all = updated.forward_and_log_det(x.clone(), Some(context.clone()));
+        let (values, log_dets) = (numbers(all.value), numbers(all.log_det));
+        for row in 0..4 {
+            // The parameters of that row's field, layer by layer: W + U(c) V(c), then the bias.
+            let c = context.clone().narrow(0, row, 1);
+            let first_bias = updated.field().context_weight.as_ref().unwrap().val();
+            let mut parameters = Vec::new();
+            for (l, layer) in updated.field().layers.iter().enumerate() {
+                let [fan_in, fan_out] = layer.weight.dims();
+                let update = layer.update.as_ref().unwrap();
+                let u = c.clone().matmul(update.into.val()).reshape([fan_in, 2]);
+                let v = c.clone().matmul(update.out_of.val()).reshape([2, fan_out]);
+                parameters.extend(numbers(layer.weight.val() + u.matmul(v)));
+                let bias = layer.bias.val().unsqueeze::<2>();
+                let shift = c.clone().matmul(first_bias.clone());
+                parameters.extend(numbers(if l == 0 { bias + shift } else { bias }));
+            }
+            let own = shared.clone().map(&mut SetAll(parameters));
+            let one = own.forward_and_log_det(x.clone().narrow(0, row, 1), None);
+            let what = format!("{config:?}, row {row}");
+            let expected = &values[row * dim..(row + 1) * dim];
+            assert_close(&numbers(one.value), expected, 1e-13, &what);
+            assert_close(&numbers(one.log_det), &log_dets[row..=row], 1e-13, &what);
         }
     }
 }
@@ -616,6 +670,16 @@ fn configurations_round_trip_and_are_checked() {
         assert!(toml::from_str::<DdnfBlockConfig>(&text).is_err(), "{bad}");
     }
     let good = DdnfBlockConfig::new(2, [4]);
+    let rank_without_context = DdnfBlockConfig {
+        context_rank: 1,
+        ..DdnfBlockConfig::new(2, [4])
+    };
+    let error = rank_without_context.init::<Plain>(&device(), &mut rng(1));
+    let message = error.unwrap_err().to_string();
+    assert!(
+        message.contains("context_rank is 1, expected 0"),
+        "{message}"
+    );
     let zero_order = LogDet::Taylor { order: 0 };
     let zero_tolerance = DdnfInverse::Exact {
         tolerance: 0.0,

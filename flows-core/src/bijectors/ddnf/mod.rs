@@ -63,6 +63,10 @@ pub struct DdnfBlockConfig {
     /// Columns of the context, 0 for a block without.
     #[serde(default)]
     pub context_dim: usize,
+    /// Rank of the update that the context gives to every weight matrix, see
+    /// [`VelocityFieldConfig::context_rank`].
+    #[serde(default)]
+    pub context_rank: usize,
     /// Whether the field depends on time, which runs from 0 to 1 through the block. Such a block has
     /// no exponential-map inverse.
     #[serde(default)]
@@ -84,6 +88,7 @@ impl DdnfBlockConfig {
             log_det: LogDet::default(),
             inverse: DdnfInverse::default(),
             context_dim: 0,
+            context_rank: 0,
             time_dependent: false,
         }
     }
@@ -109,6 +114,7 @@ impl DdnfBlockConfig {
             hidden: self.hidden.clone(),
             activation: self.activation,
             context_dim: self.context_dim,
+            context_rank: self.context_rank,
             time_dependent: self.time_dependent,
         };
         Ok(DdnfBlock {
@@ -229,7 +235,7 @@ impl<B: Backend> DdnfBlock<B> {
     }
 
     /// The whole block in one operation, on backends that have a kernel for it: one hidden layer of
-    /// tanh units, stationary, and a log-determinant in closed form.
+    /// tanh units, stationary, the same weights for all rows, and a log-determinant in closed form.
     fn fused(
         &self,
         direction: f64,
@@ -240,7 +246,10 @@ impl<B: Backend> DdnfBlock<B> {
         let [hidden, output] = &self.field.layers[..] else {
             return None;
         };
-        if self.field.activation() != Activation::Tanh || self.field.is_time_dependent() {
+        if self.field.activation() != Activation::Tanh
+            || self.field.is_time_dependent()
+            || self.field.context_rank() > 0
+        {
             return None;
         }
         let bias = context

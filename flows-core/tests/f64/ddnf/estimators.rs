@@ -158,10 +158,21 @@ fn the_squared_norm_of_a_product_is_no_trace_of_a_square() {
 #[test]
 fn products_and_weights_are_those_of_the_formula() {
     // Probes and lengths given: every point against dense powers of B.
-    let config = DdnfBlockConfig::new(3, [4, 6]);
+    for context_rank in [0, 1] {
+        products_and_weights(context_rank);
+    }
+}
+
+fn products_and_weights(context_rank: usize) {
+    let config = DdnfBlockConfig {
+        context_dim: 2 * context_rank,
+        context_rank,
+        ..DdnfBlockConfig::new(3, [4, 6])
+    };
     let field = block::<Plain>(&config, 0.2);
     let x = normal(5, 3, 1);
-    let jacobians = numbers(field.field().jacobian(x.clone(), None).1);
+    let context = (context_rank > 0).then(|| normal(5, 2, 4));
+    let jacobians = numbers(field.field().jacobian(x.clone(), context.clone()).1);
     let (m, n) = (2, 5);
     let probes = Tensor::<Plain, 3>::from_data(
         TensorData::new(numbers(normal(m * n, 3, 2)), [m, n, 3]),
@@ -193,7 +204,10 @@ fn products_and_weights_are_those_of_the_formula() {
             true => russian_roulette(&b, exact_terms, continuation, probes.clone(), &lengths),
             false => hutchinson(&b, 4, probes.clone()),
         };
-        numbers(field.field().linearized(x.clone(), None, product).1)
+        let at = field
+            .field()
+            .linearized(x.clone(), context.clone(), product);
+        numbers(at.1)
     };
     assert_close(&estimate(false), &expected(false), 1e-11, "hutchinson");
     assert_close(&estimate(true), &expected(true), 1e-11, "roulette");
