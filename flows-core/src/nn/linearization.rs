@@ -151,7 +151,9 @@ impl<'a, B: Backend> Linearization<'a, B> {
     /// `[h, dim^2]`, which saves the `[n, dim, h]` tensor of the general case.
     fn single_layer_jacobian(&self, w1: Tensor<B, 2>, w2: Tensor<B, 2>) -> Tensor<B, 3> {
         let [dim, h] = w1.dims();
-        let into = w1.transpose().reshape([h, dim, 1]);
+        // Reshaped before it is turned: on the GPU backends, Burn 0.21 computes wrong strides for a
+        // view that ends in a dimension of 1 and is reshaped to a higher rank (burn#5071).
+        let into = w1.reshape([dim, h, 1]).swap_dims(0, 1);
         let out_of = w2.reshape([h, 1, dim]);
         let table = (into * out_of).reshape([h, dim * dim]);
         self.slope(1)

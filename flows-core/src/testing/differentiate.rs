@@ -14,6 +14,13 @@ pub fn jacobians<B: AutodiffBackend>(
     f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
     x: &Tensor<B, 2>,
 ) -> Vec<DMatrix<f64>> {
+    jacobians_of(&f, x)
+}
+
+fn jacobians_of<B: AutodiffBackend>(
+    f: &dyn Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+    x: &Tensor<B, 2>,
+) -> Vec<DMatrix<f64>> {
     let [n, dim] = x.dims();
     let mut out = Vec::new();
     let mut columns = 1;

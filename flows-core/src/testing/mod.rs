@@ -21,6 +21,7 @@
 
 mod case;
 mod differentiate;
+mod layer;
 mod numbers;
 mod properties;
 
@@ -33,10 +34,11 @@ use std::fmt::Write as _;
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::Rng;
 
 use crate::bijector::{Bijector, Invert};
 use crate::error::Error;
+use layer::{Built, Invertible, Layer};
 
 /// One property that did not hold.
 #[derive(Debug, Clone)]
@@ -78,14 +80,11 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
-        let Some(layer) = self.build(&case, &build) else {
-            return;
-        };
-        let mut run = properties::Run::new(&case, self.precision, &self.device);
-        run.forward_properties(&layer, &build);
-        run.inverse_properties(&layer);
-        self.outputs.insert(case.name.clone(), run.outputs());
-        self.failures.append(&mut run.into_failures());
+        let device = self.device.clone();
+        match Built::new(&build, &device, case.seed) {
+            Ok(layer) => self.run(&case, &layer, Some(&layer)),
+            Err(error) => self.not_built(&case, &error),
+        }
     }
 
     /// Runs the properties that need no inverse over a layer without one.
@@ -95,31 +94,29 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
-        let Some(layer) = self.build(&case, &build) else {
-            return;
-        };
-        let mut run = properties::Run::new(&case, self.precision, &self.device);
-        run.forward_properties(&layer, &build);
+        let device = self.device.clone();
+        match Built::new(&build, &device, case.seed) {
+            Ok(layer) => self.run(&case, &layer, None),
+            Err(error) => self.not_built(&case, &error),
+        }
+    }
+
+    fn run(&mut self, case: &Case, layer: &dyn Layer<B>, with_inverse: Option<&dyn Invertible<B>>) {
+        let mut run = properties::Run::new(case, self.precision, &self.device);
+        run.forward_properties(layer);
+        if let Some(layer) = with_inverse {
+            run.inverse_properties(layer);
+        }
         self.outputs.insert(case.name.clone(), run.outputs());
         self.failures.append(&mut run.into_failures());
     }
 
-    fn build<L>(
-        &mut self,
-        case: &Case,
-        build: &impl Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-    ) -> Option<L> {
-        match build(&self.device, &mut StdRng::seed_from_u64(case.seed)) {
-            Ok(layer) => Some(layer),
-            Err(error) => {
-                self.failures.push(Failure {
-                    layer: case.name.clone(),
-                    property: "builds from its configuration".to_owned(),
-                    detail: error.to_string(),
-                });
-                None
-            }
-        }
+    fn not_built(&mut self, case: &Case, error: &Error) {
+        self.failures.push(Failure {
+            layer: case.name.clone(),
+            property: "builds from its configuration".to_owned(),
+            detail: error.to_string(),
+        });
     }
 
     /// What failed so far.

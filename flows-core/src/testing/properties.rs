@@ -2,18 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
-use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::Failure;
 use super::case::{Case, Precision};
-use super::differentiate::{central_difference, gradients, jacobians, slog_det};
+use super::differentiate::{central_difference, jacobians, slog_det};
+use super::layer::{Input, Invertible, Layer, Nudge};
 use super::numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
-use crate::bijector::{Bijector, Invert, Mapped};
-use crate::error::Error;
-use crate::state::{load_state, state};
+use crate::bijector::Mapped;
 
 /// Rows in the random batches.
 const ROWS: usize = 6;
@@ -25,13 +22,6 @@ pub(super) struct Run<'a, B: AutodiffBackend> {
     device: &'a B::Device,
     failures: Vec<Failure>,
     outputs: Vec<f64>,
-}
-
-/// A batch with the context that goes with it.
-#[derive(Clone)]
-struct Input<B: AutodiffBackend> {
-    x: Tensor<B, 2>,
-    context: Option<Tensor<B, 2>>,
 }
 
 impl<'a, B: AutodiffBackend> Run<'a, B> {
@@ -53,14 +43,9 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         self.failures
     }
 
-    pub(super) fn forward_properties<L, F>(&mut self, layer: &L, build: &F)
-    where
-        L: Bijector<B> + AutodiffModule<B>,
-        L::InnerModule: Bijector<B::InnerBackend>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-    {
-        let plain = |i: Input<B>| layer.forward(i.x, i.context);
-        let mapped = |i: Input<B>| layer.forward_and_log_det(i.x, i.context);
+    pub(super) fn forward_properties(&mut self, layer: &dyn Layer<B>) {
+        let plain = |i: Input<B>| layer.forward(i);
+        let mapped = |i: Input<B>| layer.forward_and_log_det(i);
         let point = self.normal(layer);
 
         let both = mapped(point.clone());
@@ -78,24 +63,23 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         self.follows_dependencies(layer, &plain);
         self.untouched_columns(layer, &plain);
         self.every_parameter_learns("forward", layer, &mapped);
-        self.parameter_gradients("gradients of forward", layer, |layer, i| {
-            layer.forward_and_log_det(i.x, i.context)
-        });
+        self.parameter_gradients(
+            "gradients of forward",
+            layer,
+            &mapped,
+            &|nudge, i: Input<B>| layer.forward_nudged(nudge, i),
+        );
         self.refuses_wrong_shapes(layer);
         self.context_matters(layer, &mapped);
-        self.saves_and_loads(layer, build);
+        self.saves_and_loads(layer);
         self.valid_keeps_outputs(layer);
-        self.same_seed_same_bits(layer, build);
+        self.same_seed_same_bits(layer);
     }
 
-    pub(super) fn inverse_properties<L: Invert<B> + AutodiffModule<B>>(&mut self, layer: &L) {
-        let mapped = |i: Input<B>| layer.inverse_and_log_det(i.x, i.context);
+    pub(super) fn inverse_properties(&mut self, layer: &dyn Invertible<B>) {
+        let mapped = |i: Input<B>| layer.inverse_and_log_det(i);
         let start = self.normal(layer);
-        let image = |i: Input<B>| Input {
-            x: layer.forward(i.x, i.context.clone()).detach(),
-            context: i.context,
-        };
-        let point = image(start.clone());
+        let point = start.at(layer.forward(start.clone()).detach());
 
         let both = mapped(point.clone());
         self.outputs.extend(rows(&both.value));
@@ -103,14 +87,14 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         let tolerance = self.round_trip_tolerance();
         self.expect_close(
             "inverse is the value of inverse_and_log_det",
-            &rows(&layer.inverse(point.x.clone(), point.context.clone())),
+            &rows(&layer.inverse(point.clone())),
             &rows(&both.value),
             tolerance,
         );
 
         for (points, start) in [("N(0, 1)", start), ("U(-5, 5)", self.uniform(layer))] {
-            let there = layer.forward_and_log_det(start.x.clone(), start.context.clone());
-            let back = layer.inverse_and_log_det(there.value.detach(), start.context.clone());
+            let there = layer.forward_and_log_det(start.clone());
+            let back = layer.inverse_and_log_det(start.at(there.value.detach()));
             self.expect_close(
                 &format!("inverse(forward(x)) = x, x from {points}"),
                 &rows(&back.value),
@@ -124,8 +108,8 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
                 self.log_det_tolerance(),
             );
         }
-        let back = layer.inverse(point.x.clone(), point.context.clone());
-        let again = layer.forward(back.detach(), point.context.clone());
+        let back = layer.inverse(point.clone());
+        let again = layer.forward(point.at(back.detach()));
         self.expect_close(
             "forward(inverse(y)) = y",
             &rows(&again),
@@ -136,9 +120,12 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         self.log_det_is_the_jacobians_at("log-det of inverse", &point, &mapped);
         self.rows_are_independent_at("rows of inverse are independent", &point, &mapped);
         self.every_parameter_learns("inverse", layer, &mapped);
-        self.parameter_gradients("gradients of inverse", layer, |layer, i| {
-            layer.inverse_and_log_det(i.x, i.context)
-        });
+        self.parameter_gradients(
+            "gradients of inverse",
+            layer,
+            &mapped,
+            &|nudge, i: Input<B>| layer.inverse_nudged(nudge, i),
+        );
         self.reports_its_passes(layer, &point);
     }
 
@@ -156,23 +143,23 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
             .max(self.precision.log_det)
     }
 
-    fn with_context<L: Bijector<B>>(&self, layer: &L, x: Tensor<B, 2>) -> Input<B> {
+    fn with_context(&self, layer: &dyn Layer<B>, x: Tensor<B, 2>) -> Input<B> {
         let columns = layer.context_dim();
         let context = (columns > 0).then(|| normal_batch([x.dims()[0], columns], 11, self.device));
         Input { x, context }
     }
 
-    fn normal<L: Bijector<B>>(&self, layer: &L) -> Input<B> {
+    fn normal(&self, layer: &dyn Layer<B>) -> Input<B> {
         self.with_context(layer, normal_batch([ROWS, layer.dim()], 3, self.device))
     }
 
-    fn uniform<L: Bijector<B>>(&self, layer: &L) -> Input<B> {
+    fn uniform(&self, layer: &dyn Layer<B>) -> Input<B> {
         let x = uniform_batch([ROWS, layer.dim()], 5.0, 5, self.device);
         self.with_context(layer, x)
     }
 
     /// Constant rows 0, +-10 and +-1e3, and one of alternating signs.
-    fn extremes<L: Bijector<B>>(&self, layer: &L) -> Input<B> {
+    fn extremes(&self, layer: &dyn Layer<B>) -> Input<B> {
         let bound = self.case.bounded_domain.unwrap_or(f64::INFINITY);
         let clip = |v: f64| v.clamp(-bound, bound);
         let mut points = [0.0, 10.0, -10.0, 1e3, -1e3]
@@ -183,11 +170,11 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         self.with_context(layer, batch(&points, self.device))
     }
 
-    fn log_det_is_the_jacobians<L: Bijector<B>>(
+    fn log_det_is_the_jacobians(
         &mut self,
         property: &str,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
+        layer: &dyn Layer<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
     ) {
         for input in [
             self.normal(layer),
@@ -203,19 +190,12 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         &mut self,
         property: &str,
         input: &Input<B>,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
     ) {
         if self.case.estimated_log_det {
             return;
         }
-        let context = input.context.clone();
-        let value = |x: Tensor<B, 2>| {
-            f(Input {
-                x,
-                context: context.clone(),
-            })
-            .value
-        };
+        let value = |x: Tensor<B, 2>| f(input.at(x)).value;
         let exact = jacobians(value, &input.x);
         let ours = rows(&f(input.clone()).log_det);
         for (r, (ours, jacobian)) in ours.iter().zip(&exact).enumerate() {
@@ -233,12 +213,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
     }
 
     /// Values, log-determinants and every gradient at extreme points and on a batch of one.
-    fn finite<L: Bijector<B>>(
-        &mut self,
-        direction: &str,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
-    ) {
+    fn finite(&mut self, direction: &str, layer: &dyn Layer<B>, f: &dyn Fn(Input<B>) -> Mapped<B>) {
         let extremes = self.extremes(layer);
         let n = extremes.x.dims()[0];
         for r in 0..n {
@@ -261,7 +236,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
                 let detail = format!("gradient of {direction} in its input at {at}: {input:?}");
                 self.fail("finite gradients at extremes", detail);
             }
-            for (path, gradient) in gradients(layer, &back) {
+            for (path, gradient) in layer.gradients(&back) {
                 if gradient.is_some_and(|g| !finite(&g)) {
                     let detail = format!("gradient of {direction} in {path} at {at}");
                     self.fail("finite gradients at extremes", detail);
@@ -270,11 +245,11 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn rows_are_independent<L: Bijector<B>>(
+    fn rows_are_independent(
         &mut self,
         property: &str,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
+        layer: &dyn Layer<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
     ) {
         let input = self.uniform(layer);
         self.rows_are_independent_at(property, &input, f);
@@ -284,7 +259,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         &mut self,
         property: &str,
         input: &Input<B>,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
     ) {
         let whole = f(input.clone());
         let [n, dim] = whole.value.dims();
@@ -303,22 +278,12 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn follows_dependencies<L: Bijector<B>>(
-        &mut self,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Tensor<B, 2>,
-    ) {
+    fn follows_dependencies(&mut self, layer: &dyn Layer<B>, f: &dyn Fn(Input<B>) -> Tensor<B, 2>) {
         let Some(graph) = &self.case.dependencies else {
             return;
         };
         let input = self.normal(layer);
-        let context = input.context.clone();
-        let value = |x| {
-            f(Input {
-                x,
-                context: context.clone(),
-            })
-        };
+        let value = |x| f(input.at(x));
         let found = jacobians(value, &input.x);
         for (i, row) in graph.iter().enumerate() {
             for (j, allowed) in row.iter().enumerate() {
@@ -338,11 +303,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn untouched_columns<L: Bijector<B>>(
-        &mut self,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Tensor<B, 2>,
-    ) {
+    fn untouched_columns(&mut self, layer: &dyn Layer<B>, f: &dyn Fn(Input<B>) -> Tensor<B, 2>) {
         let input = self.uniform(layer);
         let (before, after) = (rows(&input.x), rows(&f(input.clone())));
         for &column in &self.case.untouched {
@@ -357,11 +318,11 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
     }
 
     /// The negative log-likelihood under a normal base, and the reverse KL to a skewed target.
-    fn every_parameter_learns<L: Bijector<B>>(
+    fn every_parameter_learns(
         &mut self,
         direction: &str,
-        layer: &L,
-        f: &impl Fn(Input<B>) -> Mapped<B>,
+        layer: &dyn Layer<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
     ) {
         let out = f(self.normal(layer));
         let nll = (out.value.square() * 0.5).sum() - out.log_det.sum();
@@ -371,7 +332,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         let reverse = potential.sum() - out.log_det.sum();
         for (objective, loss) in [("negative log-likelihood", nll), ("reverse KL", reverse)] {
             let back = loss.backward();
-            for (path, gradient) in gradients(layer, &back) {
+            for (path, gradient) in layer.gradients(&back) {
                 if self.case.without_gradient.iter().any(|p| path.ends_with(p)) {
                     continue;
                 }
@@ -388,38 +349,31 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
     }
 
     /// Autodiff against central differences, for the input and a few entries of each parameter.
-    fn parameter_gradients<L: Bijector<B>>(
+    fn parameter_gradients(
         &mut self,
         property: &str,
-        layer: &L,
-        f: impl Fn(&L, Input<B>) -> Mapped<B>,
+        layer: &dyn Layer<B>,
+        f: &dyn Fn(Input<B>) -> Mapped<B>,
+        nudged: &dyn Fn(Nudge, Input<B>) -> Mapped<B>,
     ) {
         let Some(tolerance) = self.precision.gradient else {
             return;
         };
         let tolerance = tolerance.max(self.case.inverse_tolerance.unwrap_or(0.0) * 1e5);
         let input = self.normal(layer);
-        let loss = |layer: &L, input: Input<B>| {
-            let out = f(layer, input);
+        let loss = |out: Mapped<B>| {
             (out.value.clone().square() * 0.5).sum() - out.log_det.sum() + out.value.sin().sum()
         };
-        let scalar = |layer: &L, input: Input<B>| rows(&loss(layer, input))[0];
+        let scalar = |out: Mapped<B>| rows(&loss(out))[0];
 
-        let tracked = Input {
-            x: input.x.clone().require_grad(),
-            context: input.context.clone(),
-        };
-        let back = loss(layer, tracked.clone()).backward();
+        let tracked = input.at(input.x.clone().require_grad());
+        let back = loss(f(tracked.clone())).backward();
         let ours = tracked.x.grad(&back).map(|g| rows(&g)).unwrap_or_default();
-        let context = input.context.clone();
-        let at = |x| {
-            let context = context.clone();
-            scalar(layer, Input { x, context })
-        };
+        let at = |x| scalar(f(input.at(x)));
         let reference = central_difference(at, &input.x);
         self.expect_gradient(property, "the input", &ours, &reference, tolerance);
 
-        for (index, (path, gradient)) in gradients(layer, &back).into_iter().enumerate() {
+        for (parameter, (path, gradient)) in layer.gradients(&back).into_iter().enumerate() {
             let Some(gradient) = gradient else { continue };
             let stride = gradient.len().div_ceil(4);
             let picked = (0..gradient.len()).step_by(stride).collect::<Vec<_>>();
@@ -427,9 +381,15 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
             let reference = picked
                 .iter()
                 .map(|&entry| {
-                    let up = scalar(&nudged(layer, index, entry, h), input.clone());
-                    let down = scalar(&nudged(layer, index, entry, -h), input.clone());
-                    (up - down) / (2.0 * h)
+                    let moved_by = |h| {
+                        let nudge = Nudge {
+                            parameter,
+                            entry,
+                            h,
+                        };
+                        scalar(nudged(nudge, input.clone()))
+                    };
+                    (moved_by(h) - moved_by(-h)) / (2.0 * h)
                 })
                 .collect::<Vec<_>>();
             let ours = picked.iter().map(|&e| gradient[e]).collect::<Vec<_>>();
@@ -457,7 +417,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn refuses_wrong_shapes<L: Bijector<B>>(&mut self, layer: &L) {
+    fn refuses_wrong_shapes(&mut self, layer: &dyn Layer<B>) {
         let wide = normal_batch::<B>([2, layer.dim() + 1], 1, self.device);
         let right = self.normal(layer);
         let context_dim = layer.context_dim();
@@ -471,7 +431,8 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
             calls.push(("a context it would ignore", right.x, Some(ignored)));
         }
         for (what, x, context) in calls {
-            let checked = layer.check(&x, context.as_ref());
+            let input = Input { x, context };
+            let checked = layer.check(&input);
             let names_layer = checked
                 .as_ref()
                 .is_err_and(|e| e.to_string().contains(layer.name()));
@@ -479,14 +440,14 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
                 let detail = format!("check() of {what} gave {checked:?}");
                 self.fail("refuses wrong shapes", detail);
             }
-            let call = AssertUnwindSafe(|| layer.forward_and_log_det(x, context));
+            let call = AssertUnwindSafe(|| layer.forward_and_log_det(input));
             if catch_unwind(call).is_ok() {
                 self.fail("refuses wrong shapes", format!("forward took {what}"));
             }
         }
     }
 
-    fn context_matters<L: Bijector<B>>(&mut self, layer: &L, f: &impl Fn(Input<B>) -> Mapped<B>) {
+    fn context_matters(&mut self, layer: &dyn Layer<B>, f: &dyn Fn(Input<B>) -> Mapped<B>) {
         let input = self.normal(layer);
         let Some(context) = input.context.clone() else {
             return;
@@ -501,33 +462,18 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn saves_and_loads<L, F>(&mut self, layer: &L, build: &F)
-    where
-        L: Bijector<B>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-    {
+    fn saves_and_loads(&mut self, layer: &dyn Layer<B>) {
         let property = "a saved layer loads bit for bit";
-        let other_seed = &mut StdRng::seed_from_u64(self.case.seed + 1);
-        let loaded = match build(self.device, other_seed) {
-            Ok(fresh) => load_state::<B, L>(fresh, &state(layer)).map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
-        };
-        match loaded {
+        match layer.reloaded(self.case.seed + 1) {
             Err(error) => self.fail(property, error),
-            Ok(loaded) => self.expect_same_bits(property, layer, &loaded),
+            Ok(loaded) => self.expect_same_bits(property, layer, &*loaded),
         }
     }
 
-    fn valid_keeps_outputs<L>(&mut self, layer: &L)
-    where
-        L: Bijector<B> + AutodiffModule<B>,
-        L::InnerModule: Bijector<B::InnerBackend>,
-    {
+    fn valid_keeps_outputs(&mut self, layer: &dyn Layer<B>) {
         let input = self.normal(layer);
-        let here = layer.forward_and_log_det(input.x.clone(), input.context.clone());
-        let there = layer
-            .valid()
-            .forward_and_log_det(input.x.inner(), input.context.map(Tensor::inner));
+        let here = layer.forward_and_log_det(input.clone());
+        let there = layer.forward_of_valid(input);
         let property = "valid() keeps outputs";
         let tolerance = self.precision.row;
         self.expect_close(property, &rows(&there.value), &rows(&here.value), tolerance);
@@ -539,22 +485,18 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         );
     }
 
-    fn same_seed_same_bits<L, F>(&mut self, layer: &L, build: &F)
-    where
-        L: Bijector<B>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-    {
+    fn same_seed_same_bits(&mut self, layer: &dyn Layer<B>) {
         let property = "the same seed gives the same bits";
-        match build(self.device, &mut StdRng::seed_from_u64(self.case.seed)) {
-            Err(error) => self.fail(property, error.to_string()),
-            Ok(twin) => self.expect_same_bits(property, layer, &twin),
+        match layer.rebuilt(self.case.seed) {
+            Err(error) => self.fail(property, error),
+            Ok(twin) => self.expect_same_bits(property, layer, &*twin),
         }
     }
 
-    fn expect_same_bits<L: Bijector<B>>(&mut self, property: &str, a: &L, b: &L) {
+    fn expect_same_bits(&mut self, property: &str, a: &dyn Layer<B>, b: &dyn Layer<B>) {
         let input = self.normal(a);
-        let of = |layer: &L| {
-            let out = layer.forward_and_log_det(input.x.clone(), input.context.clone());
+        let of = |layer: &dyn Layer<B>| {
+            let out = layer.forward_and_log_det(input.clone());
             (rows(&out.value), rows(&out.log_det))
         };
         if of(a) != of(b) {
@@ -562,11 +504,10 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn jacobians_multiply_to_one<L: Invert<B>>(&mut self, layer: &L, image: &Input<B>) {
-        let context = image.context.clone();
-        let x = layer.inverse(image.x.clone(), context.clone()).detach();
-        let forward = jacobians(|x| layer.forward(x, context.clone()), &x);
-        let inverse = jacobians(|y| layer.inverse(y, context.clone()), &image.x);
+    fn jacobians_multiply_to_one(&mut self, layer: &dyn Invertible<B>, image: &Input<B>) {
+        let x = layer.inverse(image.clone()).detach();
+        let forward = jacobians(|x| layer.forward(image.at(x)), &x);
+        let inverse = jacobians(|y| layer.inverse(image.at(y)), &image.x);
         let tolerance = self
             .precision
             .jacobian_product
@@ -581,11 +522,10 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
         }
     }
 
-    fn reports_its_passes<L: Invert<B>>(&mut self, layer: &L, image: &Input<B>) {
+    fn reports_its_passes(&mut self, layer: &dyn Invertible<B>, image: &Input<B>) {
         let property = "the inverse reports passes and residual";
-        let context = image.context.clone();
-        let (mapped, report) = layer.inverse_with_report(image.x.clone(), context.clone());
-        let plain = layer.inverse(image.x.clone(), context);
+        let (mapped, report) = layer.inverse_with_report(image.clone());
+        let plain = layer.inverse(image.clone());
         let tolerance = self.round_trip_tolerance();
         self.expect_close(property, &rows(&mapped.value), &rows(&plain), tolerance);
         let scale = rows(&image.x).iter().fold(1.0, |s: f64, v| s.max(v.abs()));
@@ -622,34 +562,4 @@ fn row<B: AutodiffBackend>(input: &Input<B>, r: usize) -> Input<B> {
         x: pick(&input.x),
         context: input.context.as_ref().map(pick),
     }
-}
-
-/// `layer` with `h` added to one entry of its `index`-th float parameter, in visiting order.
-fn nudged<B: AutodiffBackend, L: Module<B>>(layer: &L, index: usize, entry: usize, h: f64) -> L {
-    struct Nudge {
-        until: usize,
-        entry: usize,
-        h: f64,
-    }
-    impl<B: AutodiffBackend> ModuleMapper<B> for Nudge {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            let hit = self.until == 0;
-            self.until = self.until.wrapping_sub(1);
-            if !hit {
-                return param;
-            }
-            let (id, tensor, mapper) = param.consume();
-            let mut values = rows(&tensor);
-            values[self.entry] += self.h;
-            let data = TensorData::new(values, tensor.dims());
-            let moved = Tensor::from_data(data, (&tensor.device(), tensor.dtype()));
-            Param::from_mapped_value(id, moved.require_grad(), mapper)
-        }
-    }
-    let mut mapper = Nudge {
-        until: index,
-        entry,
-        h,
-    };
-    layer.clone().map(&mut mapper)
 }
