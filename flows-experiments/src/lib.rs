@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod graph;
 pub mod report;
 pub mod run_info;
 pub mod targets;

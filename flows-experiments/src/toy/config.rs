@@ -240,6 +240,14 @@ impl ToyConfig {
             let target = Target::parse(target)?;
             for model_name in &self.models {
                 let model = self.model(model_name)?;
+                if model.needs_data() && matches!(target, Target::Energy(_)) {
+                    let message = format!(
+                        "model '{model_name}' has batch normalization, whose statistics are those of \
+                         data; the energy '{}' has none",
+                        target.name()
+                    );
+                    return Err(ConfigError::Value(message));
+                }
                 let training = self.training_of(target.name(), model_name);
                 if let Some(problem) = training.problem() {
                     return Err(ConfigError::Value(problem));

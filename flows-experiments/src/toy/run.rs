@@ -10,7 +10,7 @@ use flows_models::{FastDirection, build_generative, build_normalizing};
 use super::config::{Annealing, ConfigError, Evaluation, Job, ToyConfig};
 use super::evaluate::{Measurement, density_grid, measure};
 use super::folder::{Folder, FolderError, InverseCheck, RunRecord, Status};
-use super::objective::{MaximumLikelihood, ReverseKl};
+use super::objective::{MaximumLikelihood, ReverseKl, points};
 use crate::targets::{SoftWall, Target};
 use crate::train::{Event, Fitted, Identity, TrainConfig, TrainError, fit, stream, stream_seed};
 
@@ -253,6 +253,7 @@ impl Experiment {
 }
 
 const INVERSE_SAMPLES: usize = 1000;
+const STATISTICS_SAMPLES: usize = 50_000;
 
 impl From<InverseReport> for InverseCheck {
     fn from(report: InverseReport) -> Self {
@@ -305,7 +306,13 @@ where
             fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
         }
     };
-    let model = fitted.model.valid();
+    let mut model = fitted.model.valid();
+    if let Target::Samples(set) = target {
+        // Batches are drawn afresh, so a large one stands in for the training set.
+        let rng = &mut stream(seed, "statistics", 0);
+        let chunk = points(&set.sample(STATISTICS_SAMPLES, rng), device);
+        model.fix_statistics(vec![chunk], None);
+    }
     let measurement = measure(
         &model,
         target,
