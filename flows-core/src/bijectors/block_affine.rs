@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::log_scale::LogScale;
@@ -73,16 +74,20 @@ impl BlockAffineConfig {
         }
         let mut start = self.scale.start();
         let widest = self.blocks.iter().map(Vec::len).max().unwrap_or(1).max(1);
-        start.resize(start.len() + widest - 1, 0.0);
         let conditioner = MadeConfig {
             mask: MaskConfig::Blocks(self.blocks.clone()),
-            parameters: start.len(),
+            parameters: start.len() + widest - 1,
             activation: self.activation,
             connections: self.connections,
             context_dim: self.context_dim,
             ..MadeConfig::new(self.dim, self.hidden.clone())
         };
         let conditioner = conditioner.init(device, rng)?;
+        // Not quite the identity: a first block that sees nothing would be diagonal.
+        start.extend((1..widest).map(|_| {
+            let z: f64 = StandardNormal.sample(rng);
+            0.1 * z
+        }));
         Ok(BlockAffine {
             conditioner: conditioner.shift_output_bias(&start),
             bound: self.bound,
