@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::config::{GraphConfig, Mechanism};
 use super::learn::learn;
+use super::mask_pictures::draw_masks;
 use super::summary::{Row, Summary, draw, table};
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, Misuse};
@@ -34,7 +35,8 @@ use crate::run_info::RunInfo;
         graph                                   five graphs over eight variables, under runs/\n  \
         graph --mechanism linear --samples 500  linear equations, less data\n  \
         graph --penalty 0.1 --seeds 1           a stronger pull to few edges\n  \
-        graph --config runs/graph-1/config.toml --out runs/again   the same once more"
+        graph --config runs/graph-1/config.toml --out runs/again   the same once more\n  \
+        graph --draw-masks docs/masks           pictures of masks"
 )]
 pub struct Args {
     /// Configuration file to start from (TOML; a run's folder holds one as config.toml)
@@ -52,12 +54,15 @@ pub struct Args {
     /// Graphs to recover, with seeds 0, 1, ... [default: 5]
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
-    /// Gradient steps with the learned mask [default: 1500]
+    /// Gradient steps with the learned mask [default: 2500]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Weight of the sum of the mask's entries in the loss, in nats [default: 0.03]
+    /// Weight of the sum of the mask's entries in the loss, in nats [default: 0.01]
     #[arg(long, value_name = "NATS")]
     penalty: Option<f64>,
+    /// Draw every kind of mask, and the weights of a masked network, into this folder and exit
+    #[arg(long, value_name = "DIR")]
+    draw_masks: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Folder for the results [default: the next free runs/graph-N]
@@ -74,6 +79,9 @@ impl Args {
     /// # Errors
     /// [`Misuse`] for options that cannot be met; anything else is a failure.
     pub fn run(self) -> anyhow::Result<()> {
+        if let Some(folder) = &self.draw_masks {
+            return draw_masks(folder);
+        }
         let config = self.configure()?;
         if let Some(problem) = config.problem() {
             return Err(Misuse::new(problem).into());

@@ -7,6 +7,7 @@
 mod cli;
 mod config;
 mod learn;
+mod mask_pictures;
 mod structural;
 mod summary;
 

@@ -1,19 +1,17 @@
-//! Draws every kind of mask, and the weight masks of a masked network, into a folder:
-//! `cargo run --release -p flows-experiments --example masks -- FOLDER`.
+//! Pictures of every kind of mask, and of the weight masks of a masked network.
 
+use std::path::Path;
+
+use crate::report::{MatrixPanel, draw_matrix_panels, write_atomically};
 use flows_core::masks::{DependencyMask, MadeLayout, MaskConfig, Ordering, WeightMask};
-use flows_experiments::report::{MatrixPanel, draw_matrix_panels, write_atomically};
 
 const DIM: usize = 8;
 const CONTEXT: usize = 2;
 
-fn main() -> anyhow::Result<()> {
-    let folder = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "masks".to_owned());
-    let folder = std::path::Path::new(&folder);
-    std::fs::create_dir_all(folder)?;
-
+/// Draws `masks.png` and `made.png` into `folder`, and writes and prints the masks as `masks.txt`.
+pub(super) fn draw_masks(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| anyhow::anyhow!("cannot make the folder {}: {error}", folder.display()))?;
     let blocks = vec![vec![0, 1, 2], vec![3, 4], vec![5, 6, 7]];
     let graph = vec![
         vec![],
