@@ -168,7 +168,7 @@ impl<B: AutodiffBackend> Training<'_, B> {
         let x = batch::<B>(&self.draw(rng), config.dim, self.device);
         let loss = loss(&model, x);
         self.done += 1;
-        if self.done % READ_EVERY == 0 {
+        if self.done.is_multiple_of(READ_EVERY) {
             let (step, loss) = (self.done, number(loss.clone()));
             if !loss.is_finite() {
                 return Err(LearnError::Diverged { step, loss });
