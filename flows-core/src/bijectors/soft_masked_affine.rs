@@ -184,7 +184,8 @@ impl<B: Backend> SoftMaskedAffine<B> {
         self.temperature
     }
 
-    /// Changes the temperature, which moves every entry of the mask.
+    /// Changes the temperature, which moves every entry of the mask. It is configuration, not saved with the
+    /// parameters: a loaded layer has the one it was built with.
     ///
     /// # Errors
     /// [`Error::Config`] where it is not positive and finite.

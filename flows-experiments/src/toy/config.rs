@@ -364,6 +364,23 @@ mod tests {
     }
 
     #[test]
+    fn statistics_of_data_are_refused_where_there_is_none() {
+        let mut config = ToyConfig::preset(Preset::Quick);
+        let text = "kind = 'maf'\ndim = 2\nbatch_norm = true";
+        let normed = toml::from_str(text).unwrap();
+        config.custom.insert("normed".to_owned(), normed);
+        config.models = vec!["normed".to_owned()];
+        config.targets = vec!["8gaussians".to_owned()];
+        assert!(config.jobs().is_ok());
+        config.targets.push("u1".to_owned());
+        let error = config.jobs().unwrap_err().to_string();
+        assert!(
+            error.contains("'normed'") && error.contains("'u1'"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn later_overrides_win() {
         let mut config = ToyConfig::preset(Preset::Quick);
         config.overrides = vec![
