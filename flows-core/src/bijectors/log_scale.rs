@@ -58,10 +58,10 @@ impl Default for LogScale {
 }
 
 /// Largest `|a|` of [`LogScale::Exp`]: squares of scaled values stay finite in f32.
-const EXP_LIMIT: f64 = 20.0;
+pub(crate) const EXP_LIMIT: f64 = 20.0;
 
 /// Below this the gate of [`LogScale::SigmoidGate`] is constant, so that a scale is never 0.
-const GATE_LIMIT: f64 = -30.0;
+pub(crate) const GATE_LIMIT: f64 = -30.0;
 
 impl LogScale {
     /// Checks bounds and floors.

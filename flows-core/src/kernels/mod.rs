@@ -18,6 +18,7 @@
 
 mod ddnf;
 mod hidden;
+mod host;
 mod lanes;
 pub(crate) mod masked;
 mod narrow;

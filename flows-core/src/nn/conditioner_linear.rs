@@ -99,6 +99,11 @@ impl<B: Backend> ConditionerLinear<B> {
         }
     }
 
+    /// The weights as they are stored, for products that leave out what lies outside the mask.
+    pub(super) fn stored_weight(&self) -> Tensor<B, 2> {
+        self.weight.val()
+    }
+
     /// The biases, `[outputs]`.
     pub fn bias(&self) -> Tensor<B, 1> {
         self.bias.val()

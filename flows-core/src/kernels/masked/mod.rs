@@ -3,17 +3,88 @@
 //! They are chosen by the type of the backend, so that `B: Backend` stays the only bound that a
 //! user sees; any other backend takes the generic path.
 
+mod affine;
+mod buffer;
 mod incremental;
+mod network;
+mod operation;
+mod packed;
+mod pattern;
+mod product;
 
 use std::any::TypeId;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 
 use crate::bijector::Mapped;
 use crate::bijectors::LogScale;
 use crate::kernels::fused_kernels_enabled;
-use crate::nn::{Connections, MadeSweep};
+use crate::nn::{Connections, Made, MadeSweep};
 use incremental::{Incremental, Layer};
+use operation::{Inputs, Shape};
+pub(crate) use pattern::Pattern;
+
+/// The forward direction of an affine autoregressive layer as one differentiable operation, or nothing where
+/// there is no kernel for it: another backend, mixed or half-precision numbers, a batch without rows, residual
+/// connections.
+pub(crate) fn affine_forward<B: Backend>(
+    made: &Made<B>,
+    scale: LogScale,
+    x: &Tensor<B, 2>,
+    context: Option<&Tensor<B, 2>>,
+) -> Option<Mapped<B>> {
+    let [rows, dim] = x.dims();
+    let dtype = x.dtype();
+    if !fused_kernels_enabled()
+        || rows == 0
+        || !matches!(dtype, DType::F32 | DType::F64)
+        || made.connections() != Connections::Plain
+        || !is_host::<B>()
+    {
+        return None;
+    }
+    let layers: Vec<_> = made.linear_layers(context).collect();
+    if layers.iter().flatten().any(|tensor| tensor.dtype() != dtype) {
+        return None;
+    }
+    let shape = Shape {
+        patterns: Arc::clone(made.patterns()),
+        activation: made.activation(),
+        scale,
+    };
+    let inputs = Inputs {
+        x: x.clone(),
+        layers,
+        shape,
+    };
+    let out = operation::run(&inputs)?;
+    Some(Mapped {
+        value: out.clone().slice([0..rows, 0..dim]),
+        log_det: out.slice([0..rows, dim..dim + 1]).squeeze_dim(1),
+    })
+}
+/// Whether tensors of `B` lie in this process's memory, with or without their history.
+fn is_host<B: Backend>() -> bool {
+    fn with_autodiff<I: Backend>() -> [TypeId; 3] {
+        [
+            TypeId::of::<I>(),
+            TypeId::of::<Autodiff<I, NoCheckpointing>>(),
+            TypeId::of::<Autodiff<I, BalancedCheckpointing>>(),
+        ]
+    }
+    let hosts: [[TypeId; 3]; _] = [
+        #[cfg(feature = "flex")]
+        with_autodiff::<burn_flex::Flex>(),
+        #[cfg(feature = "ndarray")]
+        with_autodiff::<burn_ndarray::NdArray<f32>>(),
+        #[cfg(feature = "ndarray")]
+        with_autodiff::<burn_ndarray::NdArray<f64>>(),
+    ];
+    hosts.as_flattened().contains(&TypeId::of::<B>())
+}
 
 /// Whether tensors of `B` lie in this process's memory and nothing records their history.
 fn is_cpu<B: Backend>() -> bool {

@@ -1,0 +1,42 @@
+//! The numbers of a tensor that lies in this process's memory.
+
+use std::any::Any;
+
+use burn::tensor::{Element, Tensor, TensorData, backend::Backend};
+
+use super::lanes::Real;
+
+/// The numbers of a tensor, row-major: those of a contiguous Flex tensor where they lie, otherwise a copy.
+pub(crate) enum Host {
+    #[cfg(feature = "flex")]
+    Flex(burn_flex::FlexTensor),
+    Data(TensorData),
+}
+
+impl Host {
+    pub(crate) fn new<I: Backend, const D: usize>(tensor: Tensor<I, D>) -> Self {
+        #[cfg(feature = "flex")]
+        {
+            let primitive = tensor.clone().into_primitive().tensor();
+            let primitive: Box<dyn Any> = Box::new(primitive);
+            if let Ok(primitive) = primitive.downcast::<burn_flex::FlexTensor>()
+                && primitive.is_contiguous()
+            {
+                return Self::Flex(*primitive);
+            }
+        }
+        Self::Data(tensor.into_data())
+    }
+
+    /// The numbers.
+    ///
+    /// # Panics
+    /// For a tensor of another type.
+    pub(crate) fn numbers<F: Real + Element>(&self) -> &[F] {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex(tensor) => tensor.as_slice().expect("a contiguous tensor of its type"),
+            Self::Data(data) => data.as_slice().expect("data of its type"),
+        }
+    }
+}
