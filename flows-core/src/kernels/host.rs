@@ -1,8 +1,10 @@
 //! The numbers of a tensor that lies in this process's memory.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 
 use burn::tensor::{Element, Tensor, TensorData, backend::Backend};
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 
 use super::lanes::Real;
 
@@ -39,4 +41,35 @@ impl Host {
             Self::Data(data) => data.as_slice().expect("data of its type"),
         }
     }
+}
+
+/// Whether tensors of `B` lie in this process's memory, with or without their history.
+pub(crate) fn is_host<B: Backend>() -> bool {
+    host_types().as_flattened().contains(&TypeId::of::<B>())
+}
+
+/// Whether tensors of `B` lie in this process's memory and nothing records their history.
+pub(crate) fn is_plain_host<B: Backend>() -> bool {
+    host_types()
+        .iter()
+        .any(|[plain, ..]| *plain == TypeId::of::<B>())
+}
+
+/// Each backend with a kernel, and its two forms with autodiff.
+fn host_types() -> impl std::ops::Deref<Target = [[TypeId; 3]]> {
+    fn types<I: Backend>() -> [TypeId; 3] {
+        [
+            TypeId::of::<I>(),
+            TypeId::of::<Autodiff<I, NoCheckpointing>>(),
+            TypeId::of::<Autodiff<I, BalancedCheckpointing>>(),
+        ]
+    }
+    vec![
+        #[cfg(feature = "flex")]
+        types::<burn_flex::Flex>(),
+        #[cfg(feature = "ndarray")]
+        types::<burn_ndarray::NdArray<f32>>(),
+        #[cfg(feature = "ndarray")]
+        types::<burn_ndarray::NdArray<f64>>(),
+    ]
 }

@@ -40,6 +40,7 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
         then: Self::V<S>,
         otherwise: Self::V<S>,
     ) -> Self::V<S>;
+    fn sqrt<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     fn tanh<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     fn exp<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     /// `log |x|`.
@@ -165,6 +166,10 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn sqrt<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        simd.sqrt_f32s(x)
+    }
+    #[inline(always)]
     fn where_less<S: Simd>(
         simd: S,
         a: S::f32s,
@@ -192,10 +197,8 @@ impl Real for f32 {
             simd.transmute_u32s_f32s(shifted),
             simd.splat_u32s(f32::MANTISSA_DIGITS - 1),
         );
-        let two = simd.transmute_f32s_u32s(simd.add_u32s(
-            exponent,
-            simd.splat_u32s(1.0f32.to_bits()),
-        ));
+        let two =
+            simd.transmute_f32s_u32s(simd.add_u32s(exponent, simd.splat_u32s(1.0f32.to_bits())));
         let value = simd.mul_f32s(power, two);
         let infinity = simd.splat_f32s(f32::INFINITY);
         let value = Self::where_less(simd, high, x, infinity, value);
@@ -313,6 +316,10 @@ impl Real for f64 {
         simd.negate_mul_add_e_f64s(a, b, c)
     }
     #[inline(always)]
+    fn sqrt<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+        simd.sqrt_f64s(x)
+    }
+    #[inline(always)]
     fn where_less<S: Simd>(
         simd: S,
         a: S::f64s,
@@ -375,4 +382,24 @@ fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: &[f32; N])
 /// Runs `work` with the best instruction set of `arch`.
 pub(crate) fn dispatch<W: WithSimd>(arch: pulp::Arch, work: W) -> W::Output {
     arch.dispatch(work)
+}
+
+/// One vector from at most as many numbers, zeros behind them.
+#[inline(always)]
+pub(crate) fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
+    let lanes = F::lanes::<S>();
+    if numbers.len() == lanes {
+        return F::vectors::<S>(numbers)[0];
+    }
+    let mut vector = F::splat(simd, F::default());
+    let all: &mut [F] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut vector));
+    all[..numbers.len()].copy_from_slice(numbers);
+    vector
+}
+
+/// The first numbers of a vector.
+#[inline(always)]
+pub(crate) fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
+    let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
+    numbers.copy_from_slice(&all[..numbers.len()]);
 }

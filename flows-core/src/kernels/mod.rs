@@ -16,6 +16,7 @@
     allow(dead_code, unused)
 )]
 
+mod adam;
 mod ddnf;
 mod hidden;
 mod host;
@@ -32,6 +33,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
+
+pub use adam::{AdamParameter, AdamStep};
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 

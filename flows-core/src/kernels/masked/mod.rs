@@ -12,16 +12,14 @@ mod packed;
 mod pattern;
 mod product;
 
-use std::any::TypeId;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
-use burn_autodiff::Autodiff;
-use burn_autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 
 use crate::bijector::Mapped;
 use crate::bijectors::LogScale;
 use crate::kernels::fused_kernels_enabled;
+use crate::kernels::host::{is_host, is_plain_host};
 use crate::nn::{Connections, Made, MadeSweep};
 use incremental::{Incremental, Layer};
 use operation::{Inputs, Shape};
@@ -47,7 +45,11 @@ pub(crate) fn affine_forward<B: Backend>(
         return None;
     }
     let layers: Vec<_> = made.linear_layers(context).collect();
-    if layers.iter().flatten().any(|tensor| tensor.dtype() != dtype) {
+    if layers
+        .iter()
+        .flatten()
+        .any(|tensor| tensor.dtype() != dtype)
+    {
         return None;
     }
     let shape = Shape {
@@ -66,37 +68,6 @@ pub(crate) fn affine_forward<B: Backend>(
         log_det: out.slice([0..rows, dim..dim + 1]).squeeze_dim(1),
     })
 }
-/// Whether tensors of `B` lie in this process's memory, with or without their history.
-fn is_host<B: Backend>() -> bool {
-    fn with_autodiff<I: Backend>() -> [TypeId; 3] {
-        [
-            TypeId::of::<I>(),
-            TypeId::of::<Autodiff<I, NoCheckpointing>>(),
-            TypeId::of::<Autodiff<I, BalancedCheckpointing>>(),
-        ]
-    }
-    let hosts: [[TypeId; 3]; _] = [
-        #[cfg(feature = "flex")]
-        with_autodiff::<burn_flex::Flex>(),
-        #[cfg(feature = "ndarray")]
-        with_autodiff::<burn_ndarray::NdArray<f32>>(),
-        #[cfg(feature = "ndarray")]
-        with_autodiff::<burn_ndarray::NdArray<f64>>(),
-    ];
-    hosts.as_flattened().contains(&TypeId::of::<B>())
-}
-
-/// Whether tensors of `B` lie in this process's memory and nothing records their history.
-fn is_cpu<B: Backend>() -> bool {
-    let cpu = [
-        #[cfg(feature = "flex")]
-        TypeId::of::<burn_flex::Flex>(),
-        #[cfg(feature = "ndarray")]
-        TypeId::of::<burn_ndarray::NdArray>(),
-    ];
-    <[TypeId]>::contains(&cpu, &TypeId::of::<B>())
-}
-
 /// The inverse of an affine autoregressive layer whose variables lie sorted by level, or nothing where
 /// there is no kernel for it.
 pub(crate) fn incremental_inverse<B: Backend>(
@@ -105,7 +76,7 @@ pub(crate) fn incremental_inverse<B: Backend>(
     y: &Tensor<B, 2>,
 ) -> Option<Mapped<B>> {
     if !fused_kernels_enabled()
-        || !is_cpu::<B>()
+        || !is_plain_host::<B>()
         || y.dtype() != DType::F32
         || sweep.connections() != Connections::Plain
     {

@@ -13,7 +13,7 @@ use super::packed::{Packed, retain};
 use super::pattern::{PANEL, Pattern};
 use super::product::{Rows, outer, product};
 use crate::bijectors::LogScale;
-use crate::kernels::lanes::{Real, dispatch};
+use crate::kernels::lanes::{Real, dispatch, load, store};
 use crate::nn::ConditionerActivation;
 
 /// Rows of a chunk at most: a multiple of the tallest tile. Its activations fit the second-level cache.
@@ -118,7 +118,10 @@ impl<F: Real> Network<'_, F> {
         let mut chunks: Vec<Vec<&mut [F]>> = Vec::new();
         chunks.resize_with(self.rows().div_ceil(rows), Vec::new);
         for (l, buffer) in buffers.iter_mut().enumerate() {
-            for (chunk, part) in chunks.iter_mut().zip(buffer.chunks_mut(rows * self.stride(l))) {
+            for (chunk, part) in chunks
+                .iter_mut()
+                .zip(buffer.chunks_mut(rows * self.stride(l)))
+            {
                 chunk.push(part);
             }
         }
@@ -230,7 +233,10 @@ impl<F: Real> Network<'_, F> {
         units: &[Buffer<F>],
         threads: bool,
     ) -> Vec<Vec<F>> {
-        let zeros = self.layers.iter().map(|l| vec![F::default(); l.weight.len()]);
+        let zeros = self
+            .layers
+            .iter()
+            .map(|l| vec![F::default(); l.weight.len()]);
         let mut gradients: Vec<Vec<F>> = zeros.collect();
         let mut blocks = Vec::new();
         for (l, gradient) in gradients.iter_mut().enumerate() {
@@ -266,7 +272,9 @@ impl<F: Real> Network<'_, F> {
 
     /// The gradient of a layer's offset: that of its units, summed over the batch for a bias.
     fn offset_gradient(&self, layer: usize, units: &[F], biases: &[Vec<Vec<F>>]) -> Vec<F> {
-        let Layer { pattern, offset, .. } = &self.layers[layer];
+        let Layer {
+            pattern, offset, ..
+        } = &self.layers[layer];
         let columns = pattern.columns;
         let mut gradient = vec![F::default(); offset.len()];
         if offset.len() == columns.count() {
@@ -396,7 +404,14 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
                 numbers: &*above[0],
                 stride: stride_above,
             };
-            product::<F, S>(simd, from, &transposed[l + 1 - skipped], rows, own[l], stride);
+            product::<F, S>(
+                simd,
+                from,
+                &transposed[l + 1 - skipped],
+                rows,
+                own[l],
+                stride,
+            );
             let units = &trace.0[l][first_row * stride..(first_row + rows) * stride];
             slope::<F, S>(simd, network.activation, units, own[l]);
         }
@@ -607,26 +622,6 @@ fn raw_outputs<F: Real, S: Simd>(raw: &[F], scales: usize, first: usize) -> (F::
         m
     };
     (m, s)
-}
-
-/// One vector from at most as many numbers, zeros behind them.
-#[inline(always)]
-fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
-    let lanes = F::lanes::<S>();
-    if numbers.len() == lanes {
-        return F::vectors::<S>(numbers)[0];
-    }
-    let mut vector = F::splat(simd, F::default());
-    let all: &mut [F] = pulp::bytemuck::cast_slice_mut(std::slice::from_mut(&mut vector));
-    all[..numbers.len()].copy_from_slice(numbers);
-    vector
-}
-
-/// The first numbers of a vector.
-#[inline(always)]
-fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
-    let all: &[F] = pulp::bytemuck::cast_slice(std::slice::from_ref(&vector));
-    numbers.copy_from_slice(&all[..numbers.len()]);
 }
 
 /// The sum of the first `count` numbers of a vector.

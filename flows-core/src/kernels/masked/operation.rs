@@ -112,7 +112,13 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     let out = match operation.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (out, trace) = forward(&inner, true);
-            prep.finish(Saved { inputs: inner, trace }, out)
+            prep.finish(
+                Saved {
+                    inputs: inner,
+                    trace,
+                },
+                out,
+            )
         }
         OpsKind::UnTracked(prep) => prep.finish(forward(&inner, false).0),
     };
@@ -236,7 +242,10 @@ fn backward<I: Backend>(saved: &Saved<I>, output: Tensor<I, 2>, wants_x: bool) -
         let Gradients { x, layers } =
             network.backward(Arch::new(), trace, output.numbers(), wants_x);
         let rows = network.x.len() / network.layers[0].pattern.inputs();
-        let shape = [if wants_x { rows } else { 0 }, network.layers[0].pattern.inputs()];
+        let shape = [
+            if wants_x { rows } else { 0 },
+            network.layers[0].pattern.inputs(),
+        ];
         let mut gradients = vec![TensorData::new(x, shape)];
         for ((weight, offset), layer) in layers.into_iter().zip(&network.layers) {
             let (inputs, outputs) = (layer.pattern.inputs(), layer.pattern.outputs());

@@ -52,7 +52,10 @@ impl Columns {
     }
 
     /// The true columns among the stored ones in `range`: first stored, first true, how many.
-    pub(super) fn segments(self, range: Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
+    pub(super) fn segments(
+        self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, usize)> {
         (0..self.kinds).filter_map(move |kind| {
             let start = self.start(kind);
             let from = range.start.max(start);

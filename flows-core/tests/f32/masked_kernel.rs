@@ -1,0 +1,23 @@
+//! The fused masked affine layer in f32.
+
+use burn::backend::{Autodiff, Flex, NdArray};
+
+#[path = "../kernels/masked.rs"]
+mod masked;
+
+#[test]
+fn agrees_with_burn_operations() {
+    masked::agrees_with_burn_operations::<Autodiff<Flex>>(2e-5);
+    masked::agrees_with_burn_operations::<Autodiff<NdArray>>(2e-5);
+}
+
+#[test]
+fn agrees_without_gradients() {
+    masked::agrees_without_gradients::<Autodiff<Flex>>(1e-6);
+    masked::agrees_without_gradients::<Autodiff<NdArray>>(1e-6);
+}
+
+#[test]
+fn is_repeatable() {
+    masked::is_repeatable::<Autodiff<Flex>>();
+}
