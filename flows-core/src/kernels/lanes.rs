@@ -403,3 +403,13 @@ pub(crate) fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
     let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
     numbers.copy_from_slice(&all[..numbers.len()]);
 }
+
+/// The sum of the first `count` numbers of a vector.
+#[inline(always)]
+pub(crate) fn sum_of<F: Real, S: Simd>(simd: S, vector: F::V<S>, count: usize) -> F {
+    if count == F::lanes::<S>() {
+        return F::sum(simd, vector);
+    }
+    let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
+    all[..count].iter().fold(F::default(), |a, &b| a.plus(b))
+}

@@ -4,7 +4,9 @@
 //! user sees; any other backend takes the generic path.
 
 mod affine;
+mod backward;
 mod buffer;
+mod forward;
 mod incremental;
 mod network;
 mod operation;

@@ -3,68 +3,68 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::pattern::{PANEL, Pattern};
+use super::pattern::{Block, PANEL, Pattern};
 use crate::kernels::lanes::Real;
 
-/// Rows of one pass over a panel: `DEPTH * PANEL` numbers stay in the first-level cache.
-const DEPTH: usize = 256;
-
-/// A piece of a panel that one pass multiplies.
-pub(super) struct Piece {
-    /// First column of the result.
-    pub(super) column: usize,
-    /// The columns of the left factor, rows of this matrix.
+/// A block of a packed matrix.
+#[derive(Clone)]
+pub(super) struct PackedBlock {
+    /// Panel of the left factor's columns.
+    pub(super) from: usize,
+    /// Panel of the result's columns.
+    pub(super) to: usize,
+    /// Rows within the block; the others are zero, and not stored.
     pub(super) rows: Range<usize>,
-    /// First number of the piece, `[rows, PANEL]`.
+    /// Where the first row starts.
     start: usize,
 }
 
-/// The blocks of a masked matrix, or of its transpose, panel by panel; zero outside the mask.
+/// The blocks of a masked matrix, or of its transpose, zero outside the mask.
 pub(super) struct Packed<F> {
-    pieces: Vec<Piece>,
+    /// By panels of the result.
+    blocks: Vec<PackedBlock>,
+    /// The blocks of each panel of the result.
+    panels: Vec<Range<usize>>,
     numbers: Buffer<F>,
 }
 
 impl<F: Real> Packed<F> {
-    fn zeros(runs: &[Vec<Range<usize>>]) -> Self {
-        let mut pieces = Vec::new();
+    /// Room for blocks sorted by `to`, of which there are `panels`.
+    fn zeros(blocks: impl Iterator<Item = (usize, usize, Range<usize>)>, panels: usize) -> Self {
         let mut start = 0;
-        for (panel, runs) in runs.iter().enumerate() {
-            for run in runs {
-                for first in run.clone().step_by(DEPTH) {
-                    let rows = first..run.end.min(first + DEPTH);
-                    let size = rows.len() * PANEL;
-                    let column = panel * PANEL;
-                    pieces.push(Piece {
-                        column,
-                        rows,
-                        start,
-                    });
-                    start += size;
-                }
+        let blocks = blocks.map(|(from, to, rows)| {
+            let size = rows.len() * PANEL;
+            start += size;
+            PackedBlock {
+                from,
+                to,
+                rows,
+                start: start - size,
             }
-        }
+        });
+        let blocks: Vec<PackedBlock> = blocks.collect();
+        let bound = |to| blocks.partition_point(|block| block.to < to);
         Self {
-            pieces,
+            panels: (0..panels).map(|to| bound(to)..bound(to + 1)).collect(),
             numbers: Buffer::zeros(start),
+            blocks,
         }
     }
 
     /// `weight` of `[inputs, outputs]`, to be multiplied by what the layer reads.
     pub(super) fn new(pattern: &Pattern, weight: &[F]) -> Self {
-        let outputs = pattern.columns.count();
-        let mut packed = Self::zeros(&pattern.runs);
-        let mut rest: &mut [F] = &mut packed.numbers;
-        for piece in &packed.pieces {
-            let (own, next) = rest.split_at_mut(piece.rows.len() * PANEL);
-            rest = next;
-            let first = piece.column;
-            let bits = pattern.bits(first / PANEL);
-            for (row, out) in piece.rows.clone().zip(own.chunks_exact_mut(PANEL)) {
-                for (stored, column, count) in pattern.columns.segments(first..first + PANEL) {
+        let outputs = pattern.outputs();
+        let blocks = pattern.blocks().iter();
+        let blocks = blocks.map(|b| (b.row_panel, b.column_panel, b.rows.clone()));
+        let mut packed = Self::zeros(blocks, pattern.columns.panels());
+        for block in &packed.blocks {
+            let bits = pattern.bits(block.to);
+            let own = &mut packed.numbers[block.start..][..block.rows.len() * PANEL];
+            let first = block.from * PANEL + block.rows.start;
+            for (row, out) in (first..).zip(own.chunks_exact_mut(PANEL)) {
+                for (within, column, count) in pattern.columns.segments(block.to) {
                     let from = row * outputs + column;
-                    let to = stored - first;
-                    out[to..to + count].copy_from_slice(&weight[from..from + count]);
+                    out[within..within + count].copy_from_slice(&weight[from..from + count]);
                 }
                 retain(out, bits[row]);
             }
@@ -74,47 +74,50 @@ impl<F: Real> Packed<F> {
 
     /// The transpose of `weight`, to be multiplied by gradients of what the layer computes.
     pub(super) fn transposed(pattern: &Pattern, weight: &[F]) -> Self {
-        let outputs = pattern.columns.count();
-        let mut packed = Self::zeros(&pattern.transposed_runs);
-        let mut rest: &mut [F] = &mut packed.numbers;
-        for piece in &packed.pieces {
-            let (own, next) = rest.split_at_mut(piece.rows.len() * PANEL);
-            rest = next;
-            let inputs = piece.column..pattern.inputs.min(piece.column + PANEL);
-            let mut first = piece.rows.start;
-            // Square by square, so that both sides stay in the cache.
-            while first < piece.rows.end {
-                let panel = first / PANEL;
-                let last = piece.rows.end.min((panel + 1) * PANEL);
-                for (stored, column, count) in pattern.columns.segments(first..last) {
-                    for (lane, input) in inputs.clone().enumerate() {
-                        let from = input * outputs + column;
-                        let bits = pattern.bits(panel)[input] >> (stored % PANEL);
-                        let at = (stored - piece.rows.start) * PANEL;
-                        let targets = own[at..].chunks_exact_mut(PANEL);
-                        for (c, (out, &w)) in targets.zip(&weight[from..from + count]).enumerate() {
-                            if bits >> c & 1 == 1 {
-                                out[lane] = w;
-                            }
-                        }
-                    }
+        let (inputs, outputs) = (pattern.inputs(), pattern.outputs());
+        let mut blocks: Vec<&Block> = pattern.blocks().iter().collect();
+        blocks.sort_by_key(|block| block.row_panel);
+        let blocks = blocks.into_iter();
+        let blocks = blocks.map(|b| (b.column_panel, b.row_panel, b.columns.clone()));
+        let mut packed = Self::zeros(blocks, inputs.div_ceil(PANEL));
+        let mut square = [F::default(); PANEL * PANEL];
+        for block in &packed.blocks {
+            let bits = pattern.bits(block.from);
+            let first = block.to * PANEL;
+            square.fill(F::default());
+            let rows = (first..inputs).zip(square.chunks_exact_mut(PANEL));
+            for (row, out) in rows {
+                for (within, column, count) in pattern.columns.segments(block.from) {
+                    let from = row * outputs + column;
+                    out[within..within + count].copy_from_slice(&weight[from..from + count]);
                 }
-                first = last;
+                retain(out, bits[row]);
+            }
+            let own = &mut packed.numbers[block.start..][..block.rows.len() * PANEL];
+            for (column, out) in block.rows.clone().zip(own.chunks_exact_mut(PANEL)) {
+                for (row, out) in out.iter_mut().enumerate() {
+                    *out = square[row * PANEL + column];
+                }
             }
         }
         packed
     }
 
-    /// The pieces, panel by panel, and their numbers.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = (&Piece, &[F])> {
-        self.pieces.iter().map(|piece| {
-            let size = piece.rows.len() * PANEL;
-            (piece, &self.numbers[piece.start..piece.start + size])
-        })
+    /// For each panel of the result its blocks.
+    #[inline(always)]
+    pub(super) fn panels(&self) -> impl Iterator<Item = &[PackedBlock]> {
+        self.panels.iter().map(|range| &self.blocks[range.clone()])
+    }
+
+    /// The numbers of a block, `[rows, PANEL]`.
+    #[inline(always)]
+    pub(super) fn numbers(&self, block: &PackedBlock) -> &[F] {
+        &self.numbers[block.start..][..block.rows.len() * PANEL]
     }
 }
 
 /// Sets the numbers whose bit is not set to zero.
+#[inline(always)]
 pub(super) fn retain<F: Real>(numbers: &mut [F], bits: u32) {
     if bits != u32::MAX {
         for (c, number) in numbers.iter_mut().enumerate() {

@@ -1,23 +1,20 @@
 //! Which blocks of a masked matrix hold weights.
 //!
-//! Units are sorted by level, so a mask is a staircase: a panel of [`PANEL`] neighbouring columns reads few
-//! runs of rows, mostly one, and everything outside them is left out of the products. Inside the runs the mask
-//! is a word of bits per row and panel.
+//! Units are sorted by level, so a mask is a staircase: cut into blocks of [`PANEL`] by [`PANEL`], about half
+//! of them are empty, and the products leave those out. Inside a block the mask is a word of bits for each row.
 
 use std::ops::Range;
 
 use crate::masks::WeightMask;
 
-/// Columns that are worked on together: one word of mask bits, two of the widest vectors.
+/// Side of a block, and columns that are worked on together: one word of mask bits, two of the widest vectors.
 pub(super) const PANEL: usize = 32;
 
-/// Columns of one kind start at a multiple of this, so that every vector holds a single kind.
+/// Columns of one kind that lie side by side: the widest vector holds a single kind.
 const GROUP: usize = 16;
 
-/// Runs of rows closer than this become one: a few products with zero cost less than a new loop.
-const GAP: usize = 8;
-
-/// How the columns of a layer lie in the memory of the kernels: kinds side by side, each padded with zeros.
+/// How the columns of a layer lie in the memory of the kernels: groups of each kind in turn, so that all
+/// parameters of a variable need the same units, padded with zeros.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Columns {
     kinds: usize,
@@ -30,86 +27,108 @@ impl Columns {
         Self { kinds, width }
     }
 
+    /// Parameters of each variable.
+    pub(super) fn kinds(self) -> usize {
+        self.kinds
+    }
+
     /// Columns without padding.
     pub(super) fn count(self) -> usize {
         self.kinds * self.width
     }
 
-    /// Where columns of kind `kind` start.
-    pub(super) fn start(self, kind: usize) -> usize {
-        kind * self.width.next_multiple_of(GROUP)
+    /// Blocks of columns with padding.
+    pub(super) fn panels(self) -> usize {
+        (self.width.div_ceil(GROUP) * self.kinds * GROUP).div_ceil(PANEL)
     }
 
-    /// Columns with padding.
-    pub(super) fn stored(self) -> usize {
-        self.start(self.kinds).next_multiple_of(PANEL)
+    /// Where column `index` of kind `kind` lies.
+    #[inline(always)]
+    pub(super) fn stored(self, kind: usize, index: usize) -> usize {
+        (index / GROUP * self.kinds + kind) * GROUP + index % GROUP
     }
 
-    /// From one row to the next. An odd number of groups: with a power of two the same columns of all rows
-    /// would compete for a few lines of the cache.
-    pub(super) fn stride(self) -> usize {
-        self.stored() + GROUP
-    }
-
-    /// The true columns among the stored ones in `range`: first stored, first true, how many.
-    pub(super) fn segments(
-        self,
-        range: Range<usize>,
-    ) -> impl Iterator<Item = (usize, usize, usize)> {
-        (0..self.kinds).filter_map(move |kind| {
-            let start = self.start(kind);
-            let from = range.start.max(start);
-            let to = range.end.min(start + self.width);
-            (from < to).then(|| (from, kind * self.width + from - start, to - from))
+    /// The true columns of a panel: first within the panel, first true one, how many.
+    #[inline(always)]
+    pub(super) fn segments(self, panel: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..PANEL).step_by(GROUP).filter_map(move |within| {
+            let group = (panel * PANEL + within) / GROUP;
+            let first = group / self.kinds * GROUP;
+            let column = group % self.kinds * self.width + first;
+            let count = GROUP.min(self.width.saturating_sub(first));
+            (count > 0).then_some((within, column, count))
         })
     }
+}
+
+/// A block that is not empty.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub(super) row_panel: usize,
+    pub(super) column_panel: usize,
+    /// The rows within the block that hold weights.
+    pub(super) rows: Range<usize>,
+    /// The columns within the block that hold weights.
+    pub(super) columns: Range<usize>,
 }
 
 /// The blocks of one masked matrix `[inputs, outputs]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
-    pub(super) inputs: usize,
+    inputs: usize,
     pub(super) columns: Columns,
-    /// For each panel, a word for each row: which of the panel's columns read it.
+    /// For each panel of columns, a word for each row: which of the columns read it.
     bits: Vec<u32>,
-    /// For each panel of columns, the rows that one of them reads.
-    pub(super) runs: Vec<Vec<Range<usize>>>,
-    /// For each [`PANEL`] of rows, the stored columns that read one of them.
-    pub(super) transposed_runs: Vec<Vec<Range<usize>>>,
+    /// By panels of columns.
+    blocks: Vec<Block>,
 }
 
 impl Pattern {
     /// The pattern of a mask whose columns are of `kinds` kinds.
     pub(crate) fn new(mask: &WeightMask, kinds: usize) -> Self {
         let (inputs, columns) = (mask.inputs, Columns::new(kinds, mask.outputs / kinds));
-        let panels = columns.stored() / PANEL;
-        let mut bits = vec![0; panels * inputs];
-        for (panel, words) in bits.chunks_exact_mut(inputs.max(1)).enumerate() {
-            let first = panel * PANEL;
-            for (stored, column, count) in columns.segments(first..first + PANEL) {
-                for (i, word) in words.iter_mut().enumerate() {
+        let mut bits = Vec::with_capacity(columns.panels() * inputs);
+        for panel in 0..columns.panels() {
+            for row in 0..inputs {
+                let mut word = 0;
+                for (within, column, count) in columns.segments(panel) {
                     for c in 0..count {
-                        *word |= u32::from(mask.allows(i, column + c)) << (stored - first + c);
+                        word |= u32::from(mask.allows(row, column + c)) << (within + c);
                     }
                 }
+                bits.push(word);
             }
         }
-        let words = |panel: usize| &bits[panel * inputs..(panel + 1) * inputs];
-        let rows = |panel| runs(words(panel).iter().map(|&word| word != 0));
-        let readers = |first: usize| {
-            let last = inputs.min(first + PANEL);
-            runs((0..columns.stored()).map(|c| {
-                let word = words(c / PANEL)[first..last].iter().fold(0, |a, b| a | b);
-                word >> (c % PANEL) & 1 == 1
-            }))
-        };
-        Self {
+        let mut pattern = Self {
             inputs,
             columns,
-            runs: (0..panels).map(rows).collect(),
-            transposed_runs: (0..inputs).step_by(PANEL).map(readers).collect(),
             bits,
+            blocks: Vec::new(),
+        };
+        for column_panel in 0..columns.panels() {
+            for row_panel in 0..inputs.div_ceil(PANEL) {
+                let first = row_panel * PANEL;
+                let words = &pattern.bits(column_panel)[first..inputs.min(first + PANEL)];
+                let all = words.iter().fold(0, |a, b| a | b);
+                if all == 0 {
+                    continue;
+                }
+                let used = |word: &u32| *word != 0;
+                let rows = words
+                    .iter()
+                    .position(used)
+                    .zip(words.iter().rposition(used));
+                let (low, high) = rows.expect("a block that is not empty");
+                let columns = all.trailing_zeros() as usize..32 - all.leading_zeros() as usize;
+                pattern.blocks.push(Block {
+                    row_panel,
+                    column_panel,
+                    rows: low..high + 1,
+                    columns,
+                });
+            }
         }
+        pattern
     }
 
     /// Rows of the matrix.
@@ -122,26 +141,13 @@ impl Pattern {
         self.columns.count()
     }
 
-    /// Which columns of panel `panel` read each row.
+    /// Which columns of a panel read each row.
     pub(super) fn bits(&self, panel: usize) -> &[u32] {
         &self.bits[panel * self.inputs..(panel + 1) * self.inputs]
     }
 
-    /// Products of one row of a batch with the blocks of this matrix.
-    pub(super) fn products(&self) -> usize {
-        let rows: usize = self.runs.iter().flatten().map(Range::len).sum();
-        rows * PANEL
+    /// The blocks that are not empty, by panels of columns.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
-}
-
-/// The ranges in which `present` holds, bridged over gaps shorter than [`GAP`].
-fn runs(present: impl Iterator<Item = bool>) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    for (k, _) in present.enumerate().filter(|(_, present)| *present) {
-        match runs.last_mut() {
-            Some(run) if k - run.end < GAP => run.end = k + 1,
-            _ => runs.push(k..k + 1),
-        }
-    }
-    runs
 }

@@ -1,152 +1,129 @@
-//! Products of a block of rows with packed weights, and the products that give weight gradients, in register
-//! tiles.
+//! Products of units with packed weights, and the products that give weight gradients, in register tiles.
+//!
+//! Units of a chunk lie panel by panel, `[panel][row][PANEL]`: the tile that a product reads is one piece of
+//! memory, and the sums over rows read two streams.
 
 use pulp::Simd;
 
-use super::packed::Packed;
+use super::packed::{Packed, PackedBlock};
 use super::pattern::PANEL;
 use crate::kernels::lanes::Real;
-
-/// Rows of numbers, `stride` apart.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a, F> {
-    pub(super) numbers: &'a [F],
-    pub(super) stride: usize,
-}
-
-/// Calls `tile` for tiles that cover `count` rows: as tall as the registers allow, then smaller ones.
-macro_rules! tiles {
-    ($simd:ty, $count:expr, $tile:ident, $($arguments:expr),*) => {{
-        let mut row = 0;
-        // Two vectors of sums for each row, beside the two that are multiplied.
-        if <$simd>::REGISTER_COUNT >= 32 {
-            while row + 12 <= $count {
-                $tile::<F, S, 12>(row, $($arguments),*);
-                row += 12;
-            }
-        }
-        while row + 6 <= $count {
-            $tile::<F, S, 6>(row, $($arguments),*);
-            row += 6;
-        }
-        while row + 2 <= $count {
-            $tile::<F, S, 2>(row, $($arguments),*);
-            row += 2;
-        }
-        if row < $count {
-            $tile::<F, S, 1>(row, $($arguments),*);
-        }
-    }};
-}
 
 /// `out += a W` for `rows` rows.
 #[inline(always)]
 pub(super) fn product<F: Real, S: Simd>(
     simd: S,
-    a: Rows<'_, F>,
+    a: &[F],
     weights: &Packed<F>,
     rows: usize,
     out: &mut [F],
-    out_stride: usize,
 ) {
-    let step = 2 * F::lanes::<S>();
-    for (piece, w) in weights.pieces() {
-        for lane in (0..PANEL).step_by(step) {
-            let from = Rows {
-                numbers: &a.numbers[piece.rows.start..],
-                ..a
-            };
-            let out = &mut out[piece.column + lane..];
-            tiles!(S, rows, product_tile, simd, from, w, lane, out, out_stride);
+    let outs = out.chunks_exact_mut(rows * PANEL);
+    for (blocks, out) in weights.panels().zip(outs) {
+        for lane in (0..PANEL).step_by(2 * F::lanes::<S>()) {
+            let mut row = 0;
+            // Two vectors of sums for each row, beside the two that are multiplied.
+            if S::REGISTER_COUNT >= 32 {
+                while row + 12 <= rows {
+                    product_tile::<F, S, 12>(simd, a, weights, blocks, (rows, row, lane), out);
+                    row += 12;
+                }
+            }
+            while row + 6 <= rows {
+                product_tile::<F, S, 6>(simd, a, weights, blocks, (rows, row, lane), out);
+                row += 6;
+            }
+            while row + 2 <= rows {
+                product_tile::<F, S, 2>(simd, a, weights, blocks, (rows, row, lane), out);
+                row += 2;
+            }
+            if row < rows {
+                product_tile::<F, S, 1>(simd, a, weights, blocks, (rows, row, lane), out);
+            }
         }
     }
 }
 
-/// [`product`] for `MR` rows and two vectors of columns.
+/// [`product`] for `MR` rows and two vectors of columns, from `row` and `lane` on.
 #[inline(always)]
 fn product_tile<F: Real, S: Simd, const MR: usize>(
-    row: usize,
     simd: S,
-    a: Rows<'_, F>,
-    w: &[F],
-    lane: usize,
+    a: &[F],
+    weights: &Packed<F>,
+    blocks: &[PackedBlock],
+    (rows, row, lane): (usize, usize, usize),
     out: &mut [F],
-    out_stride: usize,
 ) {
     let step = 2 * F::lanes::<S>();
-    let depth = w.len() / PANEL;
-    let out = &mut out[row * out_stride..];
-    let mut rows: [&[F]; MR] = [&[]; MR];
+    assert!(lane + step <= PANEL);
+    let out = &mut out[row * PANEL..][..MR * PANEL];
     let mut sums = [[F::splat(simd, F::default()); 2]; MR];
-    for r in 0..MR {
-        let first = (row + r) * a.stride;
-        rows[r] = &a.numbers[first..first + depth];
-        let out = F::vectors::<S>(&out[r * out_stride..r * out_stride + step]);
-        sums[r] = [out[0], out[1]];
+    for (r, sum) in sums.iter_mut().enumerate() {
+        let out = F::vectors::<S>(&out[r * PANEL + lane..][..step]);
+        *sum = [out[0], out[1]];
     }
-    for (k, w) in w.chunks_exact(PANEL).enumerate() {
-        let w = F::vectors::<S>(&w[lane..lane + step]);
-        for r in 0..MR {
-            let x = F::splat(simd, rows[r][k]);
-            sums[r][0] = F::fma(simd, x, w[0], sums[r][0]);
-            sums[r][1] = F::fma(simd, x, w[1], sums[r][1]);
+    for block in blocks {
+        // What the compiler has to know to leave out the checks of the inner loop.
+        let a = &a[(block.from * rows + row) * PANEL..][..MR * PANEL];
+        assert!(block.rows.end <= PANEL);
+        let w = weights.numbers(block).chunks_exact(PANEL);
+        for (k, w) in block.rows.clone().zip(w) {
+            let w = F::vectors::<S>(&w[lane..lane + step]);
+            for r in 0..MR {
+                let x = F::splat(simd, a[r * PANEL + k]);
+                sums[r][0] = F::fma(simd, x, w[0], sums[r][0]);
+                sums[r][1] = F::fma(simd, x, w[1], sums[r][1]);
+            }
         }
     }
-    for (r, sum) in sums.into_iter().enumerate() {
-        let out = F::vectors_mut::<S>(&mut out[r * out_stride..r * out_stride + step]);
+    for (r, sum) in sums.iter().enumerate() {
+        let out = F::vectors_mut::<S>(&mut out[r * PANEL + lane..][..step]);
         out[0] = sum[0];
         out[1] = sum[1];
     }
 }
 
-/// `out[k] += sum_s a[s, k] d[s]` for `inputs` columns of `a` and one panel of `d`.
+/// Rows of an [`outer`] tile.
+const OUTER_ROWS: usize = 8;
+
+/// `out[k] += sum_s a[s, k] d[s]` for one panel of `a` and one of `d`, `out` of `[PANEL, PANEL]`.
 #[inline(always)]
-pub(super) fn outer<F: Real, S: Simd>(
-    simd: S,
-    a: Rows<'_, F>,
-    inputs: usize,
-    d: Rows<'_, F>,
-    out: &mut [F],
-    out_stride: usize,
-) {
+pub(super) fn outer<F: Real, S: Simd>(simd: S, a: &[F], d: &[F], out: &mut [F]) {
     let step = 2 * F::lanes::<S>();
-    for lane in (0..PANEL).step_by(step) {
-        tiles!(S, inputs, outer_tile, simd, a, d, lane, out, out_stride);
+    for (tile, out) in out.chunks_exact_mut(OUTER_ROWS * PANEL).enumerate() {
+        for lane in (0..PANEL).step_by(step) {
+            outer_tile::<F, S>(simd, a, d, (tile * OUTER_ROWS, lane), out);
+        }
     }
 }
 
-/// [`outer`] for `MR` columns of `a` and two vectors of columns of `d`.
+/// [`outer`] for a few columns of `a` and two vectors of columns of `d`, from `first` and `lane` on.
 #[inline(always)]
-fn outer_tile<F: Real, S: Simd, const MR: usize>(
-    first: usize,
+fn outer_tile<F: Real, S: Simd>(
     simd: S,
-    a: Rows<'_, F>,
-    d: Rows<'_, F>,
-    lane: usize,
+    a: &[F],
+    d: &[F],
+    (first, lane): (usize, usize),
     out: &mut [F],
-    out_stride: usize,
 ) {
     let step = 2 * F::lanes::<S>();
-    let out = &mut out[first * out_stride..];
-    let mut sums = [[F::splat(simd, F::default()); 2]; MR];
+    assert!(lane + step <= PANEL && first + OUTER_ROWS <= PANEL);
+    let mut sums = [[F::splat(simd, F::default()); 2]; OUTER_ROWS];
     for (r, sum) in sums.iter_mut().enumerate() {
-        let at = r * out_stride + lane;
-        let out = F::vectors::<S>(&out[at..at + step]);
+        let out = F::vectors::<S>(&out[r * PANEL + lane..][..step]);
         *sum = [out[0], out[1]];
     }
-    let samples = a.numbers.chunks(a.stride).zip(d.numbers.chunks(d.stride));
-    for (a, d) in samples {
-        let a = &a[first..first + MR];
+    for (a, d) in a.chunks_exact(PANEL).zip(d.chunks_exact(PANEL)) {
+        let a = &a[first..first + OUTER_ROWS];
         let d = F::vectors::<S>(&d[lane..lane + step]);
-        for r in 0..MR {
+        for r in 0..OUTER_ROWS {
             let x = F::splat(simd, a[r]);
             sums[r][0] = F::fma(simd, x, d[0], sums[r][0]);
             sums[r][1] = F::fma(simd, x, d[1], sums[r][1]);
         }
     }
-    for (r, sum) in sums.into_iter().enumerate() {
-        let at = r * out_stride + lane;
-        let out = F::vectors_mut::<S>(&mut out[at..at + step]);
+    for (r, sum) in sums.iter().enumerate() {
+        let out = F::vectors_mut::<S>(&mut out[r * PANEL + lane..][..step]);
         out[0] = sum[0];
         out[1] = sum[1];
     }
