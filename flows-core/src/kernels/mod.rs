@@ -24,6 +24,7 @@ mod lanes;
 pub(crate) mod masked;
 mod narrow;
 mod operation;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditioner::{Conditioner, ConditionerActivation, Connections};
 use crate::error::Error;
-use crate::kernels::masked::Pattern;
+use crate::kernels::masked::{Linear, Pattern};
 use crate::masks::{MadeLayout, MaskConfig, WeightMask};
 
 /// Configuration of a [`Made`].
@@ -184,14 +184,13 @@ impl<B: Backend> Made<B> {
         self.network.activation
     }
 
-    /// Stored weight `[inputs, outputs]` and offset `[batch or 1, outputs]` of each linear layer, in the order
-    /// of application.
+    /// The linear layers in the order of application, for the kernels.
     pub(crate) fn linear_layers(
         &self,
         context: Option<&Tensor<B, 2>>,
-    ) -> impl Iterator<Item = [Tensor<B, 2>; 2]> {
+    ) -> impl Iterator<Item = Linear<B>> {
         let layers = self.network.layers.iter().chain([&self.network.output]);
-        layers.map(move |layer| [layer.stored_weight(), layer.offset(context)])
+        layers.map(move |layer| layer.linear(context))
     }
 
     /// The blocks of each of these weights.

@@ -21,3 +21,9 @@ fn agrees_without_gradients() {
 fn is_repeatable() {
     masked::is_repeatable::<Autodiff<Flex>>();
 }
+
+#[test]
+fn inverse_agrees() {
+    masked::inverse_agrees::<Autodiff<Flex>>(2e-5);
+    masked::inverse_agrees::<Autodiff<NdArray>>(2e-5);
+}

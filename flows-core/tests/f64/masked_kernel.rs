@@ -20,3 +20,9 @@ fn agrees_without_gradients() {
     device::<Flex>();
     masked::agrees_without_gradients::<Wide>(1e-13);
 }
+
+#[test]
+fn inverse_agrees() {
+    device::<Flex>();
+    masked::inverse_agrees::<Wide>(1e-12);
+}

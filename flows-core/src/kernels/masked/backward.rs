@@ -9,7 +9,7 @@ use super::affine::Affine;
 use super::buffer::Buffer;
 use super::network::{Network, Trace, position};
 use super::packed::{Packed, retain};
-use super::pattern::{PANEL, Pattern};
+use super::pattern::{PANEL, Pattern, copy};
 use super::product::{outer, product};
 use crate::bijectors::LogScale;
 use crate::kernels::lanes::{Real, load, store};
@@ -206,7 +206,10 @@ impl<F: Real> WithSimd for WeightBlock<'_, F> {
             for ((out, sums), &bits) in outs.zip(sums.chunks_exact_mut(PANEL)).zip(bits) {
                 retain(sums, bits);
                 for (within, column, count) in self.pattern.columns.segments(panel) {
-                    out[column..column + count].copy_from_slice(&sums[within..within + count]);
+                    copy(
+                        &mut out[column..column + count],
+                        &sums[within..within + count],
+                    );
                 }
             }
         }

@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::affine::Affine;
 use super::network::{Layer, Network, position};
 use super::packed::Packed;
-use super::pattern::PANEL;
+use super::pattern::{Columns, PANEL, copy};
 use super::product::product;
 use crate::kernels::lanes::{Real, store, sum_of};
 use crate::nn::ConditionerActivation;
@@ -38,10 +38,10 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
         let rows = out.len() / (dim + 1);
         let x = &network.x[first_row * dim..(first_row + rows) * dim];
         for (panel, to) in levels[0].chunks_exact_mut(rows * PANEL).enumerate() {
-            let first = panel * PANEL;
-            let count = PANEL.min(dim - first);
             for (x, to) in x.chunks_exact(dim).zip(to.chunks_exact_mut(PANEL)) {
-                to[..count].copy_from_slice(&x[first..first + count]);
+                for (within, column, count) in Columns::new(1, dim).segments(panel) {
+                    copy(&mut to[within..within + count], &x[column..column + count]);
+                }
             }
         }
         let last = network.layers.len() - 1;
@@ -82,24 +82,28 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
 fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &mut [F]) {
     let columns = layer.pattern.columns;
     let count = columns.count();
-    let stride = if layer.offset.len() == count {
-        0
-    } else {
-        count
-    };
+    let stride = if layer.with_context { count } else { 0 };
     let offset = &layer.offset[first_row * stride..];
     for (panel, units) in units.chunks_exact_mut(rows * PANEL).enumerate() {
         for (row, units) in units.chunks_exact_mut(PANEL).enumerate() {
             let offset = &offset[row * stride..];
             for (within, column, count) in columns.segments(panel) {
-                units[within..within + count].copy_from_slice(&offset[column..column + count]);
+                copy(
+                    &mut units[within..within + count],
+                    &offset[column..column + count],
+                );
             }
         }
     }
 }
 
+/// Applies the activation to each unit.
 #[inline(always)]
-fn activate<F: Real, S: Simd>(simd: S, activation: ConditionerActivation, units: &mut [F]) {
+pub(super) fn activate<F: Real, S: Simd>(
+    simd: S,
+    activation: ConditionerActivation,
+    units: &mut [F],
+) {
     let (zero, one) = (F::splat(simd, F::default()), F::splat(simd, F::of(1.0)));
     let units = F::vectors_mut::<S>(units);
     match activation {

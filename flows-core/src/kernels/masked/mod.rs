@@ -16,15 +16,17 @@ mod product;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
 
 use crate::bijector::Mapped;
 use crate::bijectors::LogScale;
 use crate::kernels::fused_kernels_enabled;
 use crate::kernels::host::{is_host, is_plain_host};
+use crate::kernels::lanes::Real;
 use crate::nn::{Connections, Made, MadeSweep};
 use incremental::{Incremental, Layer};
 use operation::{Inputs, Shape};
+pub(crate) use operation::{Linear, Offset};
 pub(crate) use pattern::Pattern;
 
 /// The forward direction of an affine autoregressive layer as one differentiable operation, or nothing where
@@ -36,21 +38,10 @@ pub(crate) fn affine_forward<B: Backend>(
     x: &Tensor<B, 2>,
     context: Option<&Tensor<B, 2>>,
 ) -> Option<Mapped<B>> {
-    let [rows, dim] = x.dims();
-    let dtype = x.dtype();
     if !fused_kernels_enabled()
-        || rows == 0
-        || !matches!(dtype, DType::F32 | DType::F64)
+        || x.dims()[0] == 0
         || made.connections() != Connections::Plain
         || !is_host::<B>()
-    {
-        return None;
-    }
-    let layers: Vec<_> = made.linear_layers(context).collect();
-    if layers
-        .iter()
-        .flatten()
-        .any(|tensor| tensor.dtype() != dtype)
     {
         return None;
     }
@@ -61,14 +52,14 @@ pub(crate) fn affine_forward<B: Backend>(
     };
     let inputs = Inputs {
         x: x.clone(),
-        layers,
+        layers: made.linear_layers(context).collect(),
         shape,
     };
-    let out = operation::run(&inputs)?;
-    Some(Mapped {
-        value: out.clone().slice([0..rows, 0..dim]),
-        log_det: out.slice([0..rows, dim..dim + 1]).squeeze_dim(1),
-    })
+    if !inputs.are_uniform() {
+        return None;
+    }
+    let (value, log_det) = operation::run(&inputs)?;
+    Some(Mapped { value, log_det })
 }
 /// The inverse of an affine autoregressive layer whose variables lie sorted by level, or nothing where
 /// there is no kernel for it.
@@ -79,36 +70,48 @@ pub(crate) fn incremental_inverse<B: Backend>(
 ) -> Option<Mapped<B>> {
     if !fused_kernels_enabled()
         || !is_plain_host::<B>()
-        || y.dtype() != DType::F32
         || sweep.connections() != Connections::Plain
     {
         return None;
     }
+    match y.dtype() {
+        DType::F32 => solve::<f32, B>(sweep, scale, y),
+        DType::F64 => solve::<f64, B>(sweep, scale, y),
+        _ => None,
+    }
+}
+
+fn solve<F: Real + Element, B: Backend>(
+    sweep: &MadeSweep<'_, B>,
+    scale: LogScale,
+    y: &Tensor<B, 2>,
+) -> Option<Mapped<B>> {
     let layers = sweep.layers().map(|(weight, offset, groups)| {
         let [inputs, outputs] = weight.dims();
         Some(Layer {
             inputs,
             outputs,
-            weight: floats(weight)?,
-            offset: floats(offset)?,
+            weight: numbers(weight)?,
+            offset: numbers(offset)?,
             groups,
         })
     });
-    let problem = Incremental::new(
+    let problem = Incremental::<F>::new(
         layers.collect::<Option<Vec<_>>>()?,
         sweep.variables().to_vec(),
         sweep.activation(),
         scale,
     );
     let [rows, dim] = y.dims();
-    let (x, log_det) = problem.solve(&floats(y.clone())?);
-    let device = y.device();
+    let (x, log_det) = problem.solve(&numbers(y.clone())?);
+    let (device, dtype) = (y.device(), y.dtype());
     Some(Mapped {
-        value: Tensor::from_data(TensorData::new(x, [rows, dim]), (&device, DType::F32)),
-        log_det: Tensor::from_data(TensorData::new(log_det, [rows]), (&device, DType::F32)),
+        value: Tensor::from_data(TensorData::new(x, [rows, dim]), (&device, dtype)),
+        log_det: Tensor::from_data(TensorData::new(log_det, [rows]), (&device, dtype)),
     })
 }
 
-fn floats<B: Backend>(x: Tensor<B, 2>) -> Option<Vec<f32>> {
+/// The numbers of a tensor; none for one of another type.
+fn numbers<F: Element, B: Backend>(x: Tensor<B, 2>) -> Option<Vec<F>> {
     x.into_data().into_vec().ok()
 }

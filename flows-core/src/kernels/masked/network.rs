@@ -11,7 +11,7 @@ use super::backward::{BackwardChunk, WeightBlock};
 use super::buffer::Buffer;
 use super::forward::ForwardChunk;
 use super::packed::Packed;
-use super::pattern::{PANEL, Pattern};
+use super::pattern::{PANEL, Pattern, copy};
 use crate::bijectors::LogScale;
 use crate::kernels::lanes::{Real, dispatch};
 use crate::nn::ConditionerActivation;
@@ -31,8 +31,10 @@ pub(super) struct Layer<'a, F> {
     pub(super) pattern: &'a Pattern,
     /// `[inputs, outputs]`; read inside the mask only.
     pub(super) weight: &'a [F],
-    /// Bias and context, `[batch, outputs]` or `[1, outputs]`.
+    /// Bias `[outputs]`, or bias and context `[batch, outputs]`.
     pub(super) offset: &'a [F],
+    /// Whether the offset has a row for each sample.
+    pub(super) with_context: bool,
 }
 
 /// A masked affine layer and its batch.
@@ -82,7 +84,7 @@ impl<F: Real> Network<'_, F> {
     pub(super) fn chunk_rows(&self) -> usize {
         let rows = self.rows();
         let chunks = rows.div_ceil(CHUNK_ROWS).next_multiple_of(2);
-        rows.div_ceil(chunks).next_multiple_of(12).min(CHUNK_ROWS)
+        rows.div_ceil(chunks).next_multiple_of(4).min(CHUNK_ROWS)
     }
 
     /// Numbers of a row at level `level`: 0 is the input, `l + 1` what layer `l` computes.
@@ -245,11 +247,14 @@ impl<F: Real> Network<'_, F> {
     /// of each chunk and layer.
     fn offset_gradient(&self, layer: usize, units: &[F], sums: &[Vec<Vec<F>>]) -> Vec<F> {
         let Layer {
-            pattern, offset, ..
+            pattern,
+            offset,
+            with_context,
+            ..
         } = &self.layers[layer];
         let columns = pattern.columns;
         let mut gradient = vec![F::default(); offset.len()];
-        if offset.len() == columns.count() {
+        if !with_context {
             for chunk in sums {
                 for (panel, sums) in chunk[layer].chunks_exact(PANEL).enumerate() {
                     for (within, column, count) in columns.segments(panel) {
@@ -270,7 +275,10 @@ impl<F: Real> Network<'_, F> {
                 let out = out.chunks_exact_mut(columns.count());
                 for (out, units) in out.zip(units.chunks_exact(PANEL)) {
                     for (within, column, count) in columns.segments(panel) {
-                        out[column..column + count].copy_from_slice(&units[within..within + count]);
+                        copy(
+                            &mut out[column..column + count],
+                            &units[within..within + count],
+                        );
                     }
                 }
             }

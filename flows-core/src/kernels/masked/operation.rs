@@ -22,15 +22,47 @@ use super::pattern::Pattern;
 use crate::bijectors::LogScale;
 use crate::kernels::host::Host;
 use crate::kernels::lanes::Real;
+use crate::kernels::split::{split, split_tracked};
 use crate::nn::ConditionerActivation;
 
 /// What a layer takes.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs<B: Backend> {
     pub(super) x: Tensor<B, 2>,
-    /// Weight `[inputs, outputs]` and offset `[batch or 1, outputs]` of each linear layer.
-    pub(super) layers: Vec<[Tensor<B, 2>; 2]>,
+    pub(super) layers: Vec<Linear<B>>,
     pub(super) shape: Shape,
+}
+
+/// A linear layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear<B: Backend> {
+    /// `[inputs, outputs]`; what lies outside the mask is not read.
+    pub(crate) weight: Tensor<B, 2>,
+    pub(crate) offset: Offset<B>,
+}
+
+/// What a linear layer adds.
+#[derive(Debug, Clone)]
+pub(crate) enum Offset<B: Backend> {
+    /// `[outputs]`
+    Bias(Tensor<B, 1>),
+    /// With a context, `[batch, outputs]`.
+    Rows(Tensor<B, 2>),
+}
+
+impl<B: Backend> Inputs<B> {
+    /// Whether all numbers are of the same type, one that there is a kernel for.
+    pub(super) fn are_uniform(&self) -> bool {
+        let dtype = self.x.dtype();
+        let same = self.layers.iter().all(|layer| {
+            let offset = match &layer.offset {
+                Offset::Bias(bias) => bias.dtype(),
+                Offset::Rows(rows) => rows.dtype(),
+            };
+            layer.weight.dtype() == dtype && offset == dtype
+        });
+        same && matches!(dtype, DType::F32 | DType::F64)
+    }
 }
 
 /// What is the same for every batch.
@@ -41,9 +73,12 @@ pub(super) struct Shape {
     pub(super) scale: LogScale,
 }
 
-/// Value and log-determinant side by side, `[batch, dim + 1]`, on backends that keep their tensors in
-/// the memory of the host.
-pub(super) fn run<B: Backend>(inputs: &Inputs<B>) -> Option<Tensor<B, 2>> {
+/// Value and log-determinant.
+type Parts<B> = (Tensor<B, 2>, Tensor<B, 1>);
+
+/// Value `[batch, dim]` and log-determinant `[batch]`, on backends that keep their tensors in the memory of the
+/// host.
+pub(super) fn run<B: Backend>(inputs: &Inputs<B>) -> Option<Parts<B>> {
     #[cfg(feature = "flex")]
     if let Some(out) = run_on::<B, burn_flex::Flex>(inputs) {
         return Some(out);
@@ -58,15 +93,15 @@ pub(super) fn run<B: Backend>(inputs: &Inputs<B>) -> Option<Tensor<B, 2>> {
 }
 
 /// Runs the layer if `B` is the host backend `I`, or `I` with autodiff.
-fn run_on<B: Backend, I: Backend>(inputs: &Inputs<B>) -> Option<Tensor<B, 2>> {
+fn run_on<B: Backend, I: Backend>(inputs: &Inputs<B>) -> Option<Parts<B>> {
     let inputs: &dyn Any = inputs;
     let out: Box<dyn Any> = if let Some(inputs) = inputs.downcast_ref::<Inputs<I>>() {
-        Box::new(tensor::<I>(forward(inputs, false).0))
+        Box::new(split(tensor::<I, 2>(forward(inputs, false).0)))
     } else if let Some(inputs) = inputs.downcast_ref::<Inputs<Autodiff<I, NoCheckpointing>>>() {
-        Box::new(tracked(inputs)?)
+        Box::new(split_tracked(tracked(inputs)?))
     } else if let Some(inputs) = inputs.downcast_ref::<Inputs<Autodiff<I, BalancedCheckpointing>>>()
     {
-        Box::new(tracked(inputs)?)
+        Box::new(split_tracked(tracked(inputs)?))
     } else {
         return None;
     };
@@ -92,19 +127,29 @@ fn tracked<I: Backend, C: CheckpointStrategy>(
 fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     inputs: &Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
-    let mut nodes = Vec::with_capacity(PARENTS);
-    let mut plain = |x: &Tensor<Autodiff<I, C>, 2>| {
-        let x = x.clone().into_primitive().tensor();
-        nodes.push(x.node);
-        tensor::<I>(x.primitive)
-    };
+    let x = inputs.x.clone().into_primitive().tensor();
+    let mut nodes = vec![x.node];
+    let mut layers = Vec::with_capacity(inputs.layers.len());
+    for layer in inputs.layers.iter().cloned() {
+        let weight = layer.weight.into_primitive().tensor();
+        let offset = match layer.offset {
+            Offset::Bias(bias) => {
+                let bias = bias.into_primitive().tensor();
+                nodes.extend([weight.node, bias.node]);
+                Offset::Bias(tensor(bias.primitive))
+            }
+            Offset::Rows(rows) => {
+                let rows = rows.into_primitive().tensor();
+                nodes.extend([weight.node, rows.node]);
+                Offset::Rows(tensor(rows.primitive))
+            }
+        };
+        let weight = tensor(weight.primitive);
+        layers.push(Linear { weight, offset });
+    }
     let inner = Inputs {
-        x: plain(&inputs.x),
-        layers: inputs
-            .layers
-            .iter()
-            .map(|[weight, offset]| [plain(weight), plain(offset)])
-            .collect(),
+        x: tensor(x.primitive),
+        layers,
         shape: inputs.shape.clone(),
     };
     let nodes = <[_; PARENTS]>::try_from(nodes).ok()?;
@@ -125,7 +170,7 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     Some(Tensor::from_primitive(TensorPrimitive::Float(out)))
 }
 
-fn tensor<I: Backend>(primitive: FloatTensor<I>) -> Tensor<I, 2> {
+fn tensor<I: Backend, const D: usize>(primitive: FloatTensor<I>) -> Tensor<I, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
@@ -149,12 +194,16 @@ impl<I: Backend, const PARENTS: usize> Backward<I, PARENTS> for MaskedBackward<P
         grads: &mut GraphGradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let output = tensor::<I>(grads.consume::<I>(&ops.node));
+        let output = tensor::<I, 2>(grads.consume::<I>(&ops.node));
+        let x = &ops.state.inputs.x;
+        let (device, dtype) = (x.device(), x.dtype());
         let mut register = |node: Option<NodeId>, gradient: TensorData| {
             if let Some(node) = node {
-                let like = &ops.state.inputs.x;
-                let gradient = Tensor::<I, 2>::from_data(gradient, (&like.device(), like.dtype()));
-                grads.register::<I>(node, gradient.into_primitive().tensor());
+                let gradient = match gradient.shape.len() {
+                    1 => Tensor::<I, 1>::from_data(gradient, (&device, dtype)).into_primitive(),
+                    _ => Tensor::<I, 2>::from_data(gradient, (&device, dtype)).into_primitive(),
+                };
+                grads.register::<I>(node, gradient.tensor());
             }
         };
         let mut parents = ops.parents.iter().map(|node| node.as_ref().map(|n| n.id));
@@ -169,7 +218,8 @@ impl<I: Backend, const PARENTS: usize> Backward<I, PARENTS> for MaskedBackward<P
 /// Host copies of the inputs.
 struct Data<'a> {
     x: Host,
-    layers: Vec<[Host; 2]>,
+    /// Weight, offset, and whether that has a row for each sample.
+    layers: Vec<(Host, Host, bool)>,
     shape: &'a Shape,
 }
 
@@ -178,17 +228,27 @@ impl<'a> Data<'a> {
         let layers = inputs.layers.iter();
         Self {
             x: Host::new(inputs.x.clone()),
-            layers: layers.map(|l| l.clone().map(Host::new)).collect(),
+            layers: layers
+                .map(|layer| {
+                    let offset = match layer.offset.clone() {
+                        Offset::Bias(bias) => Host::new(bias),
+                        Offset::Rows(rows) => Host::new(rows),
+                    };
+                    let with_context = matches!(layer.offset, Offset::Rows(_));
+                    (Host::new(layer.weight.clone()), offset, with_context)
+                })
+                .collect(),
             shape: &inputs.shape,
         }
     }
 
     fn network<F: Real + Element>(&self) -> Network<'_, F> {
         let layers = self.layers.iter().zip(self.shape.patterns.iter());
-        let layers = layers.map(|([weight, offset], pattern)| Layer {
+        let layers = layers.map(|((weight, offset, with_context), pattern)| Layer {
             pattern,
             weight: weight.numbers(),
             offset: offset.numbers(),
+            with_context: *with_context,
         });
         Network {
             layers: layers.collect(),
@@ -249,9 +309,12 @@ fn backward<I: Backend>(saved: &Saved<I>, output: Tensor<I, 2>, wants_x: bool) -
         let mut gradients = vec![TensorData::new(x, shape)];
         for ((weight, offset), layer) in layers.into_iter().zip(&network.layers) {
             let (inputs, outputs) = (layer.pattern.inputs(), layer.pattern.outputs());
-            let rows = offset.len() / outputs;
             gradients.push(TensorData::new(weight, [inputs, outputs]));
-            gradients.push(TensorData::new(offset, [rows, outputs]));
+            let rows = offset.len() / outputs;
+            gradients.push(match layer.with_context {
+                false => TensorData::new(offset, [outputs]),
+                true => TensorData::new(offset, [rows, outputs]),
+            });
         }
         gradients
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::pattern::{Block, PANEL, Pattern};
+use super::pattern::{Block, PANEL, Pattern, copy};
 use crate::kernels::lanes::Real;
 
 /// A block of a packed matrix.
@@ -64,7 +64,10 @@ impl<F: Real> Packed<F> {
             for (row, out) in (first..).zip(own.chunks_exact_mut(PANEL)) {
                 for (within, column, count) in pattern.columns.segments(block.to) {
                     let from = row * outputs + column;
-                    out[within..within + count].copy_from_slice(&weight[from..from + count]);
+                    copy(
+                        &mut out[within..within + count],
+                        &weight[from..from + count],
+                    );
                 }
                 retain(out, bits[row]);
             }
@@ -89,7 +92,10 @@ impl<F: Real> Packed<F> {
             for (row, out) in rows {
                 for (within, column, count) in pattern.columns.segments(block.from) {
                     let from = row * outputs + column;
-                    out[within..within + count].copy_from_slice(&weight[from..from + count]);
+                    copy(
+                        &mut out[within..within + count],
+                        &weight[from..from + count],
+                    );
                 }
                 retain(out, bits[row]);
             }

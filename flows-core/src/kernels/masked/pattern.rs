@@ -151,3 +151,15 @@ impl Pattern {
         &self.blocks
     }
 }
+
+/// Copies the columns of a segment. Nearly all are whole groups, and a copy of known length is no call.
+#[inline(always)]
+pub(super) fn copy<F: Copy>(to: &mut [F], from: &[F]) {
+    match (
+        <&mut [F; GROUP]>::try_from(&mut *to),
+        <&[F; GROUP]>::try_from(from),
+    ) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}

@@ -29,16 +29,13 @@ pub(super) fn product<F: Real, S: Simd>(
                     row += 12;
                 }
             }
-            while row + 6 <= rows {
-                product_tile::<F, S, 6>(simd, a, weights, blocks, (rows, row, lane), out);
-                row += 6;
+            while row + 4 <= rows {
+                product_tile::<F, S, 4>(simd, a, weights, blocks, (rows, row, lane), out);
+                row += 4;
             }
-            while row + 2 <= rows {
-                product_tile::<F, S, 2>(simd, a, weights, blocks, (rows, row, lane), out);
-                row += 2;
-            }
-            if row < rows {
+            while row < rows {
                 product_tile::<F, S, 1>(simd, a, weights, blocks, (rows, row, lane), out);
+                row += 1;
             }
         }
     }
