@@ -1,4 +1,5 @@
-//! The fused masked affine layer in f32.
+//! The fused masked affine layer in f32, to rounding: exponentials of sums over many units. The strict comparison
+//! is that in f64.
 
 use burn::backend::{Autodiff, Flex, NdArray};
 
@@ -7,8 +8,8 @@ mod masked;
 
 #[test]
 fn agrees_with_burn_operations() {
-    masked::agrees_with_burn_operations::<Autodiff<Flex>>(2e-5);
-    masked::agrees_with_burn_operations::<Autodiff<NdArray>>(2e-5);
+    masked::agrees_with_burn_operations::<Autodiff<Flex>>(1e-4);
+    masked::agrees_with_burn_operations::<Autodiff<NdArray>>(1e-4);
 }
 
 #[test]
@@ -24,6 +25,6 @@ fn is_repeatable() {
 
 #[test]
 fn inverse_agrees() {
-    masked::inverse_agrees::<Autodiff<Flex>>(2e-5);
-    masked::inverse_agrees::<Autodiff<NdArray>>(2e-5);
+    masked::inverse_agrees::<Autodiff<Flex>>(1e-4);
+    masked::inverse_agrees::<Autodiff<NdArray>>(1e-4);
 }
