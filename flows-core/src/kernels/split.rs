@@ -11,8 +11,11 @@ use burn_autodiff::{
 use super::host::Host;
 use super::lanes::Real;
 
-/// The value `[batch, dim]` and the log-determinant `[batch]` of `[batch, dim + 1]`.
-pub(crate) fn split<I: Backend>(out: Tensor<I, 2>) -> (Tensor<I, 2>, Tensor<I, 1>) {
+/// The value `[batch, dim]` and the log-determinant `[batch]`.
+pub(crate) type Parts<B> = (Tensor<B, 2>, Tensor<B, 1>);
+
+/// The parts of `[batch, dim + 1]`.
+pub(crate) fn split<I: Backend>(out: Tensor<I, 2>) -> Parts<I> {
     let [rows, columns] = out.dims();
     let dim = columns - 1;
     let log_det = out.clone().slice([0..rows, dim..columns]).squeeze_dim(1);
@@ -23,7 +26,7 @@ pub(crate) fn split<I: Backend>(out: Tensor<I, 2>) -> (Tensor<I, 2>, Tensor<I, 1
 /// several passes.
 pub(crate) fn split_tracked<I: Backend, C: CheckpointStrategy>(
     out: Tensor<Autodiff<I, C>, 2>,
-) -> (Tensor<Autodiff<I, C>, 2>, Tensor<Autodiff<I, C>, 1>) {
+) -> Parts<Autodiff<I, C>> {
     let [_, total] = out.dims();
     let out = out.into_primitive().tensor();
     let inner = Tensor::<I, 2>::from_primitive(TensorPrimitive::Float(out.primitive));

@@ -359,9 +359,7 @@ fn accumulate_tile<F: Real, S: Simd, const U: usize, const NV: usize>(
         let mut sums = [[F::splat(simd, F::default()); NV]; U];
         for (sum, unit) in sums.iter_mut().zip(target.chunks_exact(CHUNK)) {
             let unit = F::vectors::<S>(&unit[at..at + step]);
-            for v in 0..NV {
-                sum[v] = unit[v];
-            }
+            sum.copy_from_slice(unit);
         }
         for (x, weights) in known.chunks_exact(CHUNK).zip(weights.chunks_exact(U)) {
             let x = F::vectors::<S>(&x[at..at + step]);

@@ -22,7 +22,7 @@ use super::pattern::Pattern;
 use crate::bijectors::LogScale;
 use crate::kernels::host::Host;
 use crate::kernels::lanes::Real;
-use crate::kernels::split::{split, split_tracked};
+use crate::kernels::split::{Parts, split, split_tracked};
 use crate::nn::ConditionerActivation;
 
 /// What a layer takes.
@@ -72,9 +72,6 @@ pub(super) struct Shape {
     pub(super) activation: ConditionerActivation,
     pub(super) scale: LogScale,
 }
-
-/// Value and log-determinant.
-type Parts<B> = (Tensor<B, 2>, Tensor<B, 1>);
 
 /// Value `[batch, dim]` and log-determinant `[batch]`, on backends that keep their tensors in the memory of the
 /// host.
