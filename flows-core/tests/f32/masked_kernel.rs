@@ -19,8 +19,8 @@ fn agrees_without_gradients() {
 }
 
 #[test]
-fn is_repeatable() {
-    masked::is_repeatable::<Autodiff<Flex>>();
+fn does_not_depend_on_threads() {
+    masked::does_not_depend_on_threads::<Autodiff<Flex>>();
 }
 
 #[test]

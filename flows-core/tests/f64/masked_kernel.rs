@@ -22,6 +22,12 @@ fn agrees_without_gradients() {
 }
 
 #[test]
+fn does_not_depend_on_threads() {
+    device::<Flex>();
+    masked::does_not_depend_on_threads::<Wide>();
+}
+
+#[test]
 fn inverse_agrees() {
     device::<Flex>();
     masked::inverse_agrees::<Wide>(1e-12);
