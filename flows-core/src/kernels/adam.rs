@@ -158,3 +158,60 @@ impl<F: Real> WithSimd for Piece<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(all(feature = "flex", feature = "ndarray"))]
+mod tests {
+    use super::*;
+    use burn_autodiff::Autodiff;
+    use burn_flex::Flex;
+    use burn_ndarray::NdArray;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    fn vector<B: Backend>(len: usize, dtype: DType, rng: &mut StdRng) -> Tensor<B, 1> {
+        let numbers: Vec<f64> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Tensor::from_data(
+            TensorData::new(numbers, [len]),
+            (&Default::default(), dtype),
+        )
+    }
+
+    /// Parameter and moments after some steps.
+    fn trained<B: Backend>(len: usize, dtype: DType) -> Vec<f64> {
+        let rng = &mut StdRng::seed_from_u64(7);
+        let value = vector::<B>(len, dtype, rng);
+        let zeros = value.zeros_like();
+        let mut parameter = AdamParameter {
+            value,
+            first: zeros.clone(),
+            second: zeros,
+        };
+        let step = AdamStep {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            rate: 0.01,
+            epsilon: 1e-8,
+        };
+        for _ in 0..4 {
+            parameter = step.apply(parameter, vector(len, dtype, rng));
+        }
+        let tensors = [parameter.value, parameter.first, parameter.second];
+        let numbers = tensors.map(|t| t.into_data().iter::<f64>().collect::<Vec<_>>());
+        numbers.concat()
+    }
+
+    #[test]
+    fn one_pass_agrees_with_burn_operations() {
+        for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-14)] {
+            for len in [1, 17, 2 * PIECE + 5] {
+                // With autodiff there is no fused step.
+                let generic = trained::<Autodiff<Flex>>(len, dtype);
+                for fused in [trained::<Flex>(len, dtype), trained::<NdArray>(len, dtype)] {
+                    for (a, b) in fused.iter().zip(&generic) {
+                        assert!((a - b).abs() <= tolerance, "{dtype:?}, {len}: {a} and {b}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The numbers of a tensor that lies in this process's memory.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 
 use burn::tensor::{Element, Tensor, TensorData, backend::Backend};
 use burn_autodiff::Autodiff;
@@ -20,11 +20,9 @@ impl Host {
         #[cfg(feature = "flex")]
         {
             let primitive = tensor.clone().into_primitive().tensor();
-            let primitive: Box<dyn Any> = Box::new(primitive);
-            if let Ok(primitive) = primitive.downcast::<burn_flex::FlexTensor>()
-                && primitive.is_contiguous()
-            {
-                return Self::Flex(*primitive);
+            let primitive = (&primitive as &dyn std::any::Any).downcast_ref::<burn_flex::FlexTensor>();
+            if let Some(primitive) = primitive.filter(|primitive| primitive.is_contiguous()) {
+                return Self::Flex(primitive.clone());
             }
         }
         Self::Data(tensor.into_data())

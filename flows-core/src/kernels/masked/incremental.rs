@@ -18,7 +18,7 @@ use crate::kernels::lanes::{CHUNK, Real};
 use crate::nn::ConditionerActivation;
 
 /// Stages at most: each adds about `1 / (2 STAGES)` of the work in small products.
-const STAGES: usize = 24;
+const STAGES: usize = 32;
 
 /// Units of the widest tile.
 const TILE: usize = 8;
@@ -335,19 +335,20 @@ fn accumulate<F: Real, S: Simd>(simd: S, known: &[F], weights: &mut &[F], target
         let tile = &mut target[range.start * CHUNK..range.end * CHUNK];
         match range.len() {
             TILE if S::REGISTER_COUNT >= 32 => {
-                accumulate_tile::<F, S, TILE, 2>(simd, known, own, tile);
+                accumulate_tile::<F, S, TILE, 2, 1>(simd, known, own, tile);
             }
-            TILE => accumulate_tile::<F, S, TILE, 1>(simd, known, own, tile),
-            4 => accumulate_tile::<F, S, 4, 2>(simd, known, own, tile),
-            2 => accumulate_tile::<F, S, 2, 2>(simd, known, own, tile),
-            _ => accumulate_tile::<F, S, 1, 2>(simd, known, own, tile),
+            TILE => accumulate_tile::<F, S, TILE, 1, 1>(simd, known, own, tile),
+            4 => accumulate_tile::<F, S, 4, 2, 1>(simd, known, own, tile),
+            2 => accumulate_tile::<F, S, 2, 2, 2>(simd, known, own, tile),
+            _ => accumulate_tile::<F, S, 1, 2, 4>(simd, known, own, tile),
         }
     }
 }
 
-/// [`accumulate`] for `U` units, whose sums stay in registers for `NV` vectors of samples at a time.
+/// [`accumulate`] for `U` units, whose sums stay in registers for `NV` vectors of samples at a time. Few units
+/// have `SUMS` sums each: one alone would wait for itself.
 #[inline(always)]
-fn accumulate_tile<F: Real, S: Simd, const U: usize, const NV: usize>(
+fn accumulate_tile<F: Real, S: Simd, const U: usize, const NV: usize, const SUMS: usize>(
     simd: S,
     known: &[F],
     weights: &[F],
@@ -356,23 +357,44 @@ fn accumulate_tile<F: Real, S: Simd, const U: usize, const NV: usize>(
     let step = NV * F::lanes::<S>();
     for at in (0..CHUNK).step_by(step) {
         assert!(at + step <= CHUNK);
-        let mut sums = [[F::splat(simd, F::default()); NV]; U];
-        for (sum, unit) in sums.iter_mut().zip(target.chunks_exact(CHUNK)) {
-            let unit = F::vectors::<S>(&unit[at..at + step]);
-            sum.copy_from_slice(unit);
+        let mut sums = [[[F::splat(simd, F::default()); NV]; U]; SUMS];
+        for (sum, unit) in sums[0].iter_mut().zip(target.chunks_exact(CHUNK)) {
+            sum.copy_from_slice(F::vectors::<S>(&unit[at..at + step]));
         }
-        for (x, weights) in known.chunks_exact(CHUNK).zip(weights.chunks_exact(U)) {
-            let x = F::vectors::<S>(&x[at..at + step]);
-            for u in 0..U {
-                let weight = F::splat(simd, weights[u]);
-                for v in 0..NV {
-                    sums[u][v] = F::fma(simd, weight, x[v], sums[u][v]);
+        let inputs = known.chunks_exact(SUMS * CHUNK);
+        let left = inputs.remainder().chunks_exact(CHUNK);
+        let weights = weights.chunks_exact(SUMS * U);
+        let weights_left = weights.remainder().chunks_exact(U);
+        for (x, w) in inputs.zip(weights) {
+            for (k, sums) in sums.iter_mut().enumerate() {
+                let x = F::vectors::<S>(&x[k * CHUNK + at..][..step]);
+                for u in 0..U {
+                    let w = F::splat(simd, w[k * U + u]);
+                    for v in 0..NV {
+                        sums[u][v] = F::fma(simd, w, x[v], sums[u][v]);
+                    }
                 }
             }
         }
-        for (sum, unit) in sums.iter().zip(target.chunks_exact_mut(CHUNK)) {
-            let unit = F::vectors_mut::<S>(&mut unit[at..at + step]);
-            unit.copy_from_slice(sum);
+        for (x, w) in left.zip(weights_left) {
+            let x = F::vectors::<S>(&x[at..at + step]);
+            for u in 0..U {
+                let w = F::splat(simd, w[u]);
+                for v in 0..NV {
+                    sums[0][u][v] = F::fma(simd, w, x[v], sums[0][u][v]);
+                }
+            }
+        }
+        let (total, others) = sums.split_at_mut(1);
+        for other in others.iter() {
+            for u in 0..U {
+                for v in 0..NV {
+                    total[0][u][v] = F::add(simd, total[0][u][v], other[u][v]);
+                }
+            }
+        }
+        for (sum, unit) in total[0].iter().zip(target.chunks_exact_mut(CHUNK)) {
+            F::vectors_mut::<S>(&mut unit[at..at + step]).copy_from_slice(sum);
         }
     }
 }
