@@ -131,7 +131,7 @@ pub fn markdown(rows: &[Row]) -> String {
     }
     text.push_str(" best other / ours |\n|---|");
     text.push_str(&"---:|".repeat(Contender::ALL.len() + 2));
-    let number = |value: Option<f64>| value.map_or(String::new(), |ms| significant(ms));
+    let number = |value: Option<f64>| value.map_or_else(String::new, significant);
     let mut notes = String::new();
     for row in rows {
         let _ = write!(text, "\n| {} | {} |", row.case, number(row.floor()));

@@ -20,7 +20,8 @@ impl Host {
         #[cfg(feature = "flex")]
         {
             let primitive = tensor.clone().into_primitive().tensor();
-            let primitive = (&primitive as &dyn std::any::Any).downcast_ref::<burn_flex::FlexTensor>();
+            let primitive =
+                (&primitive as &dyn std::any::Any).downcast_ref::<burn_flex::FlexTensor>();
             if let Some(primitive) = primitive.filter(|primitive| primitive.is_contiguous()) {
                 return Self::Flex(primitive.clone());
             }
