@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod experiment;
 pub mod report;
 pub mod run_info;
 pub mod targets;
