@@ -15,6 +15,7 @@ mod summary;
 pub use cli::Args;
 pub use config::{Annealing, ConfigError, Evaluation, Job, Override, Preset, ToyConfig};
 pub use evaluate::{Measured, Measurement, Metric, density_grid, measure};
+pub(crate) use objective::points;
 pub use objective::{MaximumLikelihood, ReverseKl};
 pub use record::{InverseCheck, RunRecord, Status};
 pub use run::{TargetSettings, ToyPlan, train_and_measure};

@@ -254,19 +254,14 @@ where
             fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
         }
     };
-    let model = fitted.model.valid();
+    let fitted = fitted.map(|model| model.valid());
     let measurement = measure(
-        &model,
+        &fitted.model,
         target,
         &settings.wall,
         settings.evaluation,
         seed,
         device,
     );
-    let fitted = Fitted {
-        model,
-        losses: fitted.losses,
-        seconds: fitted.seconds,
-    };
     Ok((fitted, measurement))
 }
