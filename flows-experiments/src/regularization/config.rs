@@ -63,7 +63,11 @@ pub struct Weights {
     /// The metric in which it does.
     #[serde(default)]
     pub metric: Metric,
-    /// Other log-determinants with which a run without regularizer is trained as well.
+    /// Rows of a batch that the geodesic term is averaged over: it keeps the whole path of each in
+    /// the graph. All of them if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geodesic_rows: Option<usize>,
+    /// Other log-determinants with which the runs that pictures show are trained as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_log_dets: Vec<LogDet>,
 }
@@ -251,8 +255,11 @@ impl RegularizationConfig {
             for &cells in &self.regularizers.cells {
                 let of_weights = self.variants().into_iter();
                 let surrogate = of_weights.map(|(r, drawn)| (r, drawn, self.model.log_det.clone()));
-                let others = self.regularizers.other_log_dets.iter().cloned();
-                let others = others.map(|other| (Regularizers::default(), false, other));
+                let shown = self.variants().into_iter().filter(|(_, drawn)| *drawn);
+                let others = shown.flat_map(|(regularizers, _)| {
+                    let others = self.regularizers.other_log_dets.iter();
+                    others.map(move |other| (regularizers.clone(), false, other.clone()))
+                });
                 for (regularizers, drawn, log_det) in surrogate.chain(others) {
                     let model = DdnfConfig {
                         cells,
@@ -395,6 +402,9 @@ impl RegularizationConfig {
                         densities with; it is compared with the exact one in every row"
                     .to_owned(),
             );
+        }
+        if self.regularizers.geodesic_rows == Some(0) {
+            return Err("regularizers.geodesic_rows is 0, expected at least 1".to_owned());
         }
         if self.truncation.cells.contains(&0) {
             return Err("truncation.cells has 0, expected at least 1".to_owned());

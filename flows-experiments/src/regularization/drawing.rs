@@ -16,7 +16,7 @@ const GRID_LINES: usize = 25;
 const LINE_POINTS: usize = 97;
 
 /// A line through the plane.
-pub type Polyline = Vec<[f32; 2]>;
+pub(super) type Polyline = Vec<[f32; 2]>;
 
 /// Lines to draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,11 +27,11 @@ pub struct Drawing {
     /// The same at their end.
     pub end_range: [[f64; 2]; 2],
     /// The grid after all blocks.
-    pub grid: Vec<Polyline>,
+    pub grid: Vec<Vec<[f32; 2]>>,
     /// That grid after the exponential-map inverse: straight again where the inverse is consistent.
-    pub back: Vec<Polyline>,
+    pub back: Vec<Vec<[f32; 2]>>,
     /// Every state of the particles, one line each.
-    pub paths: Vec<Polyline>,
+    pub paths: Vec<Vec<[f32; 2]>>,
 }
 
 /// The square that shows the base.

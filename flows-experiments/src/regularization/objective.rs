@@ -24,6 +24,8 @@ pub struct Regularized<F> {
     pub fit: F,
     /// The penalties, for stationary fields.
     pub regularizers: Regularizers,
+    /// Rows that the geodesic term is averaged over, the first of the batch; all if `None`.
+    pub geodesic_rows: Option<usize>,
 }
 
 impl<F> Regularized<F> {
@@ -44,7 +46,9 @@ impl<F> Regularized<F> {
         let mut loss = fit.clone();
         let mut terms = vec![("fit", fit)];
         if *geodesic > 0.0 {
-            let path = trajectories(layers.layers(), start.clone(), None);
+            let rows = start.dims()[0];
+            let rows = self.geodesic_rows.map_or(rows, |some| some.min(rows));
+            let path = trajectories(layers.layers(), start.clone().narrow(0, 0, rows), None);
             let penalty = reading.penalty(&path.blocks, metric);
             loss = loss + penalty.clone() * *geodesic;
             terms.push(("geodesic", penalty));

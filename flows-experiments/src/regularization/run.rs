@@ -28,6 +28,8 @@ pub struct RegularizationPlan {
     pub settings: TargetSettings,
     /// Where the blocks of the first study are measured.
     pub truncation: Truncation,
+    /// Rows of a batch that the geodesic term is averaged over; all if `None`.
+    pub geodesic_rows: Option<usize>,
     /// Particles whose paths are drawn.
     pub particles: usize,
 }
@@ -46,6 +48,7 @@ impl RegularizationPlan {
                 evaluation: config.evaluation,
             },
             truncation: config.truncation.clone(),
+            geodesic_rows: config.regularizers.geodesic_rows,
             particles: config.pictures.particles,
         })
     }
@@ -113,6 +116,7 @@ impl Plan for RegularizationPlan {
                 let objective = Regularized {
                     fit: set,
                     regularizers,
+                    geodesic_rows: self.geodesic_rows,
                 };
                 let fitted = fit::<B, _, _>(flow, &objective, training, identity, device, on_event);
                 let layers = |fitted: Fitted<_>| {
@@ -132,6 +136,7 @@ impl Plan for RegularizationPlan {
                         annealing: self.settings.annealing,
                     },
                     regularizers,
+                    geodesic_rows: self.geodesic_rows,
                 };
                 let fitted = fit::<B, _, _>(flow, &objective, training, identity, device, on_event);
                 let layers = |fitted: Fitted<_>| {
