@@ -87,7 +87,7 @@ pub(super) fn draw_pictures(
     )?;
     draw(
         "training.png",
-        "The terms of the loss during training, seed 0",
+        "The terms of the loss after the first twentieth of training, seed 0",
         targets
             .iter()
             .flat_map(|t| training(*t, first_cells, jobs, records))
@@ -155,6 +155,10 @@ fn columns_of(
             range: target.plot_range(),
             grid: density,
         };
+        let pushed = match target {
+            Target::Samples(_) => "grid over the data, in base space",
+            Target::Energy(_) => "grid over the base, in data space",
+        };
         let round_trip = measured
             .round_trip
             .map_or("round trip not finite".to_owned(), |v| {
@@ -164,7 +168,10 @@ fn columns_of(
             title: label(&job.regularizers),
             panels: [
                 Panel::Density(density),
-                Panel::Lines(grid_panel(&drawing.grid, drawing.end_range), String::new()),
+                Panel::Lines(
+                    grid_panel(&drawing.grid, drawing.end_range),
+                    pushed.to_owned(),
+                ),
                 Panel::Lines(grid_panel(&drawing.back, drawing.start_range), round_trip),
                 Panel::Lines(
                     path_panel(&drawing),
@@ -246,6 +253,7 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
         .map_or("", |row| row.metric.as_str());
     let panel = |x_label: &str, x_scale: Scale, x: fn(&Row) -> &Option<Estimate>| {
         let mut lines = Vec::new();
+        let mut squares = Vec::new();
         for (i, &cells) in config.regularizers.cells.iter().enumerate() {
             let here =
                 |row: &&Row| row.target == target && row.cells == cells && row.log_det == surrogate;
@@ -284,7 +292,7 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
                     mark: Mark::Square,
                 }
             };
-            lines.push(alone(format!("none, T = {cells}"), none, 6));
+            squares.push(alone(format!("none, T = {cells}"), none, 6));
             let exact = rows.iter().find(|row| {
                 row.target == target
                     && row.cells == cells
@@ -293,9 +301,10 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
                     && surrogate != "exact"
             });
             let color = 3 + 2 * (i % 2);
-            lines.push(alone(format!("none, exact, T = {cells}"), exact, color));
+            squares.push(alone(format!("none, exact, T = {cells}"), exact, color));
         }
-        // Legends have what has a point.
+        // Over the lines that begin there.
+        lines.extend(squares);
         lines.retain(|line| !line.points.is_empty());
         CurvePanel {
             plot: CurvePlot {
@@ -367,7 +376,7 @@ fn truncation(
             if let (Some(last), Some(first)) = (points.last(), points.first()) {
                 let back = last[1] * (first[0] / last[0]).powf(theory);
                 lines.push(CurveLine {
-                    name: format!("slope {theory:.0}").replace('-', "−"),
+                    name: "slopes −1 and −2".to_owned(),
                     points: vec![[first[0], back], *last],
                     errors: Vec::new(),
                     color,
@@ -376,9 +385,9 @@ fn truncation(
                 });
             }
             if let Some(slope) = slope {
-                let measured = format_estimate(slope.slope.mean, slope.slope.stderr);
-                let note = format!("{name}: slope {measured}");
-                notes.push(note.replace('-', "−").replace("log−det", "log-det"));
+                let Estimate { mean, stderr, .. } = slope.slope;
+                let error = stderr.map_or(String::new(), |e| format!(" ± {e:.3}"));
+                notes.push(format!("{name}: slope −{:.3}{error}", -mean));
             }
             lines.push(CurveLine {
                 name: name.to_owned(),
@@ -427,7 +436,11 @@ fn training(target: Target, cells: usize, jobs: &[Job], records: &[RunRecord]) -
             let curve = record.terms.get(term)?;
             Some(CurveLine {
                 name: label(&job.regularizers),
-                points: curve.iter().map(|(step, v)| [*step as f64, *v]).collect(),
+                points: curve
+                    .iter()
+                    .filter(|(step, _)| *step >= job.training.steps / 20)
+                    .map(|(step, v)| [*step as f64, *v])
+                    .collect(),
                 errors: Vec::new(),
                 color: of_kind(&job.regularizers),
                 stroke: Stroke::Solid,

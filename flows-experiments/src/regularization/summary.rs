@@ -54,6 +54,19 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// The geometric mean of ratios, with the standard error that the one of their logarithms gives.
+    fn of_ratios(logarithms: Option<Self>) -> Option<Self> {
+        let logarithms = logarithms?;
+        let mean = logarithms.mean.exp();
+        Some(Self {
+            mean,
+            stderr: logarithms.stderr.map(|stderr| mean * stderr),
+            values: logarithms.values.iter().map(|v| v.exp()).collect(),
+        })
+    }
+}
+
 /// One target, number of cells, regularizer and log-determinant over the seeds. Numbers that no seed
 /// has are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,7 +105,7 @@ pub struct Row {
     pub log_det_error: Option<Estimate>,
     /// Root mean square round-trip error of the exponential-map inverse.
     pub round_trip: Option<Estimate>,
-    /// How many times smaller it is than without regularizer, seed by seed.
+    /// How many times smaller it is than without regularizer, seed by seed: the geometric mean.
     pub round_trip_gain: Option<Estimate>,
     /// Its largest value.
     pub round_trip_max: Option<Estimate>,
@@ -110,7 +123,7 @@ pub struct Row {
     pub path_energy: Option<Estimate>,
     /// Path length.
     pub path_length: Option<Estimate>,
-    /// Path length over that without regularizer, seed by seed.
+    /// Path length over that without regularizer, seed by seed: the geometric mean.
     pub path_length_ratio: Option<Estimate>,
     /// Mean distance of the paths' ends.
     pub displacement: Option<Estimate>,
@@ -291,7 +304,9 @@ pub(super) fn rows(records: &[RunRecord]) -> Vec<Row> {
             log_det_bias: over(group, |m| m.log_det_bias),
             log_det_error: over(group, |m| m.log_det_error),
             round_trip: over(group, |m| m.round_trip),
-            round_trip_gain: against(group, plain, |m, p| Some(p.round_trip? / m.round_trip?)),
+            round_trip_gain: Estimate::of_ratios(against(group, plain, |m, p| {
+                Some((p.round_trip? / m.round_trip?).ln()).filter(|v| v.is_finite())
+            })),
             round_trip_max: over(group, |m| m.round_trip_max),
             exact_inverse_residual: over(group, |m| m.exact_inverse_residual),
             geodesic: over(group, |m| m.geodesic),
@@ -300,7 +315,9 @@ pub(super) fn rows(records: &[RunRecord]) -> Vec<Row> {
             training_inverse: last("inverse"),
             path_energy: over(group, |m| m.path_energy),
             path_length: over(group, |m| m.path_length),
-            path_length_ratio: against(group, plain, |m, p| Some(m.path_length? / p.path_length?)),
+            path_length_ratio: Estimate::of_ratios(against(group, plain, |m, p| {
+                Some((m.path_length? / p.path_length?).ln()).filter(|v| v.is_finite())
+            })),
             displacement: over(group, |m| m.displacement),
             max_rho,
             rho_at_least_one: sum(|m| m.stability.rho_at_least_one),
@@ -439,6 +456,9 @@ mod tests {
         let estimate = Estimate::over([Some(1.0), None, Some(3.0)]).unwrap();
         assert_eq!(estimate.mean, 2.0);
         assert_eq!(estimate.stderr, Some(1.0));
+        let logarithms = Estimate::over([Some(2f64.ln()), Some(8f64.ln())]);
+        let ratios = Estimate::of_ratios(logarithms).unwrap();
+        assert!((ratios.mean - 4.0).abs() < 1e-12 && (ratios.values[1] - 8.0).abs() < 1e-12);
         assert_eq!(Estimate::over([None, None]), None);
         assert_eq!(Estimate::over([Some(1.0)]).unwrap().stderr, None);
     }

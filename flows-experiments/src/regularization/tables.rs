@@ -20,40 +20,44 @@ pub(super) fn effect_table(rows: &[Row]) -> Table {
         "target",
         "T",
         "regularizer",
+        "trained by",
         "metric",
         "exact (nats)",
+        "surrogate",
         "less none",
         "round trip",
         "gain",
         "path length",
         "ratio",
-        "path energy",
         "ms a step",
     ]);
     for row in rows {
-        let shown = |text: &Option<Estimate>| match row.regularizer.as_str() {
+        let shown = |value: &Option<Estimate>| match row.regularizer.as_str() {
             "none" => Cell::text(""),
-            _ => estimate(text),
+            _ => estimate(value),
         };
         table.push(vec![
             Cell::text(&row.target),
             Cell::Count(row.cells as u64),
-            Cell::text(match row.regularizer.as_str() {
-                "none" => format!("none, {}", row.log_det),
-                _ => row.label.clone(),
-            }),
+            Cell::text(&row.label),
+            Cell::text(&row.log_det),
             Cell::text(&row.metric),
             match row.seeds {
                 0 => Cell::text("diverged"),
                 _ => estimate(&row.fit),
             },
+            estimate(&row.surrogate_fit),
             shown(&row.fit_change),
             estimate(&row.round_trip),
             shown(&row.round_trip_gain),
             estimate(&row.path_length),
             shown(&row.path_length_ratio),
-            estimate(&row.path_energy),
-            estimate(&row.step_milliseconds),
+            row.step_milliseconds.as_ref().map_or(Cell::Missing, |ms| {
+                Cell::text(format!(
+                    "{:.1}",
+                    ms.values.iter().copied().fold(f64::INFINITY, f64::min)
+                ))
+            }),
         ]);
     }
     table
@@ -66,8 +70,6 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
         "T",
         "regularizer",
         "trained by",
-        "exact",
-        "surrogate",
         "MC stderr",
         "bias",
         "rms error",
@@ -75,6 +77,8 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
         "rho ≥ 1",
         "det ≤ 0",
         "steps seen",
+        "path energy",
+        "ends apart",
         "R_geo",
         "R_inv",
         "in training",
@@ -96,8 +100,6 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
             Cell::Count(row.cells as u64),
             Cell::text(&row.label),
             Cell::text(&row.log_det),
-            estimate(&row.fit),
-            estimate(&row.surrogate_fit),
             small(row.monte_carlo_stderr),
             estimate(&row.log_det_bias),
             estimate(&row.log_det_error),
@@ -108,6 +110,8 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
             Cell::Count(row.rho_at_least_one as u64),
             Cell::Count(row.non_positive_determinants as u64),
             Cell::Count(row.evaluations as u64),
+            estimate(&row.path_energy),
+            estimate(&row.displacement),
             estimate(&row.geodesic),
             estimate(&row.inverse_consistency),
             Cell::text(trained.collect::<Vec<_>>().join(", ")),
@@ -128,6 +132,7 @@ pub(super) fn truncation_table(rows: &[TruncationRow]) -> Table {
         "target",
         "trained with T",
         "regularizer",
+        "trained by",
         "evaluated with T",
         "first order",
         "second order",
@@ -140,10 +145,8 @@ pub(super) fn truncation_table(rows: &[TruncationRow]) -> Table {
             vec![
                 Cell::text(&row.target),
                 Cell::text(row.trained_cells.to_string()),
-                Cell::text(match row.label.as_str() {
-                    "none" => format!("none, {}", row.log_det),
-                    label => label.to_owned(),
-                }),
+                Cell::text(&row.label),
+                Cell::text(&row.log_det),
             ]
         };
         for point in &row.points {

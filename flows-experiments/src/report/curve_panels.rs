@@ -145,9 +145,18 @@ fn axes_of(panel: &CurvePanel) -> Option<[Axis; 2]> {
         .collect();
     let points = || pieces.iter().flatten();
     points().next()?;
+    // Error bars too, where they have a place on the axis.
+    let bars = panel.lines.iter().flat_map(|line| {
+        let both = line.points.iter().zip(&line.errors);
+        both.flat_map(|(p, error)| [[p[0], p[1] - error], [p[0], p[1] + error]])
+    });
+    let bars: Vec<[f64; 2]> = bars
+        .filter(|p| !drawable_pieces(&[*p], scales).is_empty())
+        .collect();
+    let heights = points().chain(&bars).map(|p| p[1]);
     Some([
         Axis::around(points().map(|p| p[0]), scales[0], 0.05),
-        Axis::around(points().map(|p| p[1]), scales[1], 0.08),
+        Axis::around(heights, scales[1], 0.05),
     ])
 }
 
