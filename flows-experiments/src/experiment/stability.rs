@@ -41,3 +41,66 @@ pub fn measure_stability<B: Backend>(
         warnings: blocks.iter().filter_map(|block| block.warning()).collect(),
     })
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::train::stream;
+    use burn::backend::Flex;
+    use burn::module::{Module, ModuleMapper, Param};
+    use flows_models::{DdnfConfig, RealNvpConfig};
+
+    /// Multiplies every parameter.
+    struct Times(f64);
+
+    impl ModuleMapper<Flex> for Times {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: Param<Tensor<Flex, D>>,
+        ) -> Param<Tensor<Flex, D>> {
+            let (id, tensor, mapper) = param.consume();
+            Param::from_mapped_value(id, tensor * self.0, mapper)
+        }
+    }
+
+    #[test]
+    fn large_weights_and_few_cells_are_named_and_many_cells_are_not() {
+        let device = Default::default();
+        let x = Tensor::<Flex, 2>::from_data([[0.1, -0.2], [0.5, 1.0], [-1.0, 0.3]], &device);
+        let of = |cells: usize| {
+            let config = DdnfConfig {
+                blocks: 2,
+                cells,
+                hidden: vec![16],
+                ..DdnfConfig::new(2)
+            };
+            let flow = config
+                .init::<Flex>(&device, &mut stream(0, "test", 0))
+                .unwrap();
+            let flow = flow.map(&mut Times(6.0));
+            measure_stability(flow.bijector().layers(), x.clone()).unwrap()
+        };
+        let stiff = of(1);
+        assert!(stiff.max_rho.unwrap() >= 1.0 && stiff.rho_at_least_one > 0);
+        assert_eq!(stiff.evaluations, 2 * 3);
+        let warning = &stiff.warnings[0];
+        assert!(
+            warning.contains("block 0") && warning.contains("T = 1"),
+            "{warning}"
+        );
+        let rho = format!("rho(J/T) up to {:.3}", stiff.max_rho.unwrap());
+        assert!(stiff.warnings.iter().any(|w| w.contains(&rho)), "{rho}");
+        let fine = of(256);
+        assert_eq!((fine.warnings.len(), fine.rho_at_least_one), (0, 0));
+        assert!(fine.max_rho.unwrap() < 1.0);
+    }
+
+    #[test]
+    fn models_without_blocks_have_none() {
+        let device = Default::default();
+        let rng = &mut stream(0, "test", 0);
+        let flow = RealNvpConfig::new(2).init::<Flex>(&device, rng).unwrap();
+        let x = Tensor::zeros([3, 2], &device);
+        assert_eq!(measure_stability(flow.bijector().layers(), x), None);
+    }
+}

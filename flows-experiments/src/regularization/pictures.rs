@@ -197,11 +197,10 @@ fn points(line: &Polyline) -> Vec<[f64; 2]> {
 
 /// Both families of a grid's lines, each in its colour.
 fn grid_panel(grid: &[Polyline], range: [[f64; 2]; 2]) -> LinePanel {
-    let families = [[0, 114, 178], [213, 94, 0]];
+    let families = [[51, 142, 193], [221, 126, 51]];
     let line = |(i, line): (usize, &Polyline)| PanelLine {
         points: points(line),
         color: families[usize::from(i >= grid.len() / 2)],
-        opacity: 0.8,
         width: 1.0,
     };
     LinePanel {
@@ -223,7 +222,6 @@ fn path_panel(drawing: &Drawing) -> LinePanel {
             lines.push(PanelLine {
                 points: pair.to_vec(),
                 color: color(i as f64 / steps as f64),
-                opacity: 0.9,
                 width: 1.0,
             });
         }

@@ -16,8 +16,6 @@ pub struct PanelLine {
     pub points: Vec<[f64; 2]>,
     /// Red, green, blue.
     pub color: [u8; 3],
-    /// Between 0, not seen, and 1.
-    pub opacity: f64,
     /// In pixels.
     pub width: f64,
 }
@@ -62,6 +60,8 @@ const GAP: u32 = 12;
 const TEXT: u32 = 26;
 /// Left of the panels, for the names of the rows.
 const NAMES: u32 = 44;
+/// Radius of a dot.
+const DOT: f64 = 2.2;
 /// Pixels of a line panel that become one, along each axis.
 const OVERSAMPLING: u32 = 3;
 
@@ -149,7 +149,7 @@ fn draw_panel(
             let image = render(&density.grid, [SIDE; 2], largest);
             (Some(image), &density.subtitle)
         }
-        Panel::Lines(lines, text) => (Some(render_lines(lines)?), text),
+        Panel::Lines(lines, text) => (Some(render_lines(lines)), text),
         Panel::Empty(text) => (None, text),
     };
     if let Some(image) = image {
@@ -162,37 +162,50 @@ fn draw_panel(
 }
 
 /// Lines on white, smoothed by drawing them larger.
-fn render_lines(panel: &LinePanel) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let large = SIDE * OVERSAMPLING;
-    let mut pixels = vec![255; 3 * (large * large) as usize];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, (large, large)).into_drawing_area();
-        let [[left, right], [low, high]] = panel.range;
-        let place = |p: [f64; 2]| {
-            let scale = f64::from(large);
-            let x = (p[0] - left) / (right - left) * scale;
-            let y = (high - p[1]) / (high - low) * scale;
-            (x.round() as i32, y.round() as i32)
+fn render_lines(panel: &LinePanel) -> Vec<u8> {
+    let large = (SIDE * OVERSAMPLING) as usize;
+    let mut pixels = vec![255; 3 * large * large];
+    let [[left, right], [low, high]] = panel.range;
+    let place = |p: [f64; 2]| {
+        let x = (p[0] - left) / (right - left) * large as f64;
+        let y = (high - p[1]) / (high - low) * large as f64;
+        [x, y]
+    };
+    // A round pen moved by a pixel at a time leaves no gaps, whichever way a line runs.
+    let mut stamp = |[x, y]: [f64; 2], radius: f64, color: [u8; 3]| {
+        let reach = |c: f64| {
+            let first = (c - radius).floor().clamp(0.0, large as f64) as usize;
+            first..(c + radius).ceil().clamp(0.0, large as f64) as usize
         };
-        for line in &panel.lines {
-            let [r, g, b] = line.color;
-            let width = (line.width * f64::from(OVERSAMPLING)).round().max(1.0) as u32;
-            let style = RGBColor(r, g, b).mix(line.opacity).stroke_width(width);
-            for pair in line.points.windows(2) {
-                if let Some([from, to]) = clip(panel.range, [pair[0], pair[1]]) {
-                    area.draw(&PathElement::new([place(from), place(to)], style))?;
-                }
+        for (row, column) in reach(y).flat_map(|row| reach(x).map(move |column| (row, column))) {
+            let (dx, dy) = (column as f64 + 0.5 - x, row as f64 + 0.5 - y);
+            if dx.hypot(dy) <= radius {
+                let at = 3 * (row * large + column);
+                pixels[at..at + 3].copy_from_slice(&color);
             }
         }
-        let inside =
-            |p: &[f64; 2]| (0..2).all(|i| p[i] > panel.range[i][0] && p[i] < panel.range[i][1]);
-        for (dot, [r, g, b]) in panel.dots.iter().filter(|(dot, _)| inside(dot)) {
-            let style = RGBColor(*r, *g, *b).filled();
-            area.draw(&Circle::new(place(*dot), 2 * OVERSAMPLING as i32, style))?;
+    };
+    let oversampling = f64::from(OVERSAMPLING);
+    for line in &panel.lines {
+        for pair in line.points.windows(2) {
+            let Some(inside) = clip(panel.range, [pair[0], pair[1]]) else {
+                continue;
+            };
+            let [from, to] = inside.map(place);
+            let steps = (to[0] - from[0]).hypot(to[1] - from[1]).ceil().max(1.0);
+            for i in 0..=steps as usize {
+                let share = i as f64 / steps;
+                let at = [0, 1].map(|axis| from[axis] + share * (to[axis] - from[axis]));
+                stamp(at, line.width * oversampling / 2.0, line.color);
+            }
         }
-        area.present()?;
     }
-    let (n, large) = (OVERSAMPLING as usize, large as usize);
+    let inside =
+        |p: &[f64; 2]| (0..2).all(|i| p[i] > panel.range[i][0] && p[i] < panel.range[i][1]);
+    for (dot, color) in panel.dots.iter().filter(|(dot, _)| inside(dot)) {
+        stamp(place(*dot), DOT * oversampling, *color);
+    }
+    let n = OVERSAMPLING as usize;
     let mean = |x: usize, y: usize, channel: usize| {
         let sum: u32 = (0..n * n)
             .map(|i| {
@@ -204,10 +217,10 @@ fn render_lines(panel: &LinePanel) -> Result<Vec<u8>, Box<dyn std::error::Error>
         ((sum / (n * n) as u32 + 8) / 17 * 17).min(255) as u8
     };
     let side = SIDE as usize;
-    Ok((0..side * side)
+    (0..side * side)
         .flat_map(|i| (0..3).map(move |channel| (i % side, i / side, channel)))
         .map(|(x, y, channel)| mean(x, y, channel))
-        .collect())
+        .collect()
 }
 
 /// The part of a segment inside a rectangle (Liang and Barsky), if any.
@@ -274,7 +287,6 @@ mod tests {
         let line = PanelLine {
             points: vec![[0.0, 0.0], [1.0, 1.0], [1e6, 1.0]],
             color: [0, 0, 0],
-            opacity: 1.0,
             width: 1.0,
         };
         let lines = Panel::Lines(
@@ -304,12 +316,11 @@ mod tests {
             lines: vec![PanelLine {
                 points: vec![[0.0, 0.5], [1.0, 0.5]],
                 color: [0, 0, 0],
-                opacity: 1.0,
                 width: 2.0,
             }],
             dots: vec![],
         };
-        let image = render_lines(&panel).unwrap();
+        let image = render_lines(&panel);
         let pixel = |x: usize, y: usize| image[3 * (y * SIDE as usize + x)];
         let middle = SIDE as usize / 2;
         assert!((middle - 2..middle + 2).any(|y| pixel(middle, y) < 60));
