@@ -15,7 +15,7 @@ use super::summary::{Summary, capacity_rows, rows, truncation_rows};
 use super::tables::{capacity_table, detail_table, effect_table, truncation_table};
 use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
-use crate::experiment::{Experiment, RunArgs, run_all, serve};
+use crate::experiment::{Experiment, RunArgs, RunError, run_all, serve};
 use crate::report::{write_atomically, write_json};
 use crate::run_info::RunInfo;
 use crate::targets::Target;
@@ -84,6 +84,10 @@ impl Args {
         let compute = self.run.compute(&out)?;
         let config = self.configure(&out)?;
         let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
+        // Before the folder, which a model that cannot be built leaves behind otherwise.
+        dispatch(compute.backend, compute.dtype, CheckModels(&plan))
+            .map_err(Misuse::from)?
+            .map_err(Misuse::new)?;
         let folder = self.run.open(&out, &config, compute)?;
         let session = Session {
             experiment: Experiment { folder, plan },
@@ -117,6 +121,17 @@ impl Args {
     }
 }
 
+/// Builds every model once.
+struct CheckModels<'a>(&'a RegularizationPlan);
+
+impl Task for CheckModels<'_> {
+    type Output = Result<(), RunError>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        self.0.check_models::<B>(&device)
+    }
+}
+
 /// An experiment with what it was asked for.
 struct Session {
     experiment: Experiment<RegularizationPlan>,
@@ -129,7 +144,6 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        plan.check_models::<B>(&device).map_err(Misuse::new)?;
         let Compute {
             backend,
             dtype,
@@ -175,7 +189,7 @@ impl Session {
             info,
             complete,
             rows: rows(records),
-            truncation: truncation_rows(records),
+            truncation: truncation_rows(records, self.compute.dtype),
             capacity: capacity_rows(records),
         };
         let tables = [

@@ -406,8 +406,15 @@ impl RegularizationConfig {
         if self.regularizers.geodesic_rows == Some(0) {
             return Err("regularizers.geodesic_rows is 0, expected at least 1".to_owned());
         }
-        if self.truncation.cells.contains(&0) {
-            return Err("truncation.cells has 0, expected at least 1".to_owned());
+        let lists = [
+            ("truncation.cells", &self.truncation.cells),
+            ("regularizers.cells", &self.regularizers.cells),
+            ("capacity.blocks", &self.capacity.blocks),
+            ("capacity.cells", &self.capacity.cells),
+            ("capacity.hidden", &self.capacity.hidden),
+        ];
+        if let Some((name, _)) = lists.iter().find(|(_, list)| list.contains(&0)) {
+            return Err(format!("{name} has 0, expected at least 1"));
         }
         let weights = &self.regularizers;
         let positive = |weight: &f64| *weight > 0.0 && weight.is_finite();

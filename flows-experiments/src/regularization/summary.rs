@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{RegularizationConfig, Study, kind, label};
 use super::measure::{Measurement, TruncationPoint};
 use super::record::{RunRecord, metric_label};
+use crate::backend::Dtype;
 use crate::experiment::Record;
 use crate::run_info::RunInfo;
 
@@ -160,7 +161,8 @@ pub struct TruncationRow {
     pub log_det: String,
     /// Means over seeds at each number of cells.
     pub points: Vec<TruncationPoint>,
-    /// Slopes of the logarithms in `log T`, over the numbers of cells at which every `rho(J/T) < 1`.
+    /// Slopes of the logarithms in `log T`, over the numbers of cells at which every `rho(J/T) < 1` and
+    /// the error is above the rounding of the float type.
     pub first_order: Option<Slope>,
     /// The same, second order.
     pub second_order: Option<Slope>,
@@ -338,15 +340,21 @@ pub(super) fn rows(records: &[RunRecord]) -> Vec<Row> {
 }
 
 /// The rows of the second study.
-pub(super) fn truncation_rows(records: &[RunRecord]) -> Vec<TruncationRow> {
+pub(super) fn truncation_rows(records: &[RunRecord], dtype: Dtype) -> Vec<TruncationRow> {
+    // Sums over cells and blocks of terms of order one, and differences of such sums.
+    let rounding = 10.0
+        * match dtype {
+            Dtype::F32 => f64::from(f32::EPSILON),
+            Dtype::F64 => f64::EPSILON,
+        };
     let groups = groups(records, Study::Regularizers);
     groups
         .iter()
-        .filter_map(|group| truncation_row(group))
+        .filter_map(|group| truncation_row(group, rounding))
         .collect()
 }
 
-fn truncation_row(group: &[&RunRecord]) -> Option<TruncationRow> {
+fn truncation_row(group: &[&RunRecord], rounding: f64) -> Option<TruncationRow> {
     let first = group[0];
     let measured: Vec<&Measurement> = group.iter().filter_map(|r| r.measurement()).collect();
     let count = measured.first()?.truncation.len();
@@ -374,11 +382,15 @@ fn truncation_row(group: &[&RunRecord]) -> Option<TruncationRow> {
     let stable = |i: &usize| points[*i].max_rho.is_some_and(|rho| rho < 1.0);
     let inside: Vec<usize> = (0..count).filter(stable).collect();
     let slope = |of: fn(&TruncationPoint) -> Option<f64>| {
+        let above = |i: &&usize| {
+            let errors = measured.iter().map(|m| of(&m.truncation[**i]));
+            errors.into_iter().all(|e| e.is_some_and(|e| e > rounding))
+        };
+        let inside: Vec<usize> = inside.iter().filter(above).copied().collect();
         let of_seed = |m: &&Measurement| {
             let place = |&i: &usize| {
                 let point = &m.truncation[i];
-                let error = of(point).filter(|error| *error > 0.0)?;
-                Some([(point.cells as f64).ln(), error.ln()])
+                Some([(point.cells as f64).ln(), of(point)?.ln()])
             };
             regress(&inside.iter().map(place).collect::<Option<Vec<_>>>()?)
         };

@@ -15,7 +15,7 @@ use super::run::ToyPlan;
 use super::summary::{Summary, detail_table, energy_constants, overview_table, summarize};
 use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
-use crate::experiment::{Experiment, RunArgs, run_all, serve};
+use crate::experiment::{Experiment, RunArgs, RunError, run_all, serve};
 use crate::report::{write_atomically, write_json};
 use crate::run_info::RunInfo;
 use crate::targets::Target;
@@ -81,6 +81,10 @@ impl Args {
         let compute = self.run.compute(&out)?;
         let config = self.configure(&out)?;
         let plan = ToyPlan::new(&config).map_err(Misuse::new)?;
+        // Before the folder, which a model that cannot be built leaves behind otherwise.
+        dispatch(compute.backend, compute.dtype, CheckModels(&plan))
+            .map_err(Misuse::from)?
+            .map_err(Misuse::new)?;
         let folder = self.run.open(&out, &config, compute)?;
         let session = Session {
             experiment: Experiment { folder, plan },
@@ -123,6 +127,17 @@ fn print_list() {
     }
 }
 
+/// Builds every model once.
+struct CheckModels<'a>(&'a ToyPlan);
+
+impl Task for CheckModels<'_> {
+    type Output = Result<(), RunError>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        self.0.check_models::<B>(&device)
+    }
+}
+
 /// An experiment with what it was asked for.
 struct Session {
     experiment: Experiment<ToyPlan>,
@@ -135,7 +150,6 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        plan.check_models::<B>(&device).map_err(Misuse::new)?;
         let Compute {
             backend,
             dtype,

@@ -144,8 +144,11 @@ fn a_run_measures_what_the_regularizers_do() {
             ("second_order", -2.0),
             ("round_trip", -1.0),
         ] {
-            let slope = row[key]["slope"]["mean"].as_f64().unwrap();
-            assert!((slope - theory).abs() < 0.3, "{key} of {row}");
+            // A strong geodesic term leaves errors of the size of rounding, which have no slope.
+            let slope = row[key]["slope"]["mean"].as_f64();
+            assert!(slope.is_some() || row["label"].as_str().unwrap().contains("10"));
+            let near = |slope: f64| (slope - theory).abs() < 0.3;
+            assert!(slope.is_none_or(near), "{key} of {row}");
         }
     }
     let capacity = summary["capacity"].as_array().unwrap();
@@ -235,13 +238,18 @@ fn misuse_gets_one_clear_line() {
         SMALL.replace("affine", "activation = 'relu'\naffine"),
     )
     .unwrap();
+    let narrow = folder.path().join("narrow.toml");
+    fs::write(&narrow, SMALL.replace("hidden = [4]", "hidden = []")).unwrap();
     let shown = |path: &Path| path.display().to_string();
     let cases = [
         (
             vec!["--targets".to_owned(), "u5".to_owned()],
             "unknown target 'u5'",
         ),
-        (vec!["--cells".to_owned(), "0".to_owned()], "cells is 0"),
+        (
+            vec!["--cells".to_owned(), "0".to_owned()],
+            "regularizers.cells has 0",
+        ),
         (vec!["--seeds".to_owned(), "0".to_owned()], "seeds"),
         (
             vec!["--config".to_owned(), shown(&typo)],
@@ -252,6 +260,7 @@ fn misuse_gets_one_clear_line() {
             "model.time_dependent",
         ),
         (vec!["--config".to_owned(), shown(&relu)], "relu"),
+        (vec!["--config".to_owned(), shown(&narrow)], "hidden is []"),
         (vec!["--resume".to_owned()], "holds no experiment to resume"),
     ];
     for (arguments, message) in cases {
@@ -264,6 +273,7 @@ fn misuse_gets_one_clear_line() {
             .code(2);
         let one_line = predicate::function(|text: &str| text.trim_end().lines().count() == 1);
         failed.stderr(starts_with("error: ").and(contains(message)).and(one_line));
+        assert!(!new.exists(), "{arguments:?} left a folder");
     }
     regularization().arg("--frobnicate").assert().code(2);
     let mut both = regularization();
