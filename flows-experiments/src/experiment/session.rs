@@ -33,7 +33,7 @@ pub fn run_all<B: AutodiffBackend, P: Plan>(
     experiment: &Experiment<P>,
     compute: Compute,
     device: &B::Device,
-    on_ended: &mut dyn FnMut(&[Option<P::Record>], usize),
+    mut on_ended: impl FnMut(&[Option<P::Record>], usize),
 ) -> Run<P::Record> {
     let Compute {
         backend,

@@ -303,7 +303,14 @@ mod tests {
         };
         let columns = ["a".to_owned(), "b".to_owned()];
         let groups = [("both".to_owned(), 2)];
-        draw_matrix(&path, "heading", &groups, &columns, &[row.clone()]).unwrap();
+        draw_matrix(
+            &path,
+            "heading",
+            &groups,
+            &columns,
+            std::slice::from_ref(&row),
+        )
+        .unwrap();
         assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
         let message = draw_matrix(&path, "", &[], &columns[..1], &[row]).unwrap_err();
         assert!(message.to_string().contains("more or fewer"), "{message}");

@@ -160,7 +160,7 @@ impl Task for Session {
         let jobs = &plan.jobs;
         let mut drawn = Vec::new();
         let mut trouble = None;
-        let mut on_ended = |records: &[Option<RunRecord>], ended: usize| {
+        let on_ended = |records: &[Option<RunRecord>], ended: usize| {
             let target = jobs[ended].target;
             let all = jobs.iter().zip(records).filter(|(j, _)| j.target == target);
             if all.clone().all(|(_, record)| record.is_some()) {
@@ -173,7 +173,7 @@ impl Task for Session {
                 }
             }
         };
-        let run = run_all::<B, _>(&self.experiment, self.compute, &device, &mut on_ended);
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, on_ended);
         info.wall_seconds = begun.elapsed().as_secs_f64();
 
         // What was computed is written, whatever stopped the rest.
