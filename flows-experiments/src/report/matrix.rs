@@ -47,8 +47,8 @@ pub enum Panel {
 pub struct MatrixRow {
     /// Beside it.
     pub name: String,
-    /// As many as there are columns. Densities of one row share their colour scale, that of the
-    /// row's largest density.
+    /// As many as there are columns. Each density has a colour scale of its own, whose upper end all
+    /// but one cell in 500 stay below: a few spikes do not darken the rest.
     pub panels: Vec<Panel>,
 }
 
@@ -144,9 +144,12 @@ fn draw_panel(
     let side = SIDE as i32;
     let (image, text) = match panel {
         Panel::Density(density) => {
-            let finite = density.grid.iter().copied().filter(|p| p.is_finite());
-            let largest = finite.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-            let image = render(&density.grid, [SIDE; 2], largest);
+            let mut finite: Vec<f64> = density.grid.clone();
+            finite.retain(|p| p.is_finite());
+            finite.sort_by(f64::total_cmp);
+            let upper = finite.len().saturating_sub(1 + finite.len() / 500);
+            let upper = finite.get(upper).copied().unwrap_or(1.0);
+            let image = render(&density.grid, [SIDE; 2], upper.max(f64::MIN_POSITIVE));
             (Some(image), &density.subtitle)
         }
         Panel::Lines(lines, text) => (Some(render_lines(lines)), text),
