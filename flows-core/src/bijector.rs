@@ -105,6 +105,26 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay {
         self.forward(x, context)
     }
 
+    /// Fixes what a layer takes from every batch while it trains (batch normalization) at its value over
+    /// the whole training set, for all calls that follow, and returns the layer's outputs.
+    ///
+    /// The set comes in chunks, as it arrives at this layer, so that it need not fit into one batch;
+    /// the contexts come in the same chunks. To go on with training, fix a copy. Layers without such
+    /// statistics keep this default.
+    ///
+    /// # Shapes
+    /// Of chunk `k`, here and in the result: `[rows_k, dim]`, context `[rows_k, context_dim]`.
+    fn fix_statistics(
+        &mut self,
+        chunks: Vec<Tensor<B, 2>>,
+        contexts: Option<&[Tensor<B, 2>]>,
+    ) -> Vec<Tensor<B, 2>> {
+        let chunks = chunks.into_iter().enumerate();
+        chunks
+            .map(|(k, x)| self.forward(x, contexts.map(|c| c[k].clone())))
+            .collect()
+    }
+
     /// Gives layers with random estimators new noise, a pure function of `seed`, for the calls that
     /// follow. Layers without noise keep this default.
     ///
@@ -179,6 +199,14 @@ pub fn context_for<B: Backend, L: Bijector<B>>(
     } else {
         None
     }
+}
+
+/// As [`context_for`], for a context in chunks.
+pub fn contexts_for<'a, B: Backend, L: Bijector<B>>(
+    layer: &L,
+    contexts: Option<&'a [Tensor<B, 2>]>,
+) -> Option<&'a [Tensor<B, 2>]> {
+    contexts.filter(|_| layer.context_dim() > 0)
 }
 
 /// The check behind [`Bijector::check`], for distributions and networks as well.

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
 
-use crate::bijector::{Bijector, Invert, assert_ok, check_shapes, context_for};
+use crate::bijector::{Bijector, Invert, assert_ok, check_shapes, context_for, contexts_for};
 use crate::bijectors::shared_context_dim;
 use crate::distributions::{LogProb, Sample, assert_sample_context};
 use crate::error::Error;
@@ -135,6 +135,11 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
         let own = context_for(&self.bijector, &context);
         let z = self.bijector.forward_and_log_det(x, own);
         self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+    }
+
+    fn fix_statistics(&mut self, chunks: Vec<Tensor<B, 2>>, contexts: Option<&[Tensor<B, 2>]>) {
+        let own = contexts_for(&self.bijector, contexts);
+        self.bijector.fix_statistics(chunks, own);
     }
 
     fn resample_noise(&mut self, seed: u64) {

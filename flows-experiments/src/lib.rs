@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cli;
 pub mod experiment;
+pub mod graph;
 pub mod regularization;
 pub mod report;
 pub mod run_info;

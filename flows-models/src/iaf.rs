@@ -3,14 +3,16 @@
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::LayerConfig;
 use flows_core::error::Error;
+use flows_core::masks::MaskConfig;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::MafConfig;
+use crate::mixing::Mixing;
 use crate::model::{GenerativeFlow, build_generative};
 
-/// MADE-masked affine autoregressive layers with the order reversed between them; the network pass
-/// maps base to data, so a sample takes one pass a layer.
+/// MADE-masked affine autoregressive layers with the variables mixed between them, by default
+/// reversed; the network pass maps base to data, so a sample takes one pass a layer.
 ///
 /// Kingma et al., *Improving Variational Inference with Inverse Autoregressive Flow*,
 /// arXiv:1606.04934, algorithm 1. `log_prob` of given data runs the incremental inverse.
@@ -28,9 +30,20 @@ pub struct IafConfig {
     /// Context columns, 0 for none.
     #[serde(default = "defaults::context_dim")]
     pub context_dim: usize,
+    /// Which variables each variable may see, in every layer: an order, blocks or a graph.
+    #[serde(default)]
+    pub mask: MaskConfig,
+    /// How the variables are mixed between layers.
+    #[serde(default = "defaults::mixing")]
+    pub mixing: Mixing,
 }
 
 mod defaults {
+    use crate::mixing::Mixing;
+
+    pub(super) fn mixing() -> Mixing {
+        Mixing::Reversal
+    }
     pub(super) fn layers() -> usize {
         5
     }
@@ -50,6 +63,8 @@ impl IafConfig {
             layers: defaults::layers(),
             hidden: defaults::hidden(),
             context_dim: defaults::context_dim(),
+            mask: MaskConfig::default(),
+            mixing: defaults::mixing(),
         }
     }
 
@@ -61,12 +76,18 @@ impl IafConfig {
             layers,
             hidden,
             context_dim,
+            mask,
+            mixing,
         } = self.clone();
         MafConfig {
             dim,
             layers,
             hidden,
             context_dim,
+            mask,
+            mixing,
+            // Its statistics are those of data, which a generative flow meets at its other end.
+            batch_norm: false,
         }
         .layers()
     }

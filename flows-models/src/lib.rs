@@ -29,7 +29,9 @@
 mod ddnf;
 mod iaf;
 mod maf;
+mod mixing;
 mod model;
+mod multi_scale_real_nvp;
 mod nice;
 mod planar;
 mod presets;
@@ -40,10 +42,12 @@ mod sylvester;
 pub use ddnf::DdnfConfig;
 pub use iaf::IafConfig;
 pub use maf::MafConfig;
+pub use mixing::Mixing;
 pub use model::{
     FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
     build_normalizing,
 };
+pub use multi_scale_real_nvp::{MultiScaleFlow, MultiScaleRealNvpConfig};
 pub use nice::NiceConfig;
 pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};

@@ -1,16 +1,17 @@
 //! Masked autoregressive flow.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{LayerConfig, MaskedAffineConfig, PermutationConfig};
+use flows_core::bijectors::{LayerConfig, MaskedAffineConfig};
 use flows_core::error::Error;
-use flows_core::masks::Ordering;
+use flows_core::masks::MaskConfig;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
-/// MADE-masked affine autoregressive layers with the order reversed between them; the network pass
-/// maps data to base, so `log_prob` takes one pass a layer.
+/// MADE-masked affine autoregressive layers with the variables mixed between them, by default
+/// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
 ///
 /// Papamakarios, Pavlakou & Murray, *Masked Autoregressive Flow for Density Estimation*,
 /// arXiv:1705.07057, equations 3 to 5. Sampling runs the incremental inverse: the work of one pass.
@@ -28,9 +29,25 @@ pub struct MafConfig {
     /// Context columns, 0 for none.
     #[serde(default = "defaults::context_dim")]
     pub context_dim: usize,
+    /// Which variables each variable may see, in every layer: an order, blocks or a graph.
+    #[serde(default)]
+    pub mask: MaskConfig,
+    /// How the variables are mixed between layers. A mask that means something, such as a graph of
+    /// causes, wants [`Mixing::Nothing`].
+    #[serde(default = "defaults::mixing")]
+    pub mixing: Mixing,
+    /// Whether batch normalization follows each layer (arXiv:1705.07057, appendix B). Sampling then
+    /// needs statistics fixed by `LogProb::fix_statistics`.
+    #[serde(default)]
+    pub batch_norm: bool,
 }
 
 mod defaults {
+    use crate::mixing::Mixing;
+
+    pub(super) fn mixing() -> Mixing {
+        Mixing::Reversal
+    }
     pub(super) fn layers() -> usize {
         5
     }
@@ -50,6 +67,9 @@ impl MafConfig {
             layers: defaults::layers(),
             hidden: defaults::hidden(),
             context_dim: defaults::context_dim(),
+            mask: MaskConfig::default(),
+            mixing: defaults::mixing(),
+            batch_norm: false,
         }
     }
 
@@ -57,16 +77,11 @@ impl MafConfig {
     pub fn layers(&self) -> Vec<LayerConfig> {
         let layer = LayerConfig::MaskedAffine(MaskedAffineConfig {
             context_dim: self.context_dim,
+            mask: self.mask.clone(),
             ..MaskedAffineConfig::new(self.dim, self.hidden.clone())
         });
-        let reversal = PermutationConfig::new(self.dim, Ordering::Reversed);
-        let reversal = LayerConfig::Permutation(reversal);
-        let mut layers = vec![layer; self.layers];
-        let between = self.layers.saturating_sub(1);
-        for k in (0..between).rev() {
-            layers.insert(k + 1, reversal.clone());
-        }
-        layers
+        let layers = vec![layer; self.layers];
+        stacked(layers, self.dim, self.mixing, self.batch_norm)
     }
 
     /// The flow that maps data to a standard normal in one pass.

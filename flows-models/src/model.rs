@@ -149,6 +149,15 @@ impl ModelConfig {
         }
     }
 
+    /// Whether it takes statistics from the batches of data it is trained on, and so cannot be trained
+    /// on its own samples.
+    pub fn needs_data(&self) -> bool {
+        let layers = self.layers();
+        layers
+            .iter()
+            .any(|l| matches!(l, LayerConfig::BatchNorm(_)))
+    }
+
     /// How the log-determinant is computed, and how the inverse, for the rows of a report.
     pub fn methods(&self) -> (String, String) {
         let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());

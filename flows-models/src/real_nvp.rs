@@ -6,6 +6,7 @@ use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
 /// Affine couplings that swap halves from layer to layer.
@@ -26,9 +27,21 @@ pub struct RealNvpConfig {
     /// Context columns, 0 for none.
     #[serde(default = "defaults::context_dim")]
     pub context_dim: usize,
+    /// How the variables are mixed between couplings, besides the swap of halves.
+    #[serde(default = "defaults::mixing")]
+    pub mixing: Mixing,
+    /// Whether batch normalization follows each coupling (arXiv:1605.08803, section 3.7). The inverse
+    /// then needs statistics fixed by `LogProb::fix_statistics`.
+    #[serde(default)]
+    pub batch_norm: bool,
 }
 
 mod defaults {
+    use crate::mixing::Mixing;
+
+    pub(super) fn mixing() -> Mixing {
+        Mixing::Nothing
+    }
     pub(super) fn layers() -> usize {
         8
     }
@@ -48,16 +61,19 @@ impl RealNvpConfig {
             layers: defaults::layers(),
             hidden: defaults::hidden(),
             context_dim: defaults::context_dim(),
+            mixing: defaults::mixing(),
+            batch_norm: false,
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        alternating(self.layers, |untouched| AffineCouplingConfig {
+        let couplings = alternating(self.layers, |untouched| AffineCouplingConfig {
             untouched,
             context_dim: self.context_dim,
             ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
-        })
+        });
+        stacked(couplings, self.dim, self.mixing, self.batch_norm)
     }
 
     /// The flow that maps data to a standard normal.

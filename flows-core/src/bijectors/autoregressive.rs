@@ -1,10 +1,11 @@
 //! The affine autoregressive layer: MAF, and flipped IAF.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::jacobi::jacobi;
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
@@ -28,6 +29,22 @@ pub enum AutoregressiveInverse {
         /// Largest change of a finished row.
         tolerance: f64,
     },
+}
+
+impl AutoregressiveInverse {
+    /// Checks the tolerance.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is no number or negative, for `layer`.
+    pub fn validate(&self, layer: &'static str) -> Result<(), Error> {
+        match *self {
+            Self::Jacobi { tolerance } if !(tolerance >= 0.0 && tolerance.is_finite()) => {
+                let expected = "a finite number, at least 0";
+                Err(Error::config(layer, "tolerance", tolerance, expected))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Configuration of a [`MaskedAffine`].
@@ -138,12 +155,7 @@ impl<B: Backend> MaskedAffine<B> {
                 expected.to_string(),
             ));
         }
-        if let AutoregressiveInverse::Jacobi { tolerance } = inverse
-            && !(tolerance >= 0.0 && tolerance.is_finite())
-        {
-            let expected = "a finite number, at least 0";
-            return Err(Error::config(NAME, "tolerance", tolerance, expected));
-        }
+        inverse.validate(NAME)?;
         Ok(Self {
             conditioner,
             scale,
@@ -186,83 +198,19 @@ impl<B: Backend> MaskedAffine<B> {
         }
     }
 
-    /// The inverse by whole passes, and how many the slowest row took.
-    fn jacobi(
-        &self,
-        y: Tensor<B, 2>,
-        context: Option<&Tensor<B, 2>>,
-        tolerance: f64,
-    ) -> (Mapped<B>, usize) {
-        let depth = self.mask().depth();
-        let (mut y, mut context) = (y, context.cloned());
-        let mut x = y.clone();
-        let mut left: Vec<usize> = (0..y.dims()[0]).collect();
-        let mut done: Vec<(Vec<usize>, Mapped<B>)> = Vec::new();
-        let mut passes = 0;
-        while !left.is_empty() {
-            let raw = self.conditioner.forward(x.clone(), context.as_ref());
-            let next = self.scale.affine(raw).inverse(y.clone());
-            passes += 1;
-            let change = (next.value.clone() - x.clone())
-                .abs()
-                .max_dim(1)
-                .into_data();
-            // A row with NaN is never finished early: it ends with the levels.
-            let finished = change
-                .iter::<f64>()
-                .map(|c| passes == depth || c <= tolerance);
-            let finished: Vec<bool> = finished.collect();
-            if finished.iter().all(|f| !f) {
-                x = next.value;
-                continue;
-            }
-            let picked = |wanted: bool| -> Vec<usize> {
-                let positions = finished.iter().enumerate().filter(|(_, f)| **f == wanted);
-                positions.map(|(k, _)| k).collect()
-            };
-            let (ready, rest) = (picked(true), picked(false));
-            let mapped = Mapped {
-                value: rows(next.value.clone(), &ready),
-                log_det: next.log_det.select(0, row_indices(&ready, &y.device())),
-            };
-            done.push((ready.iter().map(|&k| left[k]).collect(), mapped));
-            left = rest.iter().map(|&k| left[k]).collect();
-            if !left.is_empty() {
-                x = rows(next.value, &rest);
-                y = rows(y, &rest);
-                context = context.map(|c| rows(c, &rest));
-            }
-        }
-        let order: Vec<usize> = done.iter().flat_map(|(rows, _)| rows.clone()).collect();
-        let back = crate::masks::inverse_permutation(&order);
-        let (values, log_dets) = done.into_iter().map(|(_, m)| (m.value, m.log_det)).unzip();
-        let value = Tensor::cat(values, 0);
-        let log_det: Tensor<B, 1> = Tensor::cat(log_dets, 0);
-        let log_det = log_det.select(0, row_indices(&back, &value.device()));
-        let value = rows(value, &back);
-        (Mapped { value, log_det }, passes)
-    }
-
     fn invert(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
         match self.inverse {
             AutoregressiveInverse::Incremental => (self.incremental(y, context.as_ref()), 1),
             AutoregressiveInverse::Jacobi { tolerance } => {
-                self.jacobi(y, context.as_ref(), tolerance)
+                let depth = self.mask().depth();
+                jacobi(y, context, depth, tolerance, |x, y, context| {
+                    let raw = self.conditioner.forward(x, context);
+                    self.scale.affine(raw).inverse(y)
+                })
             }
         }
     }
-}
-
-fn row_indices<B: Backend>(rows: &[usize], device: &B::Device) -> Tensor<B, 1, burn::tensor::Int> {
-    let indices: Vec<i64> = rows.iter().map(|&k| k as i64).collect();
-    let shape = [indices.len()];
-    Tensor::from_data(TensorData::new(indices, shape), device)
-}
-
-fn rows<B: Backend>(x: Tensor<B, 2>, rows: &[usize]) -> Tensor<B, 2> {
-    let indices = row_indices(rows, &x.device());
-    x.select(0, indices)
 }
 
 impl<B: Backend> Bijector<B> for MaskedAffine<B> {

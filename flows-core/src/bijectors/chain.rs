@@ -4,7 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, context_for};
+use crate::bijector::{
+    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
+};
 use crate::error::Error;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
@@ -97,6 +99,17 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
         self.layers.iter_mut().fold(x, |x, layer| {
             let context = context_for(layer, &context);
             layer.fit_statistics(x, context)
+        })
+    }
+
+    fn fix_statistics(
+        &mut self,
+        chunks: Vec<Tensor<B, 2>>,
+        contexts: Option<&[Tensor<B, 2>]>,
+    ) -> Vec<Tensor<B, 2>> {
+        self.layers.iter_mut().fold(chunks, |chunks, layer| {
+            let own = contexts_for(layer, contexts);
+            layer.fix_statistics(chunks, own)
         })
     }
 

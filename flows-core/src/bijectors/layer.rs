@@ -6,10 +6,12 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, AsDdnfBlock, Chain, DdnfBlock,
-    DdnfBlockConfig, ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig,
-    MaskedAffine, MaskedAffineConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial,
-    RadialConfig, Sylvester, SylvesterConfig,
+    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, AsDdnfBlock, BatchNorm,
+    BatchNormConfig, BlockAffine, BlockAffineConfig, Chain, DdnfBlock, DdnfBlockConfig,
+    ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig, MaskedAffine,
+    MaskedAffineConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
+    SharedAffine, SharedAffineConfig, SoftMaskedAffine, SoftMaskedAffineConfig, Sylvester,
+    SylvesterConfig,
 };
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
 use crate::error::Error;
@@ -26,6 +28,10 @@ pub type Stack<B> = Chain<B, Layer<B>>;
 pub enum Layer<B: Backend> {
     /// Activation normalization.
     ActNorm(ActNorm<B>),
+    /// Batch normalization.
+    BatchNorm(BatchNorm<B>),
+    /// Affine map with dense blocks.
+    BlockAffine(BlockAffine<B>),
     /// Affine or additive coupling.
     Coupling(AffineCoupling<B>),
     /// Block of a deep diffeomorphic flow.
@@ -42,6 +48,10 @@ pub enum Layer<B: Backend> {
     Planar(Planar<B>),
     /// Radial map.
     Radial(Radial<B>),
+    /// Affine autoregressive map with one shared network.
+    SharedAffine(SharedAffine<B>),
+    /// Affine autoregressive map that learns its mask.
+    SoftMaskedAffine(SoftMaskedAffine<B>),
     /// Sylvester map.
     Sylvester(Sylvester<B>),
 }
@@ -52,6 +62,10 @@ pub enum Layer<B: Backend> {
 pub enum LayerConfig {
     /// Activation normalization.
     ActNorm(ActNormConfig),
+    /// Batch normalization.
+    BatchNorm(BatchNormConfig),
+    /// Affine map with dense blocks.
+    BlockAffine(BlockAffineConfig),
     /// Affine or additive coupling.
     Coupling(AffineCouplingConfig),
     /// Block of a deep diffeomorphic flow.
@@ -68,6 +82,10 @@ pub enum LayerConfig {
     Planar(PlanarConfig),
     /// Radial map.
     Radial(RadialConfig),
+    /// Affine autoregressive map with one shared network.
+    SharedAffine(SharedAffineConfig),
+    /// Affine autoregressive map that learns its mask.
+    SoftMaskedAffine(SoftMaskedAffineConfig),
     /// Sylvester map.
     Sylvester(SylvesterConfig),
 }
@@ -84,6 +102,8 @@ impl LayerConfig {
     ) -> Result<Layer<B>, Error> {
         Ok(match self {
             Self::ActNorm(c) => Layer::ActNorm(c.init(device, rng)?),
+            Self::BatchNorm(c) => Layer::BatchNorm(c.init(device, rng)?),
+            Self::BlockAffine(c) => Layer::BlockAffine(c.init(device, rng)?),
             Self::Coupling(c) => Layer::Coupling(c.init(device, rng)?),
             Self::Ddnf(c) => Layer::Ddnf(c.init(device, rng)?),
             Self::ElementwiseAffine(c) => Layer::ElementwiseAffine(c.init(device, rng)?),
@@ -92,6 +112,8 @@ impl LayerConfig {
             Self::Permutation(c) => Layer::Permutation(c.init()?),
             Self::Planar(c) => Layer::Planar(c.init(device, rng)?),
             Self::Radial(c) => Layer::Radial(c.init(device, rng)?),
+            Self::SharedAffine(c) => Layer::SharedAffine(c.init(device, rng)?),
+            Self::SoftMaskedAffine(c) => Layer::SoftMaskedAffine(c.init(device, rng)?),
             Self::Sylvester(c) => Layer::Sylvester(c.init(device, rng)?),
         })
     }
@@ -102,6 +124,8 @@ macro_rules! each {
     ($self:expr, $layer:ident => $body:expr) => {
         match $self {
             Layer::ActNorm($layer) => $body,
+            Layer::BatchNorm($layer) => $body,
+            Layer::BlockAffine($layer) => $body,
             Layer::Coupling($layer) => $body,
             Layer::Ddnf($layer) => $body,
             Layer::ElementwiseAffine($layer) => $body,
@@ -110,6 +134,8 @@ macro_rules! each {
             Layer::Permutation($layer) => $body,
             Layer::Planar($layer) => $body,
             Layer::Radial($layer) => $body,
+            Layer::SharedAffine($layer) => $body,
+            Layer::SoftMaskedAffine($layer) => $body,
             Layer::Sylvester($layer) => $body,
         }
     };
@@ -138,6 +164,14 @@ impl<B: Backend> Bijector<B> for Layer<B> {
 
     fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         each!(self, layer => layer.fit_statistics(x, context))
+    }
+
+    fn fix_statistics(
+        &mut self,
+        chunks: Vec<Tensor<B, 2>>,
+        contexts: Option<&[Tensor<B, 2>]>,
+    ) -> Vec<Tensor<B, 2>> {
+        each!(self, layer => layer.fix_statistics(chunks, contexts))
     }
 
     fn resample_noise(&mut self, seed: u64) {

@@ -4,7 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, context_for};
+use crate::bijector::{
+    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
+};
 use crate::bijectors::chain::{child_seed, shared_context_dim};
 use crate::error::Error;
 
@@ -80,6 +82,17 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Bijector<B> for Pair<B
         let middle = self.first.fit_statistics(x, own);
         let own = context_for(&self.second, &context);
         self.second.fit_statistics(middle, own)
+    }
+
+    fn fix_statistics(
+        &mut self,
+        chunks: Vec<Tensor<B, 2>>,
+        contexts: Option<&[Tensor<B, 2>]>,
+    ) -> Vec<Tensor<B, 2>> {
+        let own = contexts_for(&self.first, contexts);
+        let middle = self.first.fix_statistics(chunks, own);
+        let own = contexts_for(&self.second, contexts);
+        self.second.fix_statistics(middle, own)
     }
 
     fn resample_noise(&mut self, seed: u64) {

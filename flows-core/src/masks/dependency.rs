@@ -164,6 +164,15 @@ impl DependencyMask {
         order
     }
 
+    /// The variables of each level, in natural order: what becomes known at each step of an inverse.
+    pub fn variables_by_level(&self) -> Vec<Vec<usize>> {
+        let mut groups = vec![Vec::new(); self.depth()];
+        for (i, &level) in self.levels.iter().enumerate() {
+            groups[level].push(i);
+        }
+        groups
+    }
+
     pub(super) fn parents(&self) -> &[VariableSet] {
         &self.parents
     }
@@ -231,6 +240,7 @@ mod tests {
         assert_eq!(blocks.to_string(), ".#..\n....\n##.#\n.#..\n");
         assert_eq!(blocks.depth(), 3);
         assert_eq!(blocks.order(), [1, 0, 3, 2]);
+        assert_eq!(blocks.variables_by_level(), [vec![1], vec![0, 3], vec![2]]);
         let coupling = MaskConfig::Coupling(vec![0, 2]).build(4).unwrap();
         assert_eq!(coupling.to_string(), "....\n#.#.\n....\n#.#.\n");
         assert_eq!(coupling.depth(), 2);

@@ -117,6 +117,17 @@ impl<B: Backend> Mlp<B> {
         self.context_dim
     }
 
+    /// The weights of the first layer, `[inputs, width]`.
+    pub fn first_weight(&self) -> Tensor<B, 2> {
+        let first = self.network.layers.first();
+        first.unwrap_or(&self.network.output).weight()
+    }
+
+    /// Where its parameters are.
+    pub(crate) fn device(&self) -> B::Device {
+        self.first_weight().device()
+    }
+
     /// Adds `offsets`, one for each output, to the bias of the last layer.
     pub(crate) fn shift_output_bias(self, offsets: Vec<f64>) -> Self {
         let network = self.network.shift_output_bias(offsets);

@@ -10,6 +10,7 @@ pub mod linearization;
 mod made;
 mod made_sweep;
 mod mlp;
+mod shared_conditioner;
 
 pub use activation::Activation;
 pub use conditioner::{Conditioner, ConditionerActivation, Connections};
@@ -21,3 +22,4 @@ pub use linearization::Linearization;
 pub use made::{Made, MadeConfig};
 pub(crate) use made_sweep::{MadeSweep, sort, unsort};
 pub use mlp::{Mlp, MlpConfig};
+pub use shared_conditioner::{Encoding, SharedConditioner, SharedConditionerConfig};

@@ -2,11 +2,11 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::*;
-use flows_core::masks::{MaskConfig, Ordering};
+use flows_core::masks::{DependencyMask, MaskConfig, Ordering};
 use flows_core::nn::{ConditionerActivation, Connections};
-use flows_core::testing::{Case, Suite};
+use flows_core::testing::{Case, Dependencies, Suite};
 
-const SCALES: [LogScale; 7] = [
+pub(crate) const SCALES: [LogScale; 7] = [
     LogScale::Exp,
     LogScale::TanhBounded { bound: 2.0 },
     LogScale::SoftClip { bound: 6.9 },
@@ -19,7 +19,7 @@ const SCALES: [LogScale; 7] = [
     LogScale::Additive,
 ];
 
-fn masks() -> Vec<MaskConfig> {
+pub(crate) fn masks() -> Vec<MaskConfig> {
     vec![
         MaskConfig::Autoregressive(Ordering::Natural),
         MaskConfig::Autoregressive(Ordering::Reversed),
@@ -28,6 +28,13 @@ fn masks() -> Vec<MaskConfig> {
         MaskConfig::Coupling(vec![1, 3]),
         MaskConfig::Graph(vec![vec![], vec![0], vec![0, 4], vec![1, 2], vec![]]),
     ]
+}
+
+/// What each output may depend on: itself, and what its parameters see.
+pub(crate) fn outputs_see(mask: &DependencyMask) -> Dependencies {
+    let dim = mask.dim();
+    let row = |i: usize| (0..dim).map(|j| i == j || mask.sees(i, j)).collect();
+    (0..dim).map(row).collect()
 }
 
 /// Runs the conformance suite over these layers.
@@ -66,9 +73,7 @@ pub(crate) fn masked_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
                 scale: SCALES[k],
                 ..MaskedAffineConfig::new(dim, vec![12, 12])
             };
-            let built = mask.build(dim).expect("an acyclic mask");
-            let row = |i: usize| (0..dim).map(|j| i == j || built.sees(i, j)).collect();
-            let rows = (0..dim).map(row).collect();
+            let rows = outputs_see(&mask.build(dim).expect("an acyclic mask"));
             let case = Case::new(format!("masked affine, {mask:?}, {connections:?}"));
             suite.check(case.dependencies(rows).max_passes(1), |device, rng| {
                 config.init(device, rng)

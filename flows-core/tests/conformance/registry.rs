@@ -1,7 +1,9 @@
 //! Every layer, one line each, with what it promises. Adding a layer adds one line here.
 
 mod continuous;
-mod masked;
+pub(crate) mod masked;
+mod shared;
+mod stages;
 
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::sylvester::BasisConfig;
@@ -63,4 +65,6 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     }
     continuous::ddnf_blocks(suite, solver);
     masked::masked_layers(suite);
+    shared::shared_layers(suite);
+    stages::block_and_stage_layers(suite);
 }

@@ -4,6 +4,11 @@
 #[path = "../conformance/registry.rs"]
 mod registry;
 
+#[path = "../conformance/extremes.rs"]
+mod extremes;
+#[path = "../conformance/trained.rs"]
+mod trained;
+
 mod incremental_kernel;
 
 use burn::backend::{Autodiff, Flex};
@@ -14,4 +19,14 @@ fn every_layer_on_flex() {
     let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
     registry::registry(&mut suite, 1e-6);
     suite.finish();
+}
+
+#[test]
+fn saturated_layers_stay_finite() {
+    extremes::saturated_layers_stay_finite::<Autodiff<Flex>>(&Default::default());
+}
+
+#[test]
+fn trained_flows_come_back() {
+    trained::trained_flows_come_back::<Autodiff<Flex>>(&Default::default(), 1e-4);
 }

@@ -22,19 +22,19 @@ use flows_core::init::normal_tensor;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::{ConditionerActivation, Connections};
 
-type Plain = Flex;
-type Grad = Autodiff<Flex>;
+pub(crate) type Plain = Flex;
+pub(crate) type Grad = Autodiff<Flex>;
 type Gradients = <Grad as AutodiffBackend>::Gradients;
 
-fn device() -> FlexDevice {
+pub(crate) fn device() -> FlexDevice {
     crate::device::<Flex>()
 }
 
-fn rng(seed: u64) -> StdRng {
+pub(crate) fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-fn normal<B: Backend<Device = FlexDevice>>(
+pub(crate) fn normal<B: Backend<Device = FlexDevice>>(
     rows: usize,
     columns: usize,
     std: f64,
@@ -43,12 +43,12 @@ fn normal<B: Backend<Device = FlexDevice>>(
     normal_tensor([rows, columns], std, &device(), &mut rng(seed))
 }
 
-fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f64> {
+pub(crate) fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f64> {
     x.into_data().iter::<f64>().collect()
 }
 
 #[track_caller]
-fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());
     for (x, y) in a.iter().zip(b) {
         let allowed = tolerance * (1.0 + x.abs().max(y.abs()));
@@ -78,7 +78,7 @@ impl<B: Backend> ModuleMapper<B> for Move {
 }
 
 /// Away from the start near the identity, where every term counts.
-fn shaken<B: Backend, M: Module<B>>(module: M, step: f64, seed: u64) -> M {
+pub(crate) fn shaken<B: Backend, M: Module<B>>(module: M, step: f64, seed: u64) -> M {
     let rng = rng(seed);
     module.map(&mut Move { rng, step })
 }
@@ -113,7 +113,7 @@ fn along<M: Module<Grad>>(module: &M, gradients: &Gradients, seed: u64) -> f64 {
 }
 
 /// The Jacobian of each row and the log-determinant of `map`.
-fn jacobians(
+pub(crate) fn jacobians(
     map: impl Fn(Tensor<Grad, 2>) -> Mapped<Grad>,
     x: &Tensor<Plain, 2>,
 ) -> (Vec<DMatrix<f64>>, Vec<f64>) {
@@ -138,7 +138,7 @@ fn check_log_det(map: impl Fn(Tensor<Grad, 2>) -> Mapped<Grad>, x: &Tensor<Plain
 }
 
 /// Log-determinants of both directions, round trips both ways, and independence of rows.
-fn check_layer<L: Invert<Grad> + AutodiffModule<Grad>>(layer: &L, seed: u64)
+pub(crate) fn check_layer<L: Invert<Grad> + AutodiffModule<Grad>>(layer: &L, seed: u64)
 where
     L::InnerModule: Invert<Plain>,
 {
@@ -174,7 +174,7 @@ where
 
 /// Gradients of a loss through one direction of a layer against central differences along random
 /// directions of the parameters and of the input.
-fn check_gradients<L: Bijector<Grad>>(
+pub(crate) fn check_gradients<L: Bijector<Grad>>(
     layer: L,
     map: impl Fn(&L, Tensor<Grad, 2>, Option<Tensor<Grad, 2>>) -> Mapped<Grad>,
     seed: u64,
@@ -221,7 +221,7 @@ const SCALES: [LogScale; 7] = [
     LogScale::Additive,
 ];
 
-fn masks() -> Vec<MaskConfig> {
+pub(crate) fn masks() -> Vec<MaskConfig> {
     let graph = vec![vec![], vec![0], vec![0, 4], vec![1, 2], vec![], vec![4, 1]];
     vec![
         MaskConfig::Autoregressive(Ordering::Natural),
@@ -417,14 +417,14 @@ impl<B: Backend> ModuleVisitor<B> for Take {
     }
 }
 
-fn taken<M: Module<Plain>>(module: &M) -> Vec<Vec<f64>> {
+pub(crate) fn taken<M: Module<Plain>>(module: &M) -> Vec<Vec<f64>> {
     let mut take = Take(Vec::new());
     module.visit(&mut take);
     take.0
 }
 
 /// Replaces all parameters in order.
-struct Put(Vec<Vec<f64>>);
+pub(crate) struct Put(pub(crate) Vec<Vec<f64>>);
 
 impl<B: Backend> ModuleMapper<B> for Put {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {

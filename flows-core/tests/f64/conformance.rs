@@ -15,3 +15,13 @@ fn every_layer_on_flex_and_the_same_on_ndarray() {
     flex.finish();
     ndarray.finish();
 }
+
+#[test]
+fn saturated_layers_stay_finite() {
+    crate::extremes::saturated_layers_stay_finite::<Wide>(&device::<Wide>());
+}
+
+#[test]
+fn trained_flows_come_back() {
+    crate::trained::trained_flows_come_back::<Wide>(&device::<Wide>(), 1e-10);
+}

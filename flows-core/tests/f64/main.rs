@@ -4,12 +4,21 @@
 #[path = "../conformance/registry.rs"]
 mod registry;
 
+#[path = "../conformance/extremes.rs"]
+mod extremes;
+#[path = "../conformance/trained.rs"]
+mod trained;
+
 mod autoregressive;
+mod batch_norm;
 mod conformance;
 mod ddnf;
 mod distributions;
 mod elementary_layers;
+mod gaussian;
+mod learned_masks;
 mod parity;
+mod passes;
 mod planar_parity;
 
 use burn::backend::{Autodiff, Flex, NdArray};

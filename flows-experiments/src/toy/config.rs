@@ -238,6 +238,14 @@ impl ToyConfig {
             let target = Target::parse(target)?;
             for model_name in &self.models {
                 let model = self.model(model_name)?;
+                if model.needs_data() && matches!(target, Target::Energy(_)) {
+                    let message = format!(
+                        "model '{model_name}' has batch normalization, whose statistics are those of \
+                         data; the energy '{}' has none",
+                        target.name()
+                    );
+                    return Err(ConfigError::Value(message));
+                }
                 let training = self.training_of(target.name(), model_name);
                 if let Some(problem) = training.problem() {
                     return Err(ConfigError::Value(problem));
@@ -351,6 +359,23 @@ mod tests {
         config.models = vec!["wide".to_owned()];
         let error = config.jobs().unwrap_err().to_string();
         assert_eq!(error, "model 'wide' has dim 3, the toy targets have 2");
+    }
+
+    #[test]
+    fn statistics_of_data_are_refused_where_there_is_none() {
+        let mut config = ToyConfig::preset(Preset::Quick);
+        let text = "kind = 'maf'\ndim = 2\nbatch_norm = true";
+        let normed = toml::from_str(text).unwrap();
+        config.custom.insert("normed".to_owned(), normed);
+        config.models = vec!["normed".to_owned()];
+        config.targets = vec!["8gaussians".to_owned()];
+        assert!(config.jobs().is_ok());
+        config.targets.push("u1".to_owned());
+        let error = config.jobs().unwrap_err().to_string();
+        assert!(
+            error.contains("'normed'") && error.contains("'u1'"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -202,6 +202,7 @@ impl Plan for ToyPlan {
 
 /// Points on which the inverse and the stability are checked.
 const CHECK_SAMPLES: usize = 1000;
+const STATISTICS_SAMPLES: usize = 50_000;
 
 impl From<InverseReport> for InverseCheck {
     fn from(report: InverseReport) -> Self {
@@ -254,7 +255,13 @@ where
             fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
         }
     };
-    let fitted = fitted.map(|model| model.valid());
+    let mut fitted = fitted.map(|model| model.valid());
+    if let Target::Samples(set) = target {
+        // Batches are drawn afresh, so a large one stands in for the training set.
+        let rng = &mut stream(seed, "statistics", 0);
+        let chunk = points(&set.sample(STATISTICS_SAMPLES, rng), device);
+        fitted.model.fix_statistics(vec![chunk], None);
+    }
     let measurement = measure(
         &fitted.model,
         target,

@@ -1,0 +1,264 @@
+//! Stages that let go of some dimensions on the way.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use core::marker::PhantomData;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{Chain, child_seed, shared_context_dim};
+use super::layer::{LayerConfig, Stack};
+use crate::bijector::{
+    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
+};
+use crate::error::Error;
+
+/// Configuration of a [`MultiScale`] of mixed layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiScaleConfig {
+    /// The layers of each stage; the dimension falls from stage to stage.
+    pub stages: Vec<Vec<LayerConfig>>,
+}
+
+impl MultiScaleConfig {
+    /// Stages of the layers given.
+    pub fn new(stages: Vec<Vec<LayerConfig>>) -> Self {
+        Self { stages }
+    }
+
+    /// Builds the layers.
+    ///
+    /// # Errors
+    /// The [`Error`] of a layer's own configuration, and as [`Chain::new`] and [`MultiScale::new`].
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<MultiScale<B, Stack<B>>, Error> {
+        let stages = self.stages.iter().map(|layers| {
+            let layers = layers.iter().map(|layer| layer.init(device, rng));
+            Chain::new(layers.collect::<Result<Vec<_>, _>>()?)
+        });
+        MultiScale::new(stages.collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+const NAME: &str = "multi-scale";
+
+/// `(z_k, h_k) = f_k(h_(k-1))` with `h_0 = x` and `y = (z_1, .., z_n)`, the last stage letting go of
+/// everything: `log|det J| = sum_k log|det J_(f_k)|`.
+///
+/// The multi-scale architecture of RealNVP (Dinh et al., arXiv:1605.08803, section 3.6, eq. 13 to 16): stage
+/// `k` maps what is left, its first columns are done, and the rest goes on to the next stage, so that later
+/// stages cost less. As many columns are let go of as the next stage has fewer. A permutation at the end of
+/// a stage chooses which.
+///
+/// It is no variant of [`Layer`](super::Layer), whose stacks it is made of: Burn's records cannot hold a
+/// type that contains itself.
+#[derive(Module, Debug)]
+pub struct MultiScale<B: Backend, L> {
+    stages: Vec<L>,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, L: Bijector<B>> MultiScale<B, L> {
+    /// Stages of falling dimension, the first one applied first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without stages, where a stage has no fewer columns than the one before, and
+    /// where context dimensions differ.
+    pub fn new(stages: Vec<L>) -> Result<Self, Error> {
+        if stages.is_empty() {
+            return Err(Error::config(NAME, "stages", 0, "at least one stage"));
+        }
+        let mut context_dim = 0;
+        for stage in &stages {
+            context_dim = shared_context_dim(NAME, context_dim, stage.context_dim())?;
+        }
+        for pair in stages.windows(2) {
+            let (before, after) = (pair[0].dim(), pair[1].dim());
+            if after >= before {
+                let expected = format!("less than {before}, the dimension of the stage before");
+                return Err(Error::config(NAME, "dim", after, expected));
+            }
+        }
+        Ok(Self {
+            stages,
+            backend: PhantomData,
+        })
+    }
+
+    /// The stages, the first one applied first.
+    pub fn stages(&self) -> &[L] {
+        &self.stages
+    }
+
+    /// Columns that each stage lets go of.
+    fn leaving(&self) -> Vec<usize> {
+        let dims = self.stages.iter().map(L::dim);
+        let next = dims.clone().skip(1).chain([0]);
+        dims.zip(next).map(|(dim, next)| dim - next).collect()
+    }
+
+    /// Undoes [`through`], the last stage first.
+    fn back(
+        &self,
+        y: Tensor<B, 2>,
+        mut apply: impl FnMut(usize, Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        let rows = y.dims()[0];
+        let mut end = self.dim();
+        let mut left: Option<Tensor<B, 2>> = None;
+        for (k, leaving) in self.leaving().into_iter().enumerate().rev() {
+            let own = y.clone().slice([0..rows, end - leaving..end]);
+            end -= leaving;
+            let mapped = match left.take() {
+                Some(rest) => Tensor::cat(vec![own, rest], 1),
+                None => own,
+            };
+            left = Some(apply(k, mapped));
+        }
+        left.expect("at least one stage")
+    }
+}
+
+/// Applies stage after stage to what is left, where stage `k` lets go of `leaving[k]` columns.
+fn through<B: Backend>(
+    leaving: &[usize],
+    x: Tensor<B, 2>,
+    mut apply: impl FnMut(usize, Tensor<B, 2>) -> Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let mut left = x;
+    let mut done = Vec::new();
+    for (k, &leaving) in leaving.iter().enumerate() {
+        let [rows, dim] = left.dims();
+        let mapped = apply(k, left.clone());
+        done.push(mapped.clone().slice([0..rows, 0..leaving]));
+        if leaving < dim {
+            left = mapped.slice([0..rows, leaving..dim]);
+        }
+    }
+    Tensor::cat(done, 1)
+}
+
+/// Adds to a sum that begins with nothing.
+fn add<B: Backend>(sum: &mut Option<Tensor<B, 1>>, term: Tensor<B, 1>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + term,
+        None => term,
+    });
+}
+
+impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.stages[0].dim()
+    }
+
+    fn context_dim(&self) -> usize {
+        self.stages.iter().map(L::context_dim).max().unwrap_or(0)
+    }
+
+    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&x, context.as_ref()));
+        let mut log_det = None;
+        let value = through(&self.leaving(), x, |k, x| {
+            let stage = &self.stages[k];
+            let mapped = stage.forward_and_log_det(x, context_for(stage, &context));
+            add(&mut log_det, mapped.log_det);
+            mapped.value
+        });
+        let log_det = log_det.expect("at least one stage");
+        Mapped { value, log_det }
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&x, context.as_ref()));
+        through(&self.leaving(), x, |k, x| {
+            let stage = &self.stages[k];
+            stage.forward(x, context_for(stage, &context))
+        })
+    }
+
+    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        through(&self.leaving(), x, |k, x| {
+            let stage = &mut self.stages[k];
+            let own = context_for(stage, &context);
+            stage.fit_statistics(x, own)
+        })
+    }
+
+    fn fix_statistics(
+        &mut self,
+        chunks: Vec<Tensor<B, 2>>,
+        contexts: Option<&[Tensor<B, 2>]>,
+    ) -> Vec<Tensor<B, 2>> {
+        let leaving = self.leaving();
+        let mut left = chunks;
+        let mut done: Vec<Vec<Tensor<B, 2>>> = vec![Vec::new(); left.len()];
+        for (stage, &leaving) in self.stages.iter_mut().zip(&leaving) {
+            let own = contexts_for(stage, contexts);
+            left = stage.fix_statistics(left, own);
+            for (chunk, done) in left.iter_mut().zip(&mut done) {
+                let [rows, dim] = chunk.dims();
+                done.push(chunk.clone().slice([0..rows, 0..leaving]));
+                if leaving < dim {
+                    *chunk = chunk.clone().slice([0..rows, leaving..dim]);
+                }
+            }
+        }
+        done.into_iter().map(|d| Tensor::cat(d, 1)).collect()
+    }
+
+    fn resample_noise(&mut self, seed: u64) {
+        for (k, stage) in self.stages.iter_mut().enumerate() {
+            stage.resample_noise(child_seed(seed, k as u64));
+        }
+    }
+}
+
+impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
+    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
+        assert_ok(self.check(&y, context.as_ref()));
+        let mut log_det = None;
+        let value = self.back(y, |k, y| {
+            let stage = &self.stages[k];
+            let mapped = stage.inverse_and_log_det(y, context_for(stage, &context));
+            add(&mut log_det, mapped.log_det);
+            mapped.value
+        });
+        let log_det = log_det.expect("at least one stage");
+        Mapped { value, log_det }
+    }
+
+    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        assert_ok(self.check(&y, context.as_ref()));
+        self.back(y, |k, y| {
+            let stage = &self.stages[k];
+            stage.inverse(y, context_for(stage, &context))
+        })
+    }
+
+    fn inverse_with_report(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, InverseReport) {
+        assert_ok(self.check(&y, context.as_ref()));
+        let (mut log_det, mut report) = (None, None::<InverseReport>);
+        let value = self.back(y, |k, y| {
+            let stage = &self.stages[k];
+            let (mapped, own) = stage.inverse_with_report(y, context_for(stage, &context));
+            add(&mut log_det, mapped.log_det);
+            report = Some(report.map_or(own, |report| report.then(own)));
+            mapped.value
+        });
+        let log_det = log_det.expect("at least one stage");
+        let report = report.expect("at least one stage");
+        (Mapped { value, log_det }, report)
+    }
+}

@@ -1,0 +1,113 @@
+//! Every parameterization of the scale at extreme inputs: finite values and finite gradients, in
+//! both float types.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::bijector::{Bijector, Invert, Mapped};
+use flows_core::bijectors::*;
+use flows_core::masks::Ordering;
+use flows_core::testing::{batch, gradients, rows};
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::registry::masked::SCALES;
+
+/// A layer of each kind, its weights so large that every scale is saturated: raw outputs are in the
+/// thousands.
+pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(device: &B::Device) {
+    for scale in SCALES {
+        for dim in [1, 3] {
+            check(scale, dim, device, |rng| {
+                let config = MaskedAffineConfig {
+                    scale,
+                    ..MaskedAffineConfig::new(dim, vec![8])
+                };
+                config.init::<B>(device, rng).map(Layer::MaskedAffine)
+            });
+            check(scale, dim, device, |rng| {
+                let config = SharedAffineConfig {
+                    scale,
+                    ..SharedAffineConfig::new(dim, vec![8])
+                };
+                config.init::<B>(device, rng).map(Layer::SharedAffine)
+            });
+            check(scale, dim, device, |rng| {
+                let config = SoftMaskedAffineConfig {
+                    scale,
+                    ordering: Ordering::Reversed,
+                    ..SoftMaskedAffineConfig::new(dim, vec![8])
+                };
+                config.init::<B>(device, rng).map(Layer::SoftMaskedAffine)
+            });
+        }
+        for dim in [2, 4] {
+            check(scale, dim, device, |rng| {
+                let config = AffineCouplingConfig {
+                    scale,
+                    ..AffineCouplingConfig::new(dim, vec![8])
+                };
+                config.init::<B>(device, rng).map(Layer::Coupling)
+            });
+            check(scale, dim, device, |rng| {
+                let halves = vec![(0..dim / 2).collect(), (dim / 2..dim).collect()];
+                let config = BlockAffineConfig {
+                    scale,
+                    ..BlockAffineConfig::new(dim, vec![8], halves)
+                };
+                config.init::<B>(device, rng).map(Layer::BlockAffine)
+            });
+        }
+    }
+}
+
+fn check<B: AutodiffBackend>(
+    scale: LogScale,
+    dim: usize,
+    device: &B::Device,
+    build: impl Fn(&mut StdRng) -> Result<Layer<B>, flows_core::error::Error>,
+) {
+    let layer = build(&mut StdRng::seed_from_u64(1)).expect("a layer");
+    let layer = layer.map(&mut Enlarge);
+    let signs = [[0.0, 10.0], [-10.0, 1e3], [1e3, -1e3], [-1e3, -1e3]];
+    let points = signs.map(|pair| (0..dim).map(|j| pair[j % 2]).collect::<Vec<f64>>());
+    // All at once, and each as a batch of one.
+    let single = points.iter().map(|point| vec![point.clone()]);
+    for points in [points.to_vec()].into_iter().chain(single) {
+        let x: Tensor<B, 2> = batch(&points, device).require_grad();
+        let forward = layer.forward_and_log_det(x.clone(), None);
+        assert_finite(&layer, &x, forward, &format!("forward of {scale:?}"));
+        let x = x.detach().require_grad();
+        let inverse = layer.inverse_and_log_det(x.clone(), None);
+        assert_finite(&layer, &x, inverse, &format!("inverse of {scale:?}"));
+    }
+}
+
+fn assert_finite<B: AutodiffBackend>(
+    layer: &Layer<B>,
+    x: &Tensor<B, 2>,
+    mapped: Mapped<B>,
+    what: &str,
+) {
+    let name = layer.name();
+    let finite = |v: &[f64]| v.iter().all(|v| v.is_finite());
+    assert!(finite(&rows(&mapped.value)), "{what}, {name}");
+    assert!(finite(&rows(&mapped.log_det)), "{what}, {name}");
+    let back = (mapped.value.sum() - mapped.log_det.sum()).backward();
+    let input = rows(&x.grad(&back).expect("the output depends on the input"));
+    assert!(finite(&input), "input gradient, {what}, {name}");
+    for (path, gradient) in gradients(layer, &back) {
+        let gradient = gradient.unwrap_or_default();
+        assert!(finite(&gradient), "gradient of {path}, {what}, {name}");
+    }
+}
+
+/// Multiplies every parameter by 30 and adds to it.
+struct Enlarge;
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Enlarge {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let larger = (tensor * 30.0 + 0.5).detach().require_grad();
+        Param::from_mapped_value(id, larger, mapper)
+    }
+}

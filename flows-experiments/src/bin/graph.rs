@@ -1,0 +1,12 @@
+//! Recovering a known graph with a learned mask: see `graph --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use flows_experiments::cli::{exit_code, install_panic_hook};
+use flows_experiments::graph::Args;
+
+fn main() -> ExitCode {
+    install_panic_hook();
+    exit_code(Args::parse().run())
+}

@@ -1,0 +1,167 @@
+//! The named autoregressive and coupling models: their options from TOML, their fast direction, and
+//! there and back.
+
+use burn::tensor::Tensor;
+use burn_flex::Flex;
+use flows_core::bijector::{Bijector, Invert, residual};
+use flows_core::bijectors::LayerConfig;
+use flows_core::distributions::{LogProb, Sample};
+use flows_core::init::normal_tensor;
+use flows_core::masks::MaskConfig;
+use flows_models::{
+    FastDirection, GenerativeFlow, IafConfig, MafConfig, Mixing, ModelConfig,
+    MultiScaleRealNvpConfig, NormalizingFlow, RealNvpConfig,
+};
+use rand::{SeedableRng, rngs::StdRng};
+
+fn rng(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
+
+fn batch(rows: usize, dim: usize) -> Tensor<Flex, 2> {
+    normal_tensor([rows, dim], 1.0, &Default::default(), &mut rng(9))
+}
+
+fn kinds(layers: &[LayerConfig]) -> Vec<&'static str> {
+    let kind = |layer: &LayerConfig| match layer {
+        LayerConfig::MaskedAffine(_) => "masked",
+        LayerConfig::Coupling(_) => "coupling",
+        LayerConfig::BatchNorm(_) => "norm",
+        LayerConfig::Permutation(_) => "permutation",
+        LayerConfig::LuLinear(_) => "lu",
+        _ => "other",
+    };
+    layers.iter().map(kind).collect()
+}
+
+#[test]
+fn the_fast_direction_is_in_the_type_and_costs_one_pass_a_layer() {
+    let device = Default::default();
+    // The types are the claim: a flow of the other orientation is another type.
+    let maf: NormalizingFlow<Flex> = MafConfig::new(6).init(&device, &mut rng(1)).unwrap();
+    let iaf: GenerativeFlow<Flex> = IafConfig::new(6).init(&device, &mut rng(1)).unwrap();
+    let config = ModelConfig::Maf(MafConfig::new(6));
+    assert_eq!(config.fast_direction(), FastDirection::Density);
+    let config = ModelConfig::Iaf(IafConfig::new(6));
+    assert_eq!(config.fast_direction(), FastDirection::Sampling);
+
+    // The other direction runs the inverses: five of masked layers, four of permutations.
+    for (name, layers) in [("maf", maf.bijector()), ("iaf", iaf.bijector())] {
+        let (_, report) = layers.inverse_with_report(batch(20, 6), None);
+        assert_eq!(report.passes, 9, "{name}");
+        assert!(report.residual < 1e-4, "{name}: {report:?}");
+    }
+    let (x, log_prob) = iaf.sample_and_log_prob(20, None, &mut rng(2));
+    let again = iaf.log_prob(x, None);
+    assert!(residual(again.unsqueeze_dim(1), log_prob.unsqueeze_dim(1)) < 1e-3);
+}
+
+#[test]
+fn masks_and_mixing_come_from_toml() {
+    let text = "kind = 'maf'\ndim = 4\nlayers = 3\nhidden = [8]\nbatch_norm = true\n\
+                mixing = { random = { seed = 3 } }\nmask = { blocks = [[0, 1], [3], [2]] }";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    let layers = config.layers();
+    let expected = [
+        "masked",
+        "norm",
+        "permutation",
+        "masked",
+        "norm",
+        "permutation",
+        "masked",
+        "norm",
+    ];
+    assert_eq!(kinds(&layers), expected);
+    assert!(config.needs_data());
+    let permutations = [&layers[2], &layers[5]];
+    assert_ne!(
+        permutations[0], permutations[1],
+        "another shuffle each time"
+    );
+    let ModelConfig::Maf(maf) = &config else {
+        panic!("a maf");
+    };
+    assert!(matches!(maf.mask, MaskConfig::Blocks(_)));
+
+    let text =
+        "kind = 'iaf'\ndim = 3\nlayers = 2\nmixing = 'lu'\nmask = { graph = [[], [0], [0]] }";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    assert_eq!(kinds(&config.layers()), ["masked", "lu", "masked"]);
+    let text = "kind = 'realnvp'\ndim = 4\nlayers = 2\nmixing = 'reversal'";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    assert_eq!(
+        kinds(&config.layers()),
+        ["coupling", "permutation", "coupling"]
+    );
+    for wrong in [
+        "mixing = 'shuffle'",
+        "mask = 'natural'",
+        "batch_norms = true",
+    ] {
+        assert!(toml::from_str::<ModelConfig>(&format!("kind = 'maf'\ndim = 2\n{wrong}")).is_err());
+    }
+}
+
+#[test]
+fn options_left_out_are_what_they_were() {
+    assert_eq!(kinds(&MafConfig::new(2).layers()).len(), 9);
+    assert_eq!(
+        kinds(&IafConfig::new(2).layers()),
+        kinds(&MafConfig::new(2).layers())
+    );
+    assert_eq!(kinds(&RealNvpConfig::new(2).layers()), ["coupling"; 8]);
+    assert!(!ModelConfig::RealNvp(RealNvpConfig::new(2)).needs_data());
+}
+
+#[test]
+fn batch_normalized_flows_sample_once_their_statistics_are_fixed() {
+    let device = Default::default();
+    let config = MafConfig {
+        layers: 3,
+        batch_norm: true,
+        mixing: Mixing::Lu,
+        ..MafConfig::new(4)
+    };
+    let mut maf = config.init::<Flex>(&device, &mut rng(1)).unwrap();
+    let data = batch(300, 4) * 3.0 + 2.0;
+    maf.fix_statistics(vec![data.clone()], None);
+    let (x, log_prob) = maf.sample_and_log_prob(50, None, &mut rng(2));
+    let again = maf.log_prob(x, None);
+    assert!(residual(again.unsqueeze_dim(1), log_prob.unsqueeze_dim(1)) < 1e-3);
+    // Normalized layer by layer, the data arrive with the moments of the base.
+    let z = maf.bijector().forward(data, None);
+    let mean: Vec<f32> = z.mean_dim(0).into_data().into_vec().unwrap();
+    assert!(mean.iter().all(|m| m.abs() < 1e-3), "{mean:?}");
+}
+
+#[test]
+fn multi_scale_flows_map_there_and_back() {
+    let device = Default::default();
+    for (dim, scales) in [(8, 3), (7, 2), (2, 1)] {
+        let config = MultiScaleRealNvpConfig {
+            scales,
+            ..MultiScaleRealNvpConfig::new(dim)
+        };
+        let flow = config.init::<Flex>(&device, &mut rng(1)).unwrap();
+        assert_eq!(flow.bijector().stages().len(), scales);
+        let x = batch(40, dim);
+        let there = flow.bijector().forward_and_log_det(x.clone(), None);
+        let (back, report) = flow.bijector().inverse_with_report(there.value, None);
+        assert!(residual(back.value, x) < 1e-4 && report.residual < 1e-4);
+    }
+    for (dim, scales) in [(8, 0), (8, 4), (1, 1)] {
+        let config = MultiScaleRealNvpConfig {
+            scales,
+            ..MultiScaleRealNvpConfig::new(dim)
+        };
+        assert!(
+            config.init::<Flex>(&device, &mut rng(1)).is_err(),
+            "{dim} {scales}"
+        );
+    }
+    let text = "dim = 6\nscales = 2\nlayers = 2\nmixing = 'nothing'\nbatch_norm = true";
+    let config: MultiScaleRealNvpConfig = toml::from_str(text).unwrap();
+    let stages = config.stages().unwrap().stages;
+    assert_eq!(kinds(&stages[1]), ["coupling", "norm", "coupling", "norm"]);
+}
