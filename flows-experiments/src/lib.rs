@@ -3,7 +3,9 @@
 
 pub mod backend;
 pub mod cli;
+pub mod experiment;
 pub mod graph;
+pub mod regularization;
 pub mod report;
 pub mod run_info;
 pub mod targets;

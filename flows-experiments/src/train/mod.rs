@@ -17,8 +17,8 @@ mod objective;
 pub use adam::Adam;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
-pub use fit::{Event, Fitted, Identity, TrainError, fit};
-pub use objective::{Objective, Step};
+pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
+pub use objective::{Objective, Step, Terms};
 
 use rand::{SeedableRng, rngs::StdRng};
 
