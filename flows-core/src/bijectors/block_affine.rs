@@ -139,7 +139,7 @@ impl<B: Backend> BlockAffine<B> {
         let affine = raw.clone().slice([0..rows, 0..kinds * b]);
         let factors = (b > 1).then(|| {
             let off = raw.slice([0..rows, kinds * b..(kinds + b - 1) * b]);
-            let off = (off / self.bound).tanh() * self.bound;
+            let off = (off * self.bound.recip()).tanh() * self.bound;
             // Row `r` without its diagonal: column `c` is entry `c` below, entry `c - 1` above.
             let off = off.reshape([rows, b - 1, b]).swap_dims(1, 2);
             let zeros = off.clone().slice([0..rows, 0..b, 0..1]).zeros_like();

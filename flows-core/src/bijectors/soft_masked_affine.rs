@@ -161,7 +161,7 @@ pub struct SoftMaskedAffine<B: Backend> {
 impl<B: Backend> SoftMaskedAffine<B> {
     /// The mask `M`, entry `(i, j)` being what the parameters of `y_i` see of `x_j`, `[dim, dim]`.
     pub fn soft_mask(&self) -> Tensor<B, 2> {
-        sigmoid(self.logits.val() / self.temperature) * self.allowed.clone()
+        sigmoid(self.logits.val() * self.temperature.recip()) * self.allowed.clone()
     }
 
     /// `sum_ij M_ij`, the L1 norm of the mask, a tensor of one element.

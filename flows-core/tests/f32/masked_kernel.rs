@@ -25,6 +25,8 @@ fn does_not_depend_on_threads() {
 
 #[test]
 fn inverse_agrees() {
-    masked::inverse_agrees::<Autodiff<Flex>>(1e-4);
-    masked::inverse_agrees::<Autodiff<NdArray>>(1e-4);
+    masked::inverse_agrees::<Flex, Autodiff<Flex>>(1e-4);
+    // NdArray's own operations are no reference: its reciprocal has 14 bits where there is AVX-512, and a scale of
+    // 1e-3 makes that a thousand times larger.
+    masked::inverse_agrees::<NdArray, Autodiff<Flex>>(1e-4);
 }

@@ -30,5 +30,5 @@ fn does_not_depend_on_threads() {
 #[test]
 fn inverse_agrees() {
     device::<Flex>();
-    masked::inverse_agrees::<Wide>(1e-12);
+    masked::inverse_agrees::<Flex, Wide>(1e-12);
 }
