@@ -4,8 +4,13 @@
 pub mod backend;
 pub mod cli;
 pub mod graph;
+pub mod data;
+pub mod energy_distance;
+pub mod flows;
 pub mod report;
 pub mod run_info;
+pub mod state_file;
+pub mod table_flow;
 pub mod targets;
 pub mod toy;
 pub mod train;
