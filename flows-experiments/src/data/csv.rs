@@ -3,21 +3,147 @@
 //! Lines that start with `#` are comments. An empty field, `NA`, `N/A`, `NaN`, `null`, `None` and `?`
 //! are missing values.
 
-use std::io::BufReader;
-
-use ::csv::{ByteRecord, Reader, ReaderBuilder, Trim};
+use std::io::{BufRead, BufReader, Read};
 
 use super::DataError;
 use super::source::{Bad, Bytes, Header, Layout};
 
 /// The rows of a text table.
 pub(super) struct CsvRows {
-    reader: Reader<BufReader<Bytes>>,
-    record: ByteRecord,
+    records: Records,
     /// The first record, where it was read to see whether it is a header, and is not.
-    first: Option<ByteRecord>,
+    first: Option<Record>,
+    record: Record,
     columns: usize,
+}
+
+/// The fields of a line, or of several where a quoted field has line breaks in it.
+#[derive(Default)]
+struct Record {
+    /// The fields, one after the other, without quotes and blanks around them.
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+    /// The line it began on, from 1.
     line: u64,
+}
+
+impl Record {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn field(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+/// Longest record: a file without line breaks is not read into memory whole.
+const LONGEST: u64 = 1 << 26;
+
+/// Fields between delimiters, in double quotes where they hold one (RFC 4180).
+struct Records {
+    bytes: BufReader<Bytes>,
+    delimiter: u8,
+    text: Vec<u8>,
+    line: u64,
+}
+
+impl Records {
+    /// Reads the next record that is neither empty nor a comment; whether there is one.
+    fn next(&mut self, origin: &str, record: &mut Record) -> Result<bool, DataError> {
+        loop {
+            self.text.clear();
+            let line = self.line + 1;
+            if !self.read_line(origin)? {
+                return Ok(false);
+            }
+            let blank = self.text.trim_ascii().is_empty();
+            // Between tabs or spaces nothing may be a row: of missing values.
+            if blank && !(self.delimiter == b'\t' && self.text.contains(&b'\t'))
+                || self.text.first() == Some(&b'#')
+            {
+                continue;
+            }
+            let quotes = |text: &[u8]| text.iter().filter(|b| **b == b'"').count();
+            let mut open = quotes(&self.text) % 2 == 1;
+            while open {
+                let read = self.text.len();
+                if !self.read_line(origin)? {
+                    return Err(DataError::Format {
+                        origin: format!("{origin}, line {line}"),
+                        reason: "a quoted field is not closed".to_owned(),
+                    });
+                }
+                open ^= quotes(&self.text[read..]) % 2 == 1;
+            }
+            record.line = line;
+            self.split(record);
+            return Ok(true);
+        }
+    }
+
+    /// Appends the next line; whether there is one.
+    fn read_line(&mut self, origin: &str) -> Result<bool, DataError> {
+        let room = LONGEST.saturating_sub(self.text.len() as u64);
+        let mut limited = self.bytes.by_ref().take(room);
+        let read = limited.read_until(b'\n', &mut self.text);
+        let read = read.map_err(|source| DataError::Read {
+            origin: origin.to_owned(),
+            source,
+        })?;
+        self.line += 1;
+        if self.text.len() as u64 >= LONGEST {
+            return Err(DataError::Format {
+                origin: format!("{origin}, line {}", self.line),
+                reason: "the line is too long for a table".to_owned(),
+            });
+        }
+        Ok(read > 0)
+    }
+
+    /// Takes the text apart into fields.
+    fn split(&self, record: &mut Record) {
+        record.bytes.clear();
+        record.ends.clear();
+        let mut text = self.text.as_slice();
+        while let Some(rest) = text.strip_suffix(b"\n").or(text.strip_suffix(b"\r")) {
+            text = rest;
+        }
+        if self.delimiter == b' ' {
+            text = text.trim_ascii();
+        }
+        let mut quoted = false;
+        let mut start = 0;
+        let mut finish = |record: &mut Record| {
+            let field = record.bytes[start..].trim_ascii();
+            let lead = record.bytes[start..].len() - record.bytes[start..].trim_ascii_start().len();
+            let length = field.len();
+            record
+                .bytes
+                .copy_within(start + lead..start + lead + length, start);
+            record.bytes.truncate(start + length);
+            start += length;
+            record.ends.push(start);
+        };
+        let mut bytes = text.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                // Two quotes within a quoted field stand for one.
+                b'"' if quoted && bytes.peek() == Some(&b'"') => {
+                    bytes.next();
+                    record.bytes.push(b'"');
+                }
+                b'"' => quoted = !quoted,
+                // A run of spaces is one separator.
+                b' ' if self.delimiter == b' ' && bytes.peek() == Some(&b' ') && !quoted => {}
+                b if b == self.delimiter && !quoted => finish(record),
+                b => record.bytes.push(b),
+            }
+        }
+        finish(record);
+    }
 }
 
 impl CsvRows {
@@ -36,24 +162,19 @@ impl CsvRows {
             return Err(format(reason));
         }
         let (delimiter, words) = delimiter(prefix);
-        let mut reader = ReaderBuilder::new()
-            .delimiter(delimiter)
-            .comment(Some(b'#'))
-            .has_headers(false)
-            .flexible(true)
-            .trim(Trim::All)
-            .from_reader(bytes);
-        let mut first = ByteRecord::new();
-        let any = reader
-            .read_byte_record(&mut first)
-            .map_err(|e| read_error(origin, e))?;
-        if !any {
+        let mut records = Records {
+            bytes,
+            delimiter,
+            text: Vec::new(),
+            line: 0,
+        };
+        let mut first = Record::default();
+        if !records.next(origin, &mut first)? {
             return Err(format("holds no rows".to_owned()));
         }
-        let fields: Vec<String> = first
-            .iter()
+        let fields: Vec<String> = (0..first.len())
             .map(|field| {
-                let text = String::from_utf8_lossy(field);
+                let text = String::from_utf8_lossy(first.field(field));
                 text.trim_start_matches('\u{feff}').trim().to_owned()
             })
             .collect();
@@ -83,18 +204,17 @@ impl CsvRows {
             rows: None,
         };
         let rows = Self {
-            reader,
-            record: ByteRecord::new(),
+            records,
+            record: Record::default(),
             first: (!is_header).then_some(first),
             columns,
-            line: 0,
         };
         Ok((layout, rows))
     }
 
     /// Line of the row read last.
     pub(super) fn line(&self) -> u64 {
-        self.line
+        self.record.line
     }
 
     /// Reads the `wanted` columns of the next row; `None` at the end, the column and what is wrong
@@ -108,16 +228,12 @@ impl CsvRows {
     ) -> Result<Option<Result<(), (usize, Bad)>>, DataError> {
         if let Some(first) = self.first.take() {
             self.record = first;
-        } else {
-            let any = self.reader.read_byte_record(&mut self.record);
-            if !any.map_err(|e| read_error(origin, e))? {
-                return Ok(None);
-            }
+        } else if !self.records.next(origin, &mut self.record)? {
+            return Ok(None);
         }
-        self.line = self.record.position().map_or(0, ::csv::Position::line);
         if self.record.len() != self.columns {
             return Err(DataError::Format {
-                origin: format!("{origin}, line {}", self.line),
+                origin: format!("{origin}, line {}", self.line()),
                 reason: format!(
                     "has {} fields, expected {}",
                     self.record.len(),
@@ -126,7 +242,7 @@ impl CsvRows {
             });
         }
         for (value, &column) in row.iter_mut().zip(wanted) {
-            match parse(&self.record[column]) {
+            match parse(self.record.field(column)) {
                 Ok(number) => *value = number,
                 Err(bad) => return Ok(Some(Err((column, bad)))),
             }
@@ -208,17 +324,5 @@ pub(super) fn abbreviate(names: &[String]) -> String {
     match names.len() {
         0..=12 => names.join(", "),
         n => format!("{}, ... ({n} columns)", names[..10].join(", ")),
-    }
-}
-
-fn read_error(origin: &str, error: ::csv::Error) -> DataError {
-    let origin = origin.to_owned();
-    let text = error.to_string();
-    match error.into_kind() {
-        ::csv::ErrorKind::Io(source) => DataError::Read { origin, source },
-        _ => DataError::Format {
-            origin,
-            reason: text,
-        },
     }
 }

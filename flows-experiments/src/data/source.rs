@@ -264,3 +264,181 @@ fn foreign(prefix: &[u8]) -> Option<&'static str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::npy;
+    use crate::train::stream;
+    use flate2::{Compression, write::GzEncoder};
+    use rand::RngExt;
+    use std::io::Write;
+
+    fn open(bytes: &[u8]) -> Result<Source, DataError> {
+        let bytes = Box::new(Cursor::new(bytes.to_vec()));
+        Source::from_bytes(bytes, "t", Header::Auto)
+    }
+
+    /// The names and all values, or the first error's words.
+    fn read(bytes: &[u8]) -> Result<(Option<Vec<String>>, Vec<f64>), String> {
+        let read = || {
+            let mut source = open(bytes)?;
+            let mut values = Vec::new();
+            loop {
+                let chunk = source.next_chunk(3)?;
+                if chunk.is_empty() {
+                    return Ok((source.layout().names.clone(), values));
+                }
+                values.extend(chunk);
+            }
+        };
+        read().map_err(|e: DataError| e.to_string())
+    }
+
+    fn npy_file(rows: usize, columns: usize, values: &[f64]) -> Vec<u8> {
+        let mut bytes = npy::header(rows, Some(columns));
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        bytes
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn headers_and_separators_are_recognised() {
+        let names = |list: &[&str]| Some(list.iter().map(|n| (*n).to_owned()).collect());
+        let numbers = vec![1.0, 2.0, 3.0, 4.5];
+        let cases: [(&str, Option<Vec<String>>); 9] = [
+            ("a,b\n1,2\n3,4.5\n", names(&["a", "b"])),
+            ("1,2\n3,4.5\n", None),
+            ("\u{feff}a;b\r\n1;2\r\n3;4.5\r\n", names(&["a", "b"])),
+            ("a\tb\n1\t2\n\n3\t4.5", names(&["a", "b"])),
+            ("# made by hand\n1 2\n3 4.5\n", None),
+            ("\"a,1\",b\n1,2\n\"3\",4.5\n", names(&["a,1", "b"])),
+            (",b\n1,2\n3,4.5\n", names(&["x1", "b"])),
+            (" a , b \n 1, 2\n 3, 4.5\n", names(&["a", "b"])),
+            ("1e0,0.2e1\n+3,4.5\n", None),
+        ];
+        for (text, header) in cases {
+            let expected = Ok((header, numbers.clone()));
+            assert_eq!(read(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(read(&gzip(text.as_bytes())), expected, "gzip {text:?}");
+        }
+        assert_eq!(read(b"7\n8\n"), Ok((None, vec![7.0, 8.0])));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_with_its_place() {
+        let cases = [
+            ("a,b\n1,2\n3\n", "t, line 3: has 1 fields, expected 2"),
+            ("a,b\n1,\n", "t, line 2, column 2 'b': the value is missing"),
+            ("1,2\n1,NaN\n", "t, line 2, column 2: the value is missing"),
+            (
+                "a,b\n1,inf\n",
+                "t, line 2, column 2 'b': 'inf' is not finite",
+            ),
+            (
+                "a,b\n1,red\n",
+                "t, line 2, column 2 'b': 'red' is not a number",
+            ),
+            ("a,a\n1,2\n", "t: two columns are named 'a'"),
+            (
+                "1;2,5\n",
+                "t, line 1, column 2: '2,5' has a decimal comma, expected a point",
+            ),
+            ("", "t: is empty, expected CSV or npy"),
+            ("\n\n", "t: holds no rows"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read(text.as_bytes()).unwrap_err(), expected);
+        }
+        // A row whose first field is a number is no header, though the second is text.
+        let error = read(b"1,red\n2,blue\n").unwrap_err();
+        assert_eq!(error, "t, line 1, column 2: 'red' is not a number");
+        assert!(read(b"PK\x03\x04junk").unwrap_err().contains("zip"));
+        assert!(read(b"\x89HDF\r\n\x1a\n").unwrap_err().contains("HDF5"));
+        assert!(read(b"\xff\xfe1,2\n").unwrap_err().contains("UTF-8"));
+    }
+
+    #[test]
+    fn rows_with_missing_values_are_skipped_where_asked_and_unused_columns_may_hold_anything() {
+        let mut source = open(b"a,b,c\n1,x,2\n,y,3\n4,z,5\n").unwrap();
+        source.select(vec![2, 0], Missing::Skip);
+        assert_eq!(source.next_chunk(10).unwrap(), [2.0, 1.0, 5.0, 4.0]);
+        assert_eq!(source.skipped(), 1);
+    }
+
+    #[test]
+    fn numbers_of_every_type_are_read() {
+        let file = |descr: &str, bytes: &[u8]| {
+            let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,)}}");
+            let mut file = b"\x93NUMPY\x02\x00".to_vec();
+            file.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            file.extend_from_slice(text.as_bytes());
+            file.extend_from_slice(bytes);
+            read(&file).map(|(_, values)| values)
+        };
+        let pair = Ok(vec![-2.0, 3.0]);
+        let float = [(-2.0f32).to_be_bytes(), 3.0f32.to_be_bytes()].concat();
+        assert_eq!(file(">f4", &float), pair);
+        let double = [(-2.0f64).to_le_bytes(), 3.0f64.to_le_bytes()].concat();
+        assert_eq!(file("<f8", &double), pair);
+        let short = [(-2i16).to_le_bytes(), 3i16.to_le_bytes()].concat();
+        assert_eq!(file("<i2", &short), pair);
+        let long = [(-2i64).to_be_bytes(), 3i64.to_be_bytes()].concat();
+        assert_eq!(file(">i8", &long), pair);
+        assert_eq!(file("|i1", &[254, 3]), pair);
+        assert_eq!(file("|u1", &[254, 3]), Ok(vec![254.0, 3.0]));
+        let error = file("<c16", &[0; 32]).unwrap_err();
+        assert!(error.contains("'<c16'"), "{error}");
+        let infinite = [1.0f64.to_le_bytes(), f64::INFINITY.to_le_bytes()].concat();
+        let error = file("<f8", &infinite).unwrap_err();
+        assert_eq!(error, "t, row 2, column 1: 'inf' is not finite");
+    }
+
+    #[test]
+    fn a_header_that_claims_too_much_costs_nothing() {
+        let huge = npy_file(1 << 50, 1000, &[0.5; 10]);
+        assert_eq!(
+            read(&huge).unwrap_err(),
+            format!("t: ends after 0 of {} rows", 1u64 << 50)
+        );
+        let wide = npy_file(1, 1 << 40, &[]);
+        assert!(read(&wide).unwrap_err().contains("claims"));
+        let mut long = b"\x93NUMPY\x02\x00".to_vec();
+        long.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert!(read(&long).unwrap_err().contains("claims an npy header"));
+    }
+
+    /// Whatever bytes come, the answer is values or words.
+    #[test]
+    fn damaged_files_never_panic() {
+        let text = b"a,b,\"c\"\n1,2,3\n4,5e3,-6\n".to_vec();
+        let array = npy_file(2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let packed = gzip(&text);
+        let rng = &mut stream(0, "damage", 0);
+        for whole in [&text, &array, &packed] {
+            assert!(read(whole).is_ok());
+            for length in 0..whole.len() {
+                let _ = read(&whole[..length]);
+            }
+            for _ in 0..2000 {
+                let mut damaged = whole.clone();
+                for _ in 0..rng.random_range(1..4) {
+                    let at = rng.random_range(0..damaged.len());
+                    damaged[at] = rng.random();
+                }
+                let _ = read(&damaged);
+            }
+        }
+        for length in 0..array.len() {
+            assert!(read(&array[..length]).is_err(), "{length}");
+        }
+        for length in 0..packed.len() {
+            assert!(read(&packed[..length]).is_err(), "{length}");
+        }
+    }
+}

@@ -93,6 +93,9 @@ pub(super) struct Args {
     /// Go on with an interrupted fit of the same table with the same options
     #[arg(long)]
     resume: bool,
+    /// Least seconds between two checkpoints: what an interruption can cost
+    #[arg(long, value_name = "S", default_value_t = Course::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -199,6 +202,7 @@ impl Args {
             batch: self.batch,
             learning_rate: self.learning_rate,
             patience: self.patience,
+            checkpoint_seconds: self.checkpoint_seconds,
             ..config.course
         };
         Ok(config)

@@ -125,9 +125,12 @@ fn refuse_model(error: ModelError) -> anyhow::Error {
 fn refuse_fit(error: FitError) -> anyhow::Error {
     match error {
         FitError::Data(error) => refuse_data(error),
-        FitError::Train(error @ (TrainError::Diverged { .. } | TrainError::OtherRun { .. })) => {
-            error.into()
-        }
+        FitError::Train(error @ TrainError::Diverged { .. }) => error.into(),
+        FitError::Train(TrainError::OtherRun { path, .. }) => Misuse(format!(
+            "{path} was begun with other options or another table; give the same, or start over with \
+             --force"
+        ))
+        .into(),
         FitError::Train(TrainError::Checkpoint(CheckpointError::Write(error))) => error.into(),
         other => Misuse::new(other).into(),
     }

@@ -238,3 +238,96 @@ impl<B: Backend> TableFlow<B> {
         })
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::data::Table;
+    use crate::table_flow::{FitConfig, fit};
+    use crate::train::Course;
+    use burn::backend::{Autodiff, Flex};
+    use flows_models::MafConfig;
+    use rand::RngExt;
+
+    fn example() -> TableFlow<Flex> {
+        let values = (0..80).map(|i| f64::from(i * i % 17)).collect();
+        let table = Table::from_values(["a", "b"], values).unwrap();
+        let model = MafConfig {
+            layers: 1,
+            hidden: vec![2],
+            ..MafConfig::new(2)
+        };
+        let config = FitConfig {
+            whiten: true,
+            course: Course {
+                steps: 1,
+                ..Course::default()
+            },
+            ..FitConfig::new(model)
+        };
+        fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap()
+    }
+
+    fn load(path: &Path, bytes: &[u8]) -> Result<TableFlow<Flex>, ModelError> {
+        std::fs::write(path, bytes).unwrap();
+        TableFlow::load(path, &Default::default())
+    }
+
+    #[test]
+    fn a_model_comes_back_with_the_same_bits_and_damaged_ones_are_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let model = example();
+        model.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let loaded = load(&path, &bytes).unwrap();
+        assert_eq!(loaded.header, model.header);
+        let x = crate::data::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
+        assert_eq!(loaded.log_prob(&x, None), model.log_prob(&x, None));
+
+        for length in 0..bytes.len() {
+            let error = load(&path, &bytes[..length]).unwrap_err().to_string();
+            assert!(
+                !error.contains('\n') && error.contains("is not a model"),
+                "{error}"
+            );
+        }
+        let rng = &mut stream(0, "damage", 0);
+        for _ in 0..2000 {
+            let mut damaged = bytes.clone();
+            let at = rng.random_range(0..damaged.len());
+            damaged[at] = rng.random();
+            if let Err(error) = load(&path, &damaged) {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_format_and_a_claim_too_large_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let model = example();
+        let with = |change: &dyn Fn(&mut ModelHeader)| {
+            let mut changed = model.clone();
+            change(&mut changed.header);
+            changed.save(&path).unwrap();
+            let error = TableFlow::<Flex>::load(&path, &Default::default());
+            error.unwrap_err().to_string()
+        };
+        let newer = with(&|header| header.format = 2);
+        assert!(newer.contains("model format 2") && newer.contains("newer program"));
+        let huge = with(&|header| {
+            header.model = ModelConfig::Maf(MafConfig {
+                hidden: vec![1 << 40, 1 << 40],
+                ..MafConfig::new(2)
+            });
+        });
+        assert!(huge.contains("more parameters than"), "{huge}");
+        let other = with(&|header| header.columns.truncate(1));
+        assert!(other.contains("does not fit its columns"), "{other}");
+        std::fs::write(&path, "a,b\n1,2\n").unwrap();
+        let foreign = TableFlow::<Flex>::load(&path, &Default::default());
+        assert!(foreign.unwrap_err().to_string().contains("no safetensors"));
+    }
+}

@@ -96,11 +96,11 @@ pub fn fit_with<B: AutodiffBackend>(
     };
 
     let fingerprint = table.fingerprint();
-    // Steps, batch and the like: a checkpoint of another fit is not gone on with.
-    let name = format!(
-        "{} on table {fingerprint:016x}",
-        serde_json::to_string(config).expect("a configuration is plain data")
-    );
+    // All that decides the bits: a checkpoint of another fit is not gone on with.
+    let mut decides = config.clone();
+    decides.course.checkpoint_seconds = 0.0;
+    let decides = serde_json::to_string(&decides).expect("a configuration is plain data");
+    let name = format!("{decides} on table {fingerprint:016x}");
     let identity = Identity {
         name: &name,
         seed: config.seed,

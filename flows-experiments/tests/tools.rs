@@ -1,0 +1,399 @@
+//! `flows` as a user runs it: a table in, a model, densities, samples and pictures out.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use flows_experiments::data::{Header, Source};
+use predicates::prelude::*;
+use predicates::str::contains;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+fn flows() -> Command {
+    Command::cargo_bin("flows").unwrap()
+}
+
+/// `rows` rows of a bent, conditional distribution: b lies around a^2 + c.
+fn table(rows: usize) -> Vec<[f64; 3]> {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let mut normal = || (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+    let row = |_| {
+        let (a, c) = (normal(), normal());
+        [a, a * a + c + 0.3 * normal(), c]
+    };
+    (0..rows).map(row).collect()
+}
+
+fn csv(folder: &Path, rows: usize) -> PathBuf {
+    let path = folder.join("data.csv");
+    let lines = table(rows)
+        .iter()
+        .map(|[a, b, c]| format!("{a},{b},{c}\n"))
+        .collect::<String>();
+    fs::write(&path, format!("a,b,c\n{lines}")).unwrap();
+    path
+}
+
+/// A short fit of a small model.
+fn fit(data: &Path, model: &Path) -> Command {
+    let mut command = flows();
+    command.arg("fit").arg(data).arg("-o").arg(model);
+    command.args(["--layers", "2", "--hidden", "16", "--steps", "120"]);
+    command
+}
+
+fn numbers(path: &Path) -> (Option<Vec<String>>, Vec<f64>) {
+    let mut source = Source::open(path, Header::Auto).unwrap();
+    let values = source.next_chunk(1 << 20).unwrap();
+    (source.layout().names.clone(), values)
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+#[test]
+fn a_table_is_fitted_scored_sampled_drawn_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 600);
+    let model = at("data.flow");
+    let done = fit(&data, &model).assert().success();
+    done.stdout(contains("test log-likelihood").and(contains("a Gaussian has")))
+        .stderr(contains("comma-separated, header: a, b, c"));
+    assert!(!at("data.flow.checkpoint").exists());
+
+    // What is there is not written over.
+    let again = fit(&data, &model).assert().code(2);
+    again.stderr(contains("exists; --force writes over it"));
+
+    let info = flows().arg("info").arg(&model).assert().success();
+    info.stdout(contains("a, b, c").and(contains("480 training, 60 validation, 60 test")));
+
+    // In CSV and npy, by name and by place, in f32 and in f64, the scores are the same.
+    let score = |data: &Path, out: &str, more: &[&str]| {
+        let mut command = flows();
+        command.arg("log-prob").arg(&model).arg(data);
+        command.arg("-o").arg(at(out)).args(more).assert().success();
+        numbers(&at(out)).1
+    };
+    let scores = score(&data, "scores.csv", &[]);
+    assert_eq!(scores.len(), 600);
+    let swapped = at("swapped.csv");
+    let lines = table(600)
+        .iter()
+        .map(|[a, b, c]| format!("{c};{a};x;{b}\n"))
+        .collect::<String>();
+    fs::write(&swapped, format!("c;a;label;b\n{lines}")).unwrap();
+    assert_eq!(score(&swapped, "swapped-scores.csv", &[]), scores);
+    let doubles = score(&data, "scores.npy", &["--dtype", "f64"]);
+    for (single, double) in scores.iter().zip(&doubles) {
+        assert!((single - double).abs() < 1e-4, "{single} {double}");
+    }
+
+    // Samples have the table's columns, depend on the seed alone, and can be scored.
+    let sample = |out: &str, seed: &str| {
+        let mut command = flows();
+        command
+            .arg("sample")
+            .arg(&model)
+            .args(["-n", "9000", "--seed", seed]);
+        command.arg("-o").arg(at(out)).assert().success();
+        numbers(&at(out))
+    };
+    let (names, samples) = sample("samples.csv", "1");
+    assert_eq!(names.unwrap(), ["a", "b", "c"]);
+    assert_eq!(samples.len(), 27_000);
+    let (_, array) = sample("samples.npy", "1");
+    let close = samples
+        .iter()
+        .zip(&array)
+        .all(|(a, b)| (a - b).abs() < 1e-7);
+    assert!(close, "text and array hold the same rows");
+    assert_ne!(sample("other.npy", "2").1, array);
+    let own = score(&at("samples.npy"), "own.npy", &[]);
+    let mean = own.iter().sum::<f64>() / own.len() as f64;
+    assert!(mean.is_finite());
+
+    let picture = at("pairs.png");
+    let mut plot = flows();
+    plot.arg("plot")
+        .arg(&model)
+        .arg(&data)
+        .arg("-o")
+        .arg(&picture);
+    plot.assert().success();
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+
+    let mut check = flows();
+    check.arg("check").arg(&model).arg(&data);
+    check.args(["--permutations", "99"]);
+    check
+        .assert()
+        .success()
+        .stderr(contains("60 of 60 rows held out"))
+        .stdout(contains("p = "));
+    // A table that is not the model's is told from its samples.
+    let moved = at("moved.csv");
+    let lines = table(600)
+        .iter()
+        .map(|[a, b, c]| format!("{},{b},{c}\n", a + 2.0))
+        .collect::<String>();
+    fs::write(&moved, format!("a,b,c\n{lines}")).unwrap();
+    let mut check = flows();
+    check.arg("check").arg(&model).arg(&moved);
+    check.args(["--permutations", "99"]);
+    check
+        .assert()
+        .success()
+        .stdout(contains("p = 0.0100").and(contains("may differ")));
+}
+
+#[test]
+fn a_conditional_flow_follows_its_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 600);
+    let model = at("given.flow");
+    let mut command = fit(&data, &model);
+    command
+        .args(["--context", "c", "--model", "realnvp"])
+        .assert()
+        .success();
+    let sample = |more: &[&str]| {
+        let mut command = flows();
+        command.arg("sample").arg(&model).arg("-o").arg(at("s.csv"));
+        command.args(more).arg("--force").assert().success();
+        numbers(&at("s.csv")).1
+    };
+    let mean_b = |rows: &[f64]| rows.chunks(3).map(|r| r[1]).sum::<f64>() / (rows.len() / 3) as f64;
+    let low = sample(&["-n", "2000", "--context", "c=-1.5"]);
+    let high = sample(&["-n", "2000", "--context", "c=1.5"]);
+    assert!(low.chunks(3).all(|row| row[2] == -1.5));
+    assert!(
+        mean_b(&high) - mean_b(&low) > 1.5,
+        "{} {}",
+        mean_b(&high),
+        mean_b(&low)
+    );
+    let each = sample(&["--context-from", data.to_str().unwrap(), "-n", "2"]);
+    let contexts = each.chunks(6).map(|two| [two[2], two[5]]);
+    assert!(contexts.eq(table(600).iter().map(|row| [row[2]; 2])));
+
+    let mut without = flows();
+    let refused = without.arg("sample").arg(&model).assert().code(2);
+    refused.stderr(contains("needs a value of c: --context c=VALUE"));
+    let mut check = flows();
+    check
+        .arg("check")
+        .arg(&model)
+        .arg(&data)
+        .args(["--permutations", "19"]);
+    check.assert().success();
+}
+
+#[test]
+fn a_killed_fit_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 400);
+    let whole = at("whole.flow");
+    fit(&data, &whole).assert().success();
+
+    let binary = assert_cmd::cargo::cargo_bin("flows");
+    let cut = at("cut.flow");
+    let mut sittings = 0;
+    for patience in [0.5, 0.6, 0.9, 1.4, 2.5, 600.0] {
+        let resume = at("cut.flow.checkpoint").exists();
+        let mut command = Process::new(&binary);
+        command.arg("fit").arg(&data).arg("-o").arg(&cut);
+        command.args(["--layers", "2", "--hidden", "16", "--steps", "120"]);
+        command.args(["--checkpoint-seconds", "0"]);
+        if resume {
+            command.arg("--resume");
+        }
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success());
+                break true;
+            }
+            if begun.elapsed() > Duration::from_secs_f64(patience) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        sittings += 1;
+        if ended {
+            break;
+        }
+    }
+    assert!(sittings > 1, "the first sitting was never interrupted");
+    let scores = |model: &Path| {
+        let mut command = flows();
+        let done = command
+            .arg("log-prob")
+            .arg(model)
+            .arg(&data)
+            .assert()
+            .success();
+        text(&done.get_output().stdout)
+    };
+    assert_eq!(scores(&whole), scores(&cut));
+
+    // An unfinished fit is neither lost nor mistaken.
+    fs::copy(&whole, at("cut.flow.checkpoint")).unwrap();
+    fs::remove_file(&cut).unwrap();
+    let refused = fit(&data, &cut).assert().code(2);
+    refused.stderr(contains("an unfinished fit is in"));
+    let refused = fit(&data, &cut).arg("--resume").assert().code(2);
+    refused.stderr(contains("not a checkpoint of this program"));
+}
+
+#[test]
+fn a_pipe_may_be_closed_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = csv(folder.path(), 100);
+    let model = folder.path().join("m.flow");
+    fit(&data, &model).args(["--steps", "5"]).assert().success();
+    let mut child = Process::new(assert_cmd::cargo::cargo_bin("flows"))
+        .arg("sample")
+        .arg(&model)
+        .args(["-n", "1000000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "a,b,c");
+    drop(lines);
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(status.success() && !said.contains("error"), "{said}");
+
+    // And one can be read from.
+    let mut piped = flows();
+    piped.arg("log-prob").arg(&model).arg("-");
+    let done = piped.write_stdin("c,b,a\n0,1,1\n").assert().success();
+    assert_eq!(text(&done.get_output().stdout).lines().count(), 2);
+}
+
+#[test]
+fn bad_tables_and_options_are_answered_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let many = |row: &str| row.repeat(30);
+    let cases: [(&str, String, &[&str], &str); 12] = [
+        (
+            "missing",
+            "a,b\n1,2\n,3\n".to_owned(),
+            &[],
+            "line 3, column 1 'a': the value is missing; --skip-missing",
+        ),
+        (
+            "text",
+            "a,b\n1,red\n".to_owned(),
+            &[],
+            "'red' is not a number; --drop",
+        ),
+        (
+            "infinite",
+            "1,2\n1,inf\n".to_owned(),
+            &[],
+            "line 2, column 2: 'inf' is not finite",
+        ),
+        (
+            "few",
+            "a,b\n1,2\n3,4\n".to_owned(),
+            &[],
+            "has 2 rows, too few",
+        ),
+        (
+            "ragged",
+            "a,b\n1,2\n1,2,3\n".to_owned(),
+            &[],
+            "line 3: has 3 fields, expected 2",
+        ),
+        (
+            "constant",
+            format!("a,b\n{}", many("1,2\n2,2\n")),
+            &[],
+            "column 'b' is constant (2)",
+        ),
+        (
+            "line",
+            format!("a,b\n{}", many("1,2\n2,4\n5,10\n")),
+            &["--whiten", "true"],
+            "'b' is a linear function",
+        ),
+        (
+            "one",
+            format!("a\n{}", many("1\n2\n5\n")),
+            &["--model", "maf"],
+            "is a Gaussian",
+        ),
+        (
+            "iaf",
+            format!("a,b\n{}", many("1,2\n2,3\n")),
+            &["--model", "iaf"],
+            "take 'maf'",
+        ),
+        (
+            "name",
+            "a,b\n1,2\n".to_owned(),
+            &["--drop", "z"],
+            "has no column 'z'; it has a, b",
+        ),
+        (
+            "config",
+            format!("a,b\n{}", many("1,2\n2,3\n")),
+            &["--batch", "0"],
+            "batch is 0",
+        ),
+        ("npz", "PK\u{3}\u{4}".to_owned(), &[], "is a zip archive"),
+    ];
+    for (name, content, options, expected) in &cases {
+        let data = at(name);
+        fs::write(&data, content).unwrap();
+        let mut command = flows();
+        command
+            .arg("fit")
+            .arg(&data)
+            .arg("-o")
+            .arg(at("never"))
+            .args(*options);
+        let output = command.assert().code(2);
+        let said = text(&output.get_output().stderr);
+        let errors: Vec<&str> = said.lines().filter(|l| l.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{name}: {said}");
+        assert!(errors[0].contains(expected), "{name}: {said}");
+        assert!(
+            said.ends_with(&format!("{}\n", errors[0])),
+            "{name}: {said}"
+        );
+        assert!(
+            !at("never").exists() && !at("never.checkpoint").exists(),
+            "{name}"
+        );
+    }
+    let nowhere = flows().args(["info", "nothing.flow"]).assert().code(2);
+    nowhere.stderr(contains("cannot read nothing.flow"));
+    let foreign = flows().arg("info").arg(at("text")).assert().code(2);
+    foreign.stderr(contains("is not a model file of this program"));
+}
