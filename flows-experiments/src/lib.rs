@@ -5,6 +5,7 @@ pub mod backend;
 pub mod cli;
 pub mod graph;
 pub mod data;
+pub mod density;
 pub mod energy_distance;
 pub mod flows;
 pub mod report;

@@ -8,6 +8,7 @@ pub mod gaussian;
 pub mod npy;
 pub mod preprocessing;
 pub mod selection;
+pub mod sets;
 pub mod sink;
 pub mod source;
 pub mod table;

@@ -7,7 +7,6 @@ use burn::tensor::backend::AutodiffBackend;
 use flows_models::ModelConfig;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::model::{MODELS, Shape, choose};
 use super::{
     grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, say,
 };
@@ -15,7 +14,9 @@ use crate::backend::{Task, check, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::{Header, Missing, Role, Selection, Table, preprocessing};
 use crate::report::format_estimate;
-use crate::table_flow::{Checkpointing, Estimate, FitConfig, TableFlow, fit_with};
+use crate::table_flow::{
+    Checkpointing, Estimate, FitConfig, MODELS, Shape, TableFlow, choose, fit_with,
+};
 use crate::train::{Course, Evaluated, Stopped};
 
 /// Fit a flow to a table and write it as one file

@@ -4,7 +4,6 @@ mod check;
 mod fit;
 mod info;
 mod log_prob;
-mod model;
 mod plot;
 mod sample;
 

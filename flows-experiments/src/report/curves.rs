@@ -44,7 +44,7 @@ pub struct Series {
 }
 
 /// Colours that stay apart for colour-blind readers (Okabe and Ito), darkest first.
-const COLORS: [RGBColor; 7] = [
+pub(super) const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),

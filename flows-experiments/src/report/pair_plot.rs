@@ -59,7 +59,7 @@ pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportE
     let side = k as u32 * (cell + GAP) - GAP;
     let size = [left + side + right, top + side + bottom];
     let of = plot.data.as_ref().unwrap_or(&plot.samples);
-    let ranges: Vec<[f64; 2]> = (0..k).map(|c| range(of.column(c))).collect();
+    let ranges: Vec<[f64; 2]> = (0..k).map(|c| middle(of.column(c))).collect();
     draw_png(path, size, |area| {
         let middle = (size[0] / 2) as i32;
         Lettering::bold(20).write(area, &plot.heading, (middle, 16), Anchor::Top, size[0] - 20)?;
@@ -130,7 +130,7 @@ fn legend(area: &Area<'_>, data: bool, middle: i32) -> Result<(), Box<dyn std::e
 }
 
 /// The middle of a column with a margin.
-fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
+pub(crate) fn middle(values: impl Iterator<Item = f64>) -> [f64; 2] {
     let mut sorted: Vec<f64> = values.filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| {
@@ -301,8 +301,8 @@ mod tests {
     #[test]
     fn outliers_do_not_stretch_the_range() {
         let values = (0..1000).map(|i| if i == 0 { 1e9 } else { f64::from(i) });
-        let [low, high] = range(values);
+        let [low, high] = middle(values);
         assert!(low > -100.0 && high < 1100.0);
-        assert_eq!(range([3.0, 3.0].into_iter()), [3.0 - 0.24, 3.0 + 0.24]);
+        assert_eq!(middle([3.0, 3.0].into_iter()), [3.0 - 0.24, 3.0 + 0.24]);
     }
 }

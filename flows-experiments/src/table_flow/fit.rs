@@ -49,10 +49,41 @@ pub fn fit_with<B: AutodiffBackend>(
     device: &B::Device,
     on_look: &mut dyn FnMut(Evaluated),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
+    let rows = table.len();
+    if rows < FEWEST_ROWS {
+        return Err(DataError::Table(format!(
+            "the table has {rows} rows, too few to fit and to test a density: at least {FEWEST_ROWS}"
+        ))
+        .into());
+    }
     check(table, config)?;
-    let split = Split::shuffled(table.len(), config.validation, config.test, config.seed);
+    let split = Split::shuffled(rows, config.validation, config.test, config.seed);
     let parts = [&split.train, &split.validation, &split.test].map(|rows| table.pick(rows));
-    let [train, validation, test] = &parts;
+    let mut fitted = fit_parts::<B>(&parts, config, checkpointing, device, on_look)?;
+    // What is kept is the table as it came, so that its test rows are found again.
+    fitted.header.training.table = format!("{:016x}", table.fingerprint());
+    fitted.header.training.skipped = table.skipped;
+    Ok(fitted)
+}
+
+/// As [`fit_with`], for rows that have been split into training, validation and test rows already.
+///
+/// # Errors
+/// As [`fit_with`].
+pub fn fit_parts<B: AutodiffBackend>(
+    parts: &[Table; 3],
+    config: &FitConfig,
+    checkpointing: Checkpointing<'_>,
+    device: &B::Device,
+    on_look: &mut dyn FnMut(Evaluated),
+) -> Result<TableFlow<B::InnerBackend>, FitError> {
+    let [train, validation, test] = parts;
+    let table = train;
+    check(table, config)?;
+    if let Some(empty) = parts.iter().position(Table::is_empty) {
+        let name = ["training", "validation", "test"][empty];
+        return Err(DataError::Table(format!("there are no {name} rows")).into());
+    }
     let names = table.names(Role::Density);
     let preprocessing = if config.whiten {
         Preprocessing::whiten(&train.density, &names)?
@@ -95,7 +126,7 @@ pub fn fit_with<B: AutodiffBackend>(
         Estimate::of(&scores).mean - log_det
     };
 
-    let fingerprint = table.fingerprint();
+    let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
     // All that decides the bits: a checkpoint of another fit is not gone on with.
     let mut decides = config.clone();
     decides.course.checkpoint_seconds = 0.0;
@@ -124,11 +155,11 @@ pub fn fit_with<B: AutodiffBackend>(
     let training = Training {
         seed: config.seed,
         held_out: [config.validation, config.test],
-        rows: [split.train.len(), split.validation.len(), split.test.len()],
-        skipped: table.skipped,
+        rows: [train.len(), validation.len(), test.len()],
+        skipped: 0,
         table: format!("{fingerprint:016x}"),
         steps: [best.steps, best.best_step],
-        batch: course.batch.min(split.train.len()),
+        batch: course.batch.min(train.len()),
         learning_rate: course.learning_rate,
         stopped: best.stopped,
         parameters,
@@ -164,13 +195,7 @@ fn check(table: &Table, config: &FitConfig) -> Result<(), FitError> {
     if let Some(problem) = config.problem() {
         return Err(FitError::Config(problem));
     }
-    let (rows, dim) = (table.len(), table.dim());
-    if rows < FEWEST_ROWS {
-        return Err(DataError::Table(format!(
-            "the table has {rows} rows, too few to fit and to test a density: at least {FEWEST_ROWS}"
-        ))
-        .into());
-    }
+    let dim = table.dim();
     if config.model.dim() != dim {
         let found = config.model.dim();
         let reason = format!("the model has dim {found}, the table {dim} modelled columns");

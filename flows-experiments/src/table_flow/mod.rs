@@ -18,12 +18,14 @@
 //! ```
 
 mod config;
+mod family;
 mod file;
 mod fit;
 
 pub use config::{FitConfig, FitError, Model, sampling_only};
+pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::{FORMAT, ModelError, ModelHeader};
-pub use fit::{Checkpointing, fit, fit_with};
+pub use fit::{Checkpointing, fit, fit_parts, fit_with};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;

@@ -1,4 +1,4 @@
-//! From a model's name and a table's shape to its configuration.
+//! Models by name, sized for a table.
 
 use flows_core::log_det::LogDet;
 use flows_models::{
@@ -6,29 +6,35 @@ use flows_models::{
     RealNvpConfig, SylvesterFlowConfig,
 };
 
+use super::config::sampling_only;
 use crate::cli::Misuse;
-use crate::table_flow::sampling_only;
 
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape<'a> {
-    pub(super) dim: usize,
-    pub(super) context_dim: usize,
-    pub(super) layers: Option<usize>,
-    pub(super) hidden: Option<&'a [usize]>,
+pub struct Shape<'a> {
+    /// Modelled columns.
+    pub dim: usize,
+    /// Columns conditioned on.
+    pub context_dim: usize,
+    /// Layers, or blocks of a DDNF; `None` for the default of the model.
+    pub layers: Option<usize>,
+    /// Widths of hidden layers; `None` for the default of the model.
+    pub hidden: Option<&'a [usize]>,
 }
 
 /// A model with what goes with it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Chosen {
-    pub(super) model: ModelConfig,
-    pub(super) training_log_det: Option<LogDet>,
+pub struct Chosen {
+    /// The model.
+    pub model: ModelConfig,
+    /// Its log-determinant in training, where it is another.
+    pub training_log_det: Option<LogDet>,
     /// Whether it gains from decorrelated columns: models that cannot turn them cheaply do.
-    pub(super) whiten: bool,
+    pub whiten: bool,
 }
 
 /// The models that can be named, with a line on each.
-pub(super) const MODELS: &[(&str, &str)] = &[
+pub const MODELS: &[(&str, &str)] = &[
     (
         "maf",
         "masked autoregressive flow: the default for two columns or more",
@@ -45,8 +51,11 @@ pub(super) const MODELS: &[(&str, &str)] = &[
     ("sylvester", "Sylvester layers"),
 ];
 
-/// The configuration of the model called `name`.
-pub(super) fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
+/// The configuration of the model called `name`; the default one where there is no name.
+///
+/// # Errors
+/// [`Misuse`] for a name that is not known, and for what the model cannot do, with the reason.
+pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
     let Shape {
         dim,
         context_dim,
@@ -146,7 +155,7 @@ pub(super) fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Mis
 
 /// The truncated series where the determinant itself is elimination: it has a fused kernel, and the
 /// validation rows are scored with the determinant.
-pub(crate) fn ddnf_training(ddnf: &DdnfConfig) -> Option<LogDet> {
+fn ddnf_training(ddnf: &DdnfConfig) -> Option<LogDet> {
     let narrowest = ddnf.hidden.iter().copied().min().unwrap_or(ddnf.dim);
     (ddnf.dim > 3 && narrowest > 2).then_some(LogDet::Taylor { order: 2 })
 }
