@@ -7,10 +7,13 @@ use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use flows_experiments::data::{Header, Source};
+use flows_experiments::data::{Format, Header, Sink, Source};
 use predicates::prelude::*;
 use predicates::str::contains;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+#[path = "../examples/own_table.rs"]
+mod own_table;
 
 fn flows() -> Command {
     Command::cargo_bin("flows").unwrap()
@@ -40,10 +43,16 @@ fn csv(folder: &Path, rows: usize) -> PathBuf {
 /// A short fit of a small model.
 fn fit(data: &Path, model: &Path) -> Command {
     let mut command = flows();
-    command.arg("fit").arg(data).arg("-o").arg(model);
-    command.args(["--layers", "2", "--hidden", "16", "--steps", "120"]);
+    command
+        .arg("fit")
+        .arg(data)
+        .arg("-o")
+        .arg(model)
+        .args(SHORT);
     command
 }
+
+const SHORT: [&str; 6] = ["--layers", "2", "--hidden", "16", "--steps", "120"];
 
 fn numbers(path: &Path) -> (Option<Vec<String>>, Vec<f64>) {
     let mut source = Source::open(path, Header::Auto).unwrap();
@@ -210,7 +219,7 @@ fn a_killed_fit_resumes_to_the_same_bits() {
         let resume = at("cut.flow.checkpoint").exists();
         let mut command = Process::new(&binary);
         command.arg("fit").arg(&data).arg("-o").arg(&cut);
-        command.args(["--layers", "2", "--hidden", "16", "--steps", "120"]);
+        command.args(SHORT);
         command.args(["--checkpoint-seconds", "0"]);
         if resume {
             command.arg("--resume");
@@ -265,7 +274,7 @@ fn a_pipe_may_be_closed_early() {
     let folder = tempfile::tempdir().unwrap();
     let data = csv(folder.path(), 100);
     let model = folder.path().join("m.flow");
-    fit(&data, &model).args(["--steps", "5"]).assert().success();
+    fit(&data, &model).assert().success();
     let mut child = Process::new(assert_cmd::cargo::cargo_bin("flows"))
         .arg("sample")
         .arg(&model)
@@ -396,4 +405,107 @@ fn bad_tables_and_options_are_answered_in_one_line() {
     nowhere.stderr(contains("cannot read nothing.flow"));
     let foreign = flows().arg("info").arg(at("text")).assert().code(2);
     foreign.stderr(contains("is not a model file of this program"));
+}
+
+#[test]
+fn the_ten_lines_of_the_example_fit_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = csv(folder.path(), 300);
+    let model = folder.path().join("m.flow");
+    let [data, model] = [&data, &model].map(|path| path.to_str().unwrap());
+    let test = own_table::fit_and_use(data, model).unwrap();
+    // The noise on b alone has an entropy of 0.2 nats, a and c have 1.42 each.
+    assert!((-4.5..-2.5).contains(&test), "{test}");
+}
+
+#[test]
+fn the_density_experiment_says_where_data_come_from_and_runs_on_what_is_given() {
+    let density = || {
+        let mut command = Command::cargo_bin("density").unwrap();
+        command.env_remove("FLOWS_DATA");
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    density()
+        .args(["--list"])
+        .assert()
+        .success()
+        .stdout(contains("miniboone"));
+    let refused = density()
+        .args(["--out", at("none").to_str().unwrap()])
+        .assert()
+        .code(2);
+    refused.stderr(contains("no data: --data-dir or FLOWS_DATA"));
+    assert!(!at("none").exists());
+
+    // A set as a converter leaves it.
+    fs::create_dir(at("gas")).unwrap();
+    let rows = table(500).concat();
+    for (name, rows) in [
+        ("train", &rows[..1200]),
+        ("validation", &rows[900..1200]),
+        ("test", &rows[1200..]),
+    ] {
+        let path = at("gas").join(format!("{name}.npy"));
+        let mut sink =
+            Sink::create(&path, Format::Npy, vec!["x".to_owned(); 3], vec![6; 3]).unwrap();
+        sink.push(rows).unwrap();
+        sink.finish().unwrap();
+    }
+    let config = "sets = ['gas']\nmodels = ['gaussian', 'made', 'iaf']\nseeds = 2\nsamples = 500\n\
+                  [course]\nsteps = 40\nbatch = 100\n\
+                  [[model]]\nname = 'gaussian'\nfamily = 'gaussian'\n\
+                  [[model]]\nname = 'made'\nfamily = 'made'\nhidden = [8]\nscale = 'exp'\n\
+                  [[model]]\nname = 'iaf'\nfamily = 'iaf'\n";
+    fs::write(at("small.toml"), config).unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let mut command = density();
+        command
+            .arg("--config")
+            .arg(at("small.toml"))
+            .arg("--data-dir")
+            .arg(folder.path());
+        command.arg("--out").arg(at(out)).args(more);
+        command
+    };
+    let done = run("out", &[]).assert().success();
+    done.stdout(contains("gas made seed 1").and(contains("refused")));
+    let summary = |out: &str| -> serde_json::Value {
+        let bytes = fs::read(at(out).join("summary.json")).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let first = summary("out");
+    let rows = first["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0]["published"], "-3.58 ± 0.75");
+    assert_eq!(rows[0]["rows"], serde_json::json!([400, 100, 100]));
+    assert!(rows[1]["stderr_seeds"].as_f64().unwrap() > 0.0);
+    assert!(
+        rows[2]["mean"].is_null()
+            && rows[2]["note"]
+                .as_str()
+                .unwrap()
+                .contains("sequential inverse")
+    );
+    for picture in ["gas-pairs.png", "gas-marginals.png"] {
+        assert!(
+            fs::read(at("out").join(picture))
+                .unwrap()
+                .starts_with(b"\x89PNG")
+        );
+    }
+    assert!(
+        fs::read_to_string(at("out").join("table.md"))
+            .unwrap()
+            .contains("prepared by the user")
+    );
+
+    // A second run never writes over the first; a resumed one has its numbers.
+    run("out", &[])
+        .assert()
+        .code(2)
+        .stderr(contains("already holds an experiment"));
+    run("out", &["--resume"]).assert().success();
+    assert_eq!(summary("out")["runs"], first["runs"]);
 }

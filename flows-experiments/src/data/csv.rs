@@ -298,7 +298,7 @@ fn delimiter(prefix: &[u8]) -> (u8, &'static str) {
     match found {
         Some(found) => found,
         None if count(b' ') > 0 => (b' ', "space-separated"),
-        None => (b',', "one column of text"),
+        None => (b',', "text, one value a line"),
     }
 }
 

@@ -222,7 +222,13 @@ pub fn decimals(scale: f64) -> usize {
     digits.clamp(0.0, 300.0) as usize
 }
 
+/// The decimals of a column whose numbers are to come back with the same bits.
+pub const EXACT: usize = usize::MAX;
+
 fn number(value: f64, decimals: usize) -> String {
+    if decimals == EXACT {
+        return value.to_string();
+    }
     if decimals > 17 || value.abs() > 1e15 {
         return format!("{value:e}");
     }
@@ -245,6 +251,7 @@ mod tests {
         assert_eq!(number(-250.0, decimals(1e12)), "-250");
         assert_eq!(number(1.5e-20, decimals(1e-20)), "1.5e-20");
         assert_eq!(number(f64::NEG_INFINITY, 6), "-inf");
+        assert_eq!(number(0.1 + 0.2, EXACT), "0.30000000000000004");
     }
 
     #[test]

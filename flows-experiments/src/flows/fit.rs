@@ -38,7 +38,7 @@ pub(super) struct Args {
     /// Layers, or blocks of a ddnf
     #[arg(long, value_name = "N", conflicts_with = "model_config")]
     layers: Option<usize>,
-    /// Widths of hidden layers [default: 64,64; ddnf: 64]
+    /// Widths of hidden layers [default: 64,64; ddnf: 2, or 64 for up to three columns]
     #[arg(
         long,
         value_name = "WIDTHS",
@@ -73,9 +73,9 @@ pub(super) struct Args {
     /// Rows in a batch
     #[arg(long, value_name = "N", default_value_t = Course::default().batch)]
     batch: usize,
-    /// Learning rate of Adam at its peak
-    #[arg(long, value_name = "RATE", default_value_t = Course::default().learning_rate)]
-    learning_rate: f64,
+    /// Learning rate of Adam at its peak [default: 0.002; ddnf, planar, radial, sylvester: 0.006]
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
     /// Looks at the validation rows without an improvement before training stops
     #[arg(long, value_name = "N", default_value_t = Course::default().patience)]
     patience: usize,
@@ -175,6 +175,7 @@ impl Args {
             layers: self.layers,
             hidden: self.hidden.as_deref(),
         };
+        let mut learning_rate = Course::default().learning_rate;
         let mut config = match &self.model_config {
             Some(file) => {
                 let refuse = |e: &dyn std::fmt::Display| {
@@ -187,6 +188,7 @@ impl Args {
             }
             None => {
                 let chosen = choose(self.model.as_deref(), shape)?;
+                learning_rate = chosen.learning_rate;
                 FitConfig {
                     training_log_det: chosen.training_log_det,
                     whiten: chosen.whiten,
@@ -201,7 +203,7 @@ impl Args {
         config.course = Course {
             steps: self.steps,
             batch: self.batch,
-            learning_rate: self.learning_rate,
+            learning_rate: self.learning_rate.unwrap_or(learning_rate),
             patience: self.patience,
             checkpoint_seconds: self.checkpoint_seconds,
             ..config.course

@@ -10,7 +10,7 @@ use super::{names_of, open, refuse_data, refuse_existing, refuse_model, say, thr
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::selection::locate_context;
-use crate::data::sink::decimals;
+use crate::data::sink::{EXACT, decimals};
 use crate::data::{Column, Format, Header, Missing, Role, Rows, Sink, Source};
 use crate::table_flow::{ModelHeader, TableFlow};
 use crate::train::stream;
@@ -147,7 +147,7 @@ impl Task for Job<'_> {
         let decimals = columns.iter().map(|c| match c.role {
             Role::Density => decimals(scales.next().unwrap_or(1.0)),
             // A context comes back as it was given.
-            Role::Context => 17,
+            Role::Context => EXACT,
         });
         let names = columns.iter().map(|c| c.name.clone()).collect();
         let format = format.unwrap_or_else(|| Format::of(out));

@@ -31,6 +31,8 @@ pub struct Chosen {
     pub training_log_det: Option<LogDet>,
     /// Whether it gains from decorrelated columns: models that cannot turn them cheaply do.
     pub whiten: bool,
+    /// A peak learning rate that suits it.
+    pub learning_rate: f64,
 }
 
 /// The models that can be named, with a line on each.
@@ -114,9 +116,11 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
             ..NiceConfig::new(dim)
         }),
         "ddnf" => {
-            let hidden = hidden.map_or_else(|| vec![64], <[usize]>::to_vec);
+            // In both, the exact log-determinant has a fused kernel: up to three columns, or two units.
+            let (blocks, width) = if dim <= 3 { (4, 64) } else { (32, 2) };
+            let hidden = hidden.map_or_else(|| vec![width], <[usize]>::to_vec);
             let ddnf = DdnfConfig {
-                blocks: layers.unwrap_or(4),
+                blocks: layers.unwrap_or(blocks),
                 hidden,
                 context_dim,
                 ..DdnfConfig::new(dim)
@@ -145,11 +149,13 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
             )));
         }
     };
-    let whiten = ["ddnf", "planar", "radial", "sylvester"].contains(&name);
+    // Few parameters with a large effect each, against networks.
+    let slender = ["ddnf", "planar", "radial", "sylvester"].contains(&name);
     Ok(Chosen {
         model,
         training_log_det,
-        whiten,
+        whiten: slender,
+        learning_rate: if slender { 6e-3 } else { 2e-3 },
     })
 }
 
