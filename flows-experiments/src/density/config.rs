@@ -316,7 +316,7 @@ mod tests {
         };
         assert_eq!(steps("made", "power"), 20);
         assert_eq!(steps("made", "protein"), 10);
-        assert_eq!(steps("realnvp", "power"), 10);
+        assert_eq!(steps("realnvp-5", "power"), 10);
         config.sets = vec!["mnist".to_owned()];
         let error = config.jobs().unwrap_err().to_string();
         assert!(

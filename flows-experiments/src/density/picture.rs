@@ -13,7 +13,7 @@ use crate::report::{DensityPanel, Marginal, ReportError, draw_marginals, draw_ov
 /// Cells along each side of a histogram.
 const CELLS: usize = 48;
 
-/// Draws `SET-pairs.png` and `SET-marginals.png` into `folder`.
+/// Draws `SET-pairs.png`, in square roots of densities, and `SET-marginals.png` into `folder`.
 pub(super) fn draw(
     folder: &Path,
     set: &DataSet,
@@ -34,11 +34,13 @@ pub(super) fn draw(
     };
     let panel = |title: &str, rows: &Rows, pair: [usize; 2]| {
         let range = [[0.0, 1.0]; 2];
+        let density = histogram(&points(rows, pair), range, CELLS);
         DensityPanel {
             title: title.to_owned(),
             subtitle: String::new(),
             range,
-            grid: histogram(&points(rows, pair), range, CELLS),
+            // Real data have peaks beside which nothing else would be seen.
+            grid: density.into_iter().map(f64::sqrt).collect(),
         }
     };
     let pairs = (0..shown.len()).flat_map(|a| (a + 1..shown.len()).map(move |b| [a, b]));

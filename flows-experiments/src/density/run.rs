@@ -44,8 +44,6 @@ pub enum Outcome {
         test: Estimate,
         /// Mean log-likelihood of the validation rows, in nats.
         validation: f64,
-        /// Test rows without a finite log-likelihood, which count in the mean.
-        not_finite: usize,
         /// Trained scalars.
         parameters: usize,
         /// Gradient steps, and those after which the parameters kept were reached.
@@ -156,7 +154,6 @@ fn gaussian(set: &DataSet) -> Outcome {
     let dim = set.columns.len();
     let test = score(&set.test);
     Outcome::Measured {
-        not_finite: test.iter().filter(|s| !s.is_finite()).count(),
         test: Estimate::of(&test),
         validation: Estimate::of(&score(&set.validation)).mean,
         parameters: dim + dim * (dim + 1) / 2,
@@ -205,7 +202,6 @@ fn flow<B: AutodiffBackend>(
     Ok(Outcome::Measured {
         test: training.test,
         validation: training.validation,
-        not_finite: usize::from(!training.test.mean.is_finite()),
         parameters: training.parameters,
         steps: training.steps,
         batch: training.batch,

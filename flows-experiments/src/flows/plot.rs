@@ -123,6 +123,7 @@ impl Task for Job<'_> {
         };
         let plot = PairPlot {
             heading: match &data {
+                Some(_) if self.shown.len() == 1 => "data and samples".to_owned(),
                 Some(_) => "data (below) and samples (above)".to_owned(),
                 None => "samples".to_owned(),
             },
