@@ -304,6 +304,11 @@ impl Job<'_> {
             show(training.test),
             grouped(training.rows[2])
         ))?;
+        if !training.test.mean.is_finite() {
+            say(
+                "note: a test row has no finite log-density: it lies far outside what the model knows",
+            );
+        }
         match training.gaussian {
             Some(gaussian) => print(&format!("a Gaussian has    {} nats", show(gaussian)))?,
             None => say("a Gaussian cannot be compared: the covariance is singular"),

@@ -78,20 +78,19 @@ pub fn fit_parts<B: AutodiffBackend>(
     on_look: &mut dyn FnMut(Evaluated),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
     let [train, validation, test] = parts;
-    let table = train;
-    check(table, config)?;
+    check(train, config)?;
     if let Some(empty) = parts.iter().position(Table::is_empty) {
         let name = ["training", "validation", "test"][empty];
         return Err(DataError::Table(format!("there are no {name} rows")).into());
     }
-    let names = table.names(Role::Density);
+    let names = train.names(Role::Density);
     let preprocessing = if config.whiten {
         Preprocessing::whiten(&train.density, &names)?
     } else {
         Preprocessing::standardize(&train.density, &names)?
     };
     let context = train.context.as_ref();
-    let context = context.map(|rows| Preprocessing::standardize(rows, &table.names(Role::Context)));
+    let context = context.map(|rows| Preprocessing::standardize(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
     let units = |part: &Table| Examples {
         x: preprocessing.apply(&part.density),
@@ -177,8 +176,8 @@ pub fn fit_parts<B: AutodiffBackend>(
             format: FORMAT,
             program: concat!("flows-experiments ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: config.model.clone(),
-            columns: table.columns.clone(),
-            source_columns: table.source_columns,
+            columns: train.columns.clone(),
+            source_columns: train.source_columns,
             training,
         },
         flow: as_kept(&best.model),

@@ -35,7 +35,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Preprocessing, Role, Rows};
-use crate::train::{Stopped, tensor};
+use crate::train::{Stopped, number_or_nan, tensor};
 
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
@@ -89,7 +89,8 @@ pub struct Training {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
-    /// The mean.
+    /// The mean; NaN where one of the values was not finite.
+    #[serde(deserialize_with = "number_or_nan")]
     pub mean: f64,
     /// Its standard error, not there for fewer than two rows.
     pub stderr: Option<f64>,

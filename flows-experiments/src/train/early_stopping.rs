@@ -13,7 +13,7 @@ use burn::tensor::{Tensor, TensorData};
 use flows_core::distributions::LogProb;
 use flows_core::state::{State, load_state, state};
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::adam::Adam;
 use super::checkpoint::CheckpointError;
@@ -136,9 +136,15 @@ pub struct Evaluated {
     /// Mean loss of the steps since the look before, in the flow's own units; not there at the start.
     pub loss: Option<f64>,
     /// Mean log-likelihood of the validation rows, as the caller scores it.
+    #[serde(deserialize_with = "number_or_nan")]
     pub validation: f64,
     /// Whether it is the best so far.
     pub improved: bool,
+}
+
+/// JSON has no NaN and no infinity: they are written as `null`, and come back as NaN.
+pub(crate) fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Why training ended.
@@ -395,4 +401,36 @@ where
 
 fn best_of(curve: &[Evaluated]) -> Option<Evaluated> {
     curve.iter().rev().find(|look| look.improved).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_is_no_number_survives_the_checkpoint() {
+        let look = Evaluated {
+            step: 3,
+            loss: None,
+            validation: f64::NEG_INFINITY,
+            improved: false,
+        };
+        let text = serde_json::to_string(&look).unwrap();
+        let back: Evaluated = serde_json::from_str(&text).unwrap();
+        assert!(back.validation.is_nan() && back.step == 3);
+    }
+
+    #[test]
+    fn looks_cost_no_more_than_the_steps_between() {
+        let course = Course::default();
+        assert_eq!(course.interval(1000, 100), 50);
+        assert_eq!(course.interval(51_200, 100), 200);
+        assert_eq!(course.interval(10_000_000, 100), 500);
+        assert_eq!(course.interval(1000, 256_000), 1000);
+        let every = Course {
+            evaluate_every: 7,
+            ..course
+        };
+        assert_eq!(every.interval(1000, 256_000), 7);
+    }
 }

@@ -18,8 +18,8 @@ mod objective;
 pub use adam::Adam;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
-pub(crate) use early_stopping::tensor;
 pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped, fit_to_best};
+pub(crate) use early_stopping::{number_or_nan, tensor};
 pub use fit::{Event, Fitted, Identity, TrainError, fit};
 pub use objective::{Objective, Step};
 
