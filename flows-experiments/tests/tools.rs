@@ -7,7 +7,9 @@ use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use flows_experiments::data::{Format, Header, Sink, Source};
+use burn_ndarray::NdArray;
+use flows_experiments::data::{Format, Header, Rows, Sink, Source};
+use flows_experiments::table_flow::TableFlow;
 use predicates::prelude::*;
 use predicates::str::contains;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -102,6 +104,29 @@ fn a_table_is_fitted_scored_sampled_drawn_and_checked() {
     for (single, double) in scores.iter().zip(&doubles) {
         assert!((single - double).abs() < 1e-4, "{single} {double}");
     }
+
+    // Another backend reads what this one wrote, and the other way round.
+    let rows = Rows::new(table(600).concat(), 3);
+    let other = TableFlow::<NdArray>::load(&model, &Default::default()).unwrap();
+    let close = |ours: &[f64], theirs: &[f64]| {
+        let largest = ours
+            .iter()
+            .zip(theirs)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
+        assert!(ours.len() == theirs.len() && largest < 1e-4, "{largest}");
+    };
+    close(&scores, &other.log_prob(&rows, None));
+    other.save(&at("other.flow")).unwrap();
+    let mut command = flows();
+    command
+        .arg("log-prob")
+        .arg(at("other.flow"))
+        .arg(&data)
+        .arg("-o")
+        .arg(at("back.csv"));
+    command.assert().success();
+    close(&scores, &numbers(&at("back.csv")).1);
 
     // Samples have the table's columns, depend on the seed alone, and can be scored.
     let sample = |out: &str, seed: &str| {
@@ -401,6 +426,16 @@ fn bad_tables_and_options_are_answered_in_one_line() {
             "{name}"
         );
     }
+    let data = at("good.csv");
+    fs::write(&data, format!("a,b\n{}", many("1,2\n2,3\n"))).unwrap();
+    let mut unwritable = flows();
+    unwritable
+        .arg("fit")
+        .arg(&data)
+        .arg("-o")
+        .arg(at("missing/m.flow"));
+    let refused = unwritable.assert().code(2);
+    refused.stderr(contains("m.flow").and(contains("step").not()));
     let nowhere = flows().args(["info", "nothing.flow"]).assert().code(2);
     nowhere.stderr(contains("cannot read nothing.flow"));
     let foreign = flows().arg("info").arg(at("text")).assert().code(2);

@@ -128,6 +128,7 @@ impl Args {
             }
             _ => {}
         }
+        refuse_unwritable(&self.out)?;
         let compute = self.device.resolve()?;
         check(compute.backend, compute.dtype).map_err(Misuse::from)?;
 
@@ -217,6 +218,22 @@ fn checkpoint_path(model: &Path) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
     name.push(".checkpoint");
     PathBuf::from(name)
+}
+
+/// Finds out before the fit, not after it, that its model could not be kept.
+fn refuse_unwritable(model: &Path) -> Result<(), Misuse> {
+    let folder = match model.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let tried = match model.is_dir() {
+        true => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => tempfile::tempfile_in(folder).map(drop),
+    };
+    tried.map_err(|error| {
+        let error = crate::report::json::without_temporary_name(error);
+        Misuse(format!("cannot write {}: {error}", model.display()))
+    })
 }
 
 fn describe(table: &Table, config: &FitConfig) {
@@ -310,7 +327,14 @@ impl Job<'_> {
             );
         }
         match training.gaussian {
-            Some(gaussian) => print(&format!("a Gaussian has    {} nats", show(gaussian)))?,
+            Some(gaussian) => {
+                print(&format!("a Gaussian has    {} nats", show(gaussian)))?;
+                if gaussian.mean > training.test.mean {
+                    say(
+                        "note: the Gaussian does better; try --whiten true, fewer --layers, or more rows",
+                    );
+                }
+            }
             None => say("a Gaussian cannot be compared: the covariance is singular"),
         }
         let of = names_of(&header.columns, Role::Density).len();
