@@ -3,11 +3,11 @@
 
 pub mod backend;
 pub mod cli;
-pub mod graph;
 pub mod data;
 pub mod density;
 pub mod energy_distance;
 pub mod flows;
+pub mod graph;
 pub mod report;
 pub mod run_info;
 pub mod state_file;

@@ -4,8 +4,8 @@ pub mod canvas;
 pub mod curves;
 pub mod density_plot;
 pub mod json;
-pub mod matrix_plot;
 pub mod marginals;
+pub mod matrix_plot;
 pub mod pair_plot;
 pub mod table;
 
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub use curves::{CurvePlot, Scale, Series, draw_curves};
 pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
 pub use json::{read_json, write_atomically, write_json};
-pub use matrix_plot::{MatrixPanel, draw_matrix_panels};
 pub use marginals::{Marginal, draw_marginals};
+pub use matrix_plot::{MatrixPanel, draw_matrix_panels};
 pub use pair_plot::{PairPlot, draw_pairs};
 pub use table::{Cell, Table, format_estimate};
 

@@ -69,6 +69,18 @@ impl FitConfig {
         if held_out > 0.9 {
             return Some(format!("validation and test take {held_out} of the rows"));
         }
+        let batch_norm = match &self.model {
+            ModelConfig::Maf(maf) => maf.batch_norm,
+            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm,
+            _ => false,
+        };
+        if batch_norm {
+            let name = self.model.name();
+            return Some(format!(
+                "model '{name}' has batch_norm, whose statistics of the whole training set a fit to a table \
+                 does not take; leave it out"
+            ));
+        }
         if self.model.fast_direction() == FastDirection::Sampling {
             return Some(sampling_only(self.model.name()));
         }
