@@ -12,6 +12,8 @@ use flows_models::{DdnfConfig, MafConfig};
 pub enum Kind {
     /// A training step of a MAF: five MADE layers, two hidden layers of H, order reversed between.
     Maf,
+    /// The log-density under the same MAF, without gradients.
+    MafForward,
     /// The inverse of the same MAF.
     MafInverse,
     /// A training step of a DDNF: four blocks of 16 cells, one tanh layer of H.
@@ -34,7 +36,7 @@ pub struct Case {
 /// A case that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "'{0}' is not a case; expected maf-D-H-B, mafinv-D-H-B or ddnf-D-H-B with positive numbers"
+    "'{0}' is not a case; expected maf-D-H-B, maffwd-D-H-B, mafinv-D-H-B or ddnf-D-H-B with positive numbers"
 )]
 pub struct UnknownCase(String);
 
@@ -49,6 +51,7 @@ impl FromStr for Case {
         };
         let kind = match kind {
             "maf" => Kind::Maf,
+            "maffwd" => Kind::MafForward,
             "mafinv" => Kind::MafInverse,
             "ddnf" => Kind::Ddnf,
             _ => return Err(refuse()),
@@ -67,6 +70,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             Kind::Maf => "maf",
+            Kind::MafForward => "maffwd",
             Kind::MafInverse => "mafinv",
             Kind::Ddnf => "ddnf",
         };
@@ -87,7 +91,7 @@ impl Case {
     /// The layers, data to base.
     pub fn layers(&self) -> Vec<LayerConfig> {
         match self.kind {
-            Kind::Maf | Kind::MafInverse => MafConfig {
+            Kind::Maf | Kind::MafForward | Kind::MafInverse => MafConfig {
                 layers: LAYERS,
                 hidden: vec![self.hidden; 2],
                 ..MafConfig::new(self.dim)
@@ -119,7 +123,7 @@ impl Case {
     pub fn flops(&self) -> f64 {
         let (d, h, b) = (self.dim as f64, self.hidden as f64, self.batch as f64);
         match self.kind {
-            Kind::Maf | Kind::MafInverse => {
+            Kind::Maf | Kind::MafForward | Kind::MafInverse => {
                 let masked = 0.5 * (d * h + h * h + 2.0 * h * d);
                 let passes = if self.kind == Kind::Maf { 3.0 } else { 1.0 };
                 passes * 2.0 * b * masked * LAYERS as f64
@@ -140,7 +144,7 @@ impl Case {
     pub fn tanhs(&self) -> f64 {
         match self.kind {
             Kind::Ddnf => (self.batch * self.hidden * BLOCKS * CELLS) as f64,
-            Kind::Maf | Kind::MafInverse => 0.0,
+            Kind::Maf | Kind::MafForward | Kind::MafInverse => 0.0,
         }
     }
 }
@@ -154,6 +158,9 @@ mod tests {
         let case: Case = "ddnf-2-64-1000".parse().unwrap();
         assert_eq!((case.dim, case.hidden, case.batch), (2, 64, 1000));
         assert_eq!(case.to_string(), "ddnf-2-64-1000");
+        let case: Case = "maffwd-64-512-1000".parse().unwrap();
+        assert_eq!(case.kind, Kind::MafForward);
+        assert_eq!(case.to_string(), "maffwd-64-512-1000");
         for bad in ["ddnf-2-64", "ddnf-0-1-1", "nsf-2-2-2", "maf-1-1-1-1"] {
             assert!(bad.parse::<Case>().is_err(), "{bad}");
         }

@@ -24,7 +24,7 @@ pub struct Report {
     pub sps: f64,
     /// Operations of the matrix products in a call, in GFLOP.
     pub gflop: f64,
-    /// Those operations at the rate of this backend's own large matrix product.
+    /// Those operations at the rate at which the machine multiplies and adds.
     pub floor_ms: f64,
 }
 

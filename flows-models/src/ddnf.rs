@@ -45,6 +45,10 @@ pub struct DdnfConfig {
     /// Rank of the update that the context gives to every weight matrix of the fields, 0 for none.
     #[serde(default)]
     pub context_rank: usize,
+    /// Whether the fields depend on time, which runs from 0 to 1 through each block. Such blocks have
+    /// no exponential-map inverse.
+    #[serde(default)]
+    pub time_dependent: bool,
     /// Whether the elementwise affine map follows the blocks.
     #[serde(default = "defaults::affine")]
     pub affine: bool,
@@ -78,6 +82,7 @@ impl DdnfConfig {
             inverse: DdnfInverse::default(),
             context_dim: 0,
             context_rank: 0,
+            time_dependent: false,
             affine: defaults::affine(),
         }
     }
@@ -91,6 +96,7 @@ impl DdnfConfig {
             inverse: self.inverse,
             context_dim: self.context_dim,
             context_rank: self.context_rank,
+            time_dependent: self.time_dependent,
             ..DdnfBlockConfig::new(self.dim, self.hidden.clone())
         };
         let mut layers = vec![LayerConfig::Ddnf(block); self.blocks];
@@ -111,5 +117,40 @@ impl DdnfConfig {
         rng: &mut dyn Rng,
     ) -> Result<GenerativeFlow<B>, Error> {
         build_generative(&self.layers(), device, rng)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+    use flows_core::bijectors::AsDdnfBlock;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    fn init(config: &DdnfConfig) -> Result<GenerativeFlow<Flex>, Error> {
+        config.init(&Default::default(), &mut StdRng::seed_from_u64(0))
+    }
+
+    #[test]
+    fn the_fields_depend_on_time_where_the_configuration_says_so() {
+        let text = "dim = 2\nblocks = 2\nhidden = [3]\ntime_dependent = true";
+        let config: DdnfConfig = toml::from_str(text).unwrap();
+        for (config, expected) in [(config, true), (DdnfConfig::new(2), false)] {
+            let flow = init(&config).unwrap();
+            let blocks = flow.bijector().layers().iter();
+            let fields = blocks.filter_map(|layer| layer.as_ddnf_block());
+            let depend = fields.map(|block| block.field().is_time_dependent());
+            assert_eq!(depend.collect::<Vec<_>>(), vec![expected; config.blocks]);
+        }
+    }
+
+    #[test]
+    fn the_exponential_map_of_a_field_that_depends_on_time_is_refused() {
+        let config = DdnfConfig {
+            time_dependent: true,
+            inverse: DdnfInverse::ExponentialMap,
+            ..DdnfConfig::new(2)
+        };
+        assert!(init(&config).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Training steps and inverses, one JSON line a case: see `step --help`.
+//! Training steps, log-densities and inverses, one JSON line a case: see `step --help`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use clap::Parser;
 use flows_benches::case::{Case, Kind};
+use flows_benches::rate::multiply_add_rate;
 use flows_benches::timing::{Report, Timing, rounded};
 use flows_core::bijector::Invert;
 use flows_core::distributions::LogProb;
@@ -19,12 +20,13 @@ use flows_experiments::train::Adam;
 use flows_models::{NormalizingFlow, build_normalizing};
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Time training steps (loss, gradients, Adam) and inverses on random data
+/// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
 ///
 /// A case is maf-D-H-B (five MADE layers, two hidden layers of H, order reversed between layers),
-/// mafinv-D-H-B (its inverse) or ddnf-D-H-B (four blocks of 16 cells, one tanh layer of H), with D
-/// columns and B rows. One JSON line a case; median_ms is the figure, floor_ms the time the matrix
-/// products alone would take at this backend's own rate for large products.
+/// maffwd-D-H-B (its log-density without gradients), mafinv-D-H-B (its inverse) or ddnf-D-H-B (four
+/// blocks of 16 cells, one tanh layer of H), with D columns and B rows. One JSON line a case;
+/// median_ms is the figure, floor_ms the time the matrix products alone would take at the rate of
+/// the processor's fused multiply-adds (on a GPU: of a large product).
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -79,14 +81,17 @@ impl Task for Work {
     type Output = anyhow::Result<()>;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
-        let rate = matmul_rate::<B::InnerBackend>(&device);
+        let rate = match self.compute.backend.is_cpu() {
+            true => multiply_add_rate(self.compute.dtype),
+            false => matmul_rate::<B::InnerBackend>(&device),
+        };
         for case in self.cases {
             let rng = &mut StdRng::seed_from_u64(0);
             let flow = build_normalizing::<B>(&case.layers(), &device, rng).map_err(Misuse::new)?;
-            let timing = if case.kind == Kind::MafInverse {
-                time_inverse::<B>(&flow, case, &device, self.budget)
-            } else {
-                time_step::<B>(flow, case, &device, self.budget)
+            let timing = match case.kind {
+                Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
+                Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),
+                Kind::Maf | Kind::Ddnf => time_step::<B>(flow, case, &device, self.budget),
             };
             let path = if self.generic { "-generic" } else { "" };
             let report = Report {
@@ -125,6 +130,21 @@ fn time_step<B: AutodiffBackend>(
     })
 }
 
+fn time_forward<B: AutodiffBackend>(
+    flow: &NormalizingFlow<B>,
+    case: Case,
+    device: &B::Device,
+    budget: Duration,
+) -> Timing {
+    let flow = flow.valid();
+    let rng = &mut StdRng::seed_from_u64(1);
+    let x: Tensor<B::InnerBackend, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
+    Timing::of(budget, || {
+        let _ = flow.log_prob(x.clone(), None);
+        wait::<B>(device);
+    })
+}
+
 fn time_inverse<B: AutodiffBackend>(
     flow: &NormalizingFlow<B>,
     case: Case,
@@ -145,7 +165,7 @@ fn wait<B: Backend>(device: &B::Device) {
     B::sync(device).expect("the device computes");
 }
 
-/// Operations a second of a large matrix product: the best of ten of size 1024.
+/// Operations a second of a large matrix product, the best of half a second.
 fn matmul_rate<B: Backend>(device: &B::Device) -> f64 {
     const N: usize = 1024;
     let rng = &mut StdRng::seed_from_u64(2);

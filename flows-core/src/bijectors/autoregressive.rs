@@ -228,7 +228,11 @@ impl<B: Backend> Bijector<B> for MaskedAffine<B> {
 
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
-        let raw = self.conditioner.forward(x.clone(), context.as_ref());
+        let context = context.as_ref();
+        if let Some(mapped) = masked::affine_forward(&self.conditioner, self.scale, &x, context) {
+            return mapped;
+        }
+        let raw = self.conditioner.forward(x.clone(), context);
         self.scale.affine(raw).forward(x)
     }
 }

@@ -58,10 +58,10 @@ impl Default for LogScale {
 }
 
 /// Largest `|a|` of [`LogScale::Exp`]: squares of scaled values stay finite in f32.
-const EXP_LIMIT: f64 = 20.0;
+pub(crate) const EXP_LIMIT: f64 = 20.0;
 
 /// Below this the gate of [`LogScale::SigmoidGate`] is constant, so that a scale is never 0.
-const GATE_LIMIT: f64 = -30.0;
+pub(crate) const GATE_LIMIT: f64 = -30.0;
 
 impl LogScale {
     /// Checks bounds and floors.
@@ -119,8 +119,9 @@ impl LogScale {
         let s = raw.slice([0..rows, columns / 2..columns]);
         let (log_scale, shift) = match *self {
             Self::Exp => (s.clamp(-EXP_LIMIT, EXP_LIMIT), m),
-            Self::TanhBounded { bound } => (activation::tanh(s / bound) * bound, m),
-            Self::SoftClip { bound } => (s.clone() / ((s / bound).abs() + 1.0), m),
+            // Not `s / bound`: Burn takes the gradient of a division by a scalar through f32.
+            Self::TanhBounded { bound } => (activation::tanh(s * (1.0 / bound)) * bound, m),
+            Self::SoftClip { bound } => (s.clone() / ((s * (1.0 / bound)).abs() + 1.0), m),
             Self::Softplus { floor } => ((softplus(s) + floor).log(), m),
             Self::Sigmoid { offset, floor } => ((sigmoid(s + offset) + floor).log(), m),
             Self::SigmoidGate => {
@@ -133,29 +134,6 @@ impl LogScale {
         Affine {
             log_scale: Some(log_scale),
             shift,
-        }
-    }
-
-    /// [`affine`](Self::affine) for one pair of raw outputs.
-    pub(crate) fn affine_f32(&self, m: f32, s: f32) -> (f32, f32) {
-        let softplus = |s: f32| s.max(0.0) + (-s.abs()).exp().ln_1p();
-        match *self {
-            Self::Exp => (s.clamp(-EXP_LIMIT as f32, EXP_LIMIT as f32), m),
-            Self::TanhBounded { bound } => {
-                let bound = bound as f32;
-                ((s / bound).tanh() * bound, m)
-            }
-            Self::SoftClip { bound } => (s / ((s / bound as f32).abs() + 1.0), m),
-            Self::Softplus { floor } => ((softplus(s) + floor as f32).ln(), m),
-            Self::Sigmoid { offset, floor } => {
-                let gate = (-softplus(-(s + offset as f32))).exp();
-                ((gate + floor as f32).ln(), m)
-            }
-            Self::SigmoidGate => {
-                let s = (s + 1.0).max(GATE_LIMIT as f32);
-                (-softplus(-s), (-softplus(s)).exp() * m)
-            }
-            Self::Additive => (0.0, m),
         }
     }
 }

@@ -37,6 +37,7 @@ pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use inverted::Inverted;
 pub use layer::{Layer, LayerConfig, Stack};
 pub use log_scale::LogScale;
+pub(crate) use log_scale::{EXP_LIMIT, GATE_LIMIT};
 pub use lu_linear::{LuLinear, LuLinearConfig};
 pub use multi_scale::{MultiScale, MultiScaleConfig};
 pub use pair::Pair;

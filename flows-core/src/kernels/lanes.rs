@@ -32,7 +32,17 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
     fn fma<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
     /// `c - a b`, in one rounding where the machine has it.
     fn fnma<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    /// `then` in the lanes where `a < b`, `otherwise` in the others.
+    fn where_less<S: Simd>(
+        simd: S,
+        a: Self::V<S>,
+        b: Self::V<S>,
+        then: Self::V<S>,
+        otherwise: Self::V<S>,
+    ) -> Self::V<S>;
+    fn sqrt<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     fn tanh<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
+    fn exp<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     /// `log |x|`.
     fn ln_abs<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     fn sum<S: Simd>(simd: S, x: Self::V<S>) -> Self;
@@ -75,6 +85,23 @@ const LN_SERIES: [f32; 4] = [2.0 / 3.0, 2.0 / 5.0, 2.0 / 7.0, 2.0 / 9.0];
 /// `log 2` in two parts; the first has trailing zeros, so that an exponent times it is exact.
 const LN_2_HIGH: f32 = 0.693_138_1;
 const LN_2_LOW: f32 = 9.058_001e-6;
+
+/// `exp(r) = 1 + r + r^2 (1/2 + r/6 + ...)`: the series to the seventh power; what it leaves out stays
+/// below 6e-9 for `|r| <= log(2) / 2`.
+const EXP_SERIES: [f32; 6] = [
+    1.0 / 2.0,
+    1.0 / 6.0,
+    1.0 / 24.0,
+    1.0 / 120.0,
+    1.0 / 720.0,
+    1.0 / 5040.0,
+];
+/// Beyond these the exponential is infinite, or zero, rather than the last numbers of the format.
+const EXP_LARGEST: f32 = 88.0;
+const EXP_SMALLEST: f32 = -87.0;
+/// `1.5 * 2^23`: a number of moderate size plus this is rounded to an integer, which then stands in the
+/// lowest bits.
+const ROUNDING: f32 = 12_582_912.0;
 
 thread_local! {
     static SCRATCH_F32: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -136,6 +163,48 @@ impl Real for f32 {
     #[inline(always)]
     fn fnma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
         simd.negate_mul_add_e_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn sqrt<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        simd.sqrt_f32s(x)
+    }
+    #[inline(always)]
+    fn where_less<S: Simd>(
+        simd: S,
+        a: S::f32s,
+        b: S::f32s,
+        then: S::f32s,
+        otherwise: S::f32s,
+    ) -> S::f32s {
+        simd.select_f32s(simd.less_than_f32s(a, b), then, otherwise)
+    }
+
+    #[inline(always)]
+    fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        let (low, high) = (simd.splat_f32s(EXP_SMALLEST), simd.splat_f32s(EXP_LARGEST));
+        let magic = simd.splat_f32s(ROUNDING);
+        // exp(x) = 2^k exp(r) with |r| <= log(2) / 2.
+        let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), magic);
+        let k = simd.sub_f32s(shifted, magic);
+        let r = simd.negate_mul_add_e_f32s(k, simd.splat_f32s(LN_2_HIGH), x);
+        let r = simd.negate_mul_add_e_f32s(k, simd.splat_f32s(LN_2_LOW), r);
+        let tail = horner(simd, r, &EXP_SERIES);
+        let power = simd.mul_add_e_f32s(simd.mul_f32s(r, r), tail, r);
+        let power = simd.add_f32s(power, simd.splat_f32s(1.0));
+        // 2^k by its bits: the shift leaves nothing but k, in the place of the exponent.
+        let exponent = simd.wrapping_dyn_shl_u32s(
+            simd.transmute_u32s_f32s(shifted),
+            simd.splat_u32s(f32::MANTISSA_DIGITS - 1),
+        );
+        let two =
+            simd.transmute_f32s_u32s(simd.add_u32s(exponent, simd.splat_u32s(1.0f32.to_bits())));
+        let value = simd.mul_f32s(power, two);
+        let infinity = simd.splat_f32s(f32::INFINITY);
+        let value = Self::where_less(simd, high, x, infinity, value);
+        let value = Self::where_less(simd, x, low, simd.splat_f32s(0.0), value);
+        // A NaN is its own exponential.
+        simd.select_f32s(simd.equal_f32s(x, x), value, x)
     }
 
     #[inline(always)]
@@ -246,7 +315,27 @@ impl Real for f64 {
     fn fnma<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
         simd.negate_mul_add_e_f64s(a, b, c)
     }
+    #[inline(always)]
+    fn sqrt<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+        simd.sqrt_f64s(x)
+    }
+    #[inline(always)]
+    fn where_less<S: Simd>(
+        simd: S,
+        a: S::f64s,
+        b: S::f64s,
+        then: S::f64s,
+        otherwise: S::f64s,
+    ) -> S::f64s {
+        simd.select_f64s(simd.less_than_f64s(a, b), then, otherwise)
+    }
     // Double precision is for checking: the library's own functions, lane by lane.
+    #[inline(always)]
+    fn exp<S: Simd>(_simd: S, mut x: S::f64s) -> S::f64s {
+        let lanes: &mut [f64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut x));
+        lanes.iter_mut().for_each(|v| *v = v.exp());
+        x
+    }
     #[inline(always)]
     fn tanh<S: Simd>(_simd: S, mut x: S::f64s) -> S::f64s {
         let lanes: &mut [f64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut x));
@@ -293,4 +382,34 @@ fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: &[f32; N])
 /// Runs `work` with the best instruction set of `arch`.
 pub(crate) fn dispatch<W: WithSimd>(arch: pulp::Arch, work: W) -> W::Output {
     arch.dispatch(work)
+}
+
+/// One vector from at most as many numbers, zeros behind them.
+#[inline(always)]
+pub(crate) fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
+    let lanes = F::lanes::<S>();
+    if numbers.len() == lanes {
+        return F::vectors::<S>(numbers)[0];
+    }
+    let mut vector = F::splat(simd, F::default());
+    let all: &mut [F] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut vector));
+    all[..numbers.len()].copy_from_slice(numbers);
+    vector
+}
+
+/// The first numbers of a vector.
+#[inline(always)]
+pub(crate) fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
+    let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
+    numbers.copy_from_slice(&all[..numbers.len()]);
+}
+
+/// The sum of the first `count` numbers of a vector.
+#[inline(always)]
+pub(crate) fn sum_of<F: Real, S: Simd>(simd: S, vector: F::V<S>, count: usize) -> F {
+    if count == F::lanes::<S>() {
+        return F::sum(simd, vector);
+    }
+    let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
+    all[..count].iter().fold(F::default(), |a, &b| a.plus(b))
 }

@@ -7,6 +7,10 @@
 //! current pool; the gradients of the parameters are summed in an order that depends on the batch
 //! size alone, so results don't depend on the number of threads.
 //!
+//! A masked affine layer is one operation as well: products leave out the empty blocks of the masks,
+//! and the backward pass keeps the activations, which are few beside the work. Its inverse computes
+//! each hidden unit once. A step of Adam is one pass over memory.
+//!
 //! Backends: `Flex` (feature `flex`, `f32` and `f64`) and `NdArray` (feature `ndarray`), plain and
 //! with autodiff. Everything else takes the generic path. Instruction sets are chosen at run time.
 
@@ -16,12 +20,15 @@
     allow(dead_code, unused)
 )]
 
+mod adam;
 mod ddnf;
 mod hidden;
+mod host;
 mod lanes;
 pub(crate) mod masked;
 mod narrow;
 mod operation;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -31,6 +38,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
+
+pub use adam::{AdamParameter, AdamStep};
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 

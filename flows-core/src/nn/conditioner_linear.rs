@@ -6,6 +6,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::init;
+use crate::kernels::masked::{Linear, Offset};
 use crate::masks::WeightMask;
 
 /// `y = x (W o M) + c C + b` with an optional 0/1 mask `M` and optional context weights `C`.
@@ -96,6 +97,19 @@ impl<B: Backend> ConditionerLinear<B> {
         match &self.mask {
             Some(mask) => self.weight.val() * mask.clone(),
             None => self.weight.val(),
+        }
+    }
+
+    /// The layer for the kernels, with its weights as they are stored: the products leave out what lies outside
+    /// the mask.
+    pub(super) fn linear(&self, context: Option<&Tensor<B, 2>>) -> Linear<B> {
+        let offset = match (&self.context, context) {
+            (Some(_), Some(_)) => Offset::Rows(self.offset(context)),
+            _ => Offset::Bias(self.bias.val()),
+        };
+        Linear {
+            weight: self.weight.val(),
+            offset,
         }
     }
 

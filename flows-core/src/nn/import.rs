@@ -1,7 +1,5 @@
 //! Networks from given parameters, such as those of other libraries.
 
-use std::sync::Arc;
-
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::conditioner::{Conditioner, ConditionerActivation, Connections};
@@ -198,12 +196,8 @@ impl NetworkParameters {
             activation: self.activation,
             connections: self.connections,
         };
-        Ok(Made {
-            network,
-            layout: Arc::new(layout),
-            parameters: outputs / dim,
-            context_dim: self.context_dim()?,
-        })
+        let context_dim = self.context_dim()?;
+        Ok(Made::new(network, layout, outputs / dim, context_dim))
     }
 
     /// A plain network.

@@ -1,6 +1,6 @@
 //! MADE: one network whose outputs each depend on the inputs that a mask lets them see.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::conditioner::{Conditioner, ConditionerActivation, Connections};
 use crate::error::Error;
-use crate::masks::{MadeLayout, MaskConfig};
+use crate::kernels::masked::{Linear, Pattern};
+use crate::masks::{MadeLayout, MaskConfig, WeightMask};
 
 /// Configuration of a [`Made`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,24 +65,20 @@ impl MadeConfig {
         let mask = self.mask.build(self.dim)?;
         let layout = MadeLayout::new(mask, &self.hidden, self.context_dim > 0)?;
         let wiring = Wiring::new(&layout, self.connections);
-        let hidden = wiring.layers.iter().map(|layer| match *layer {
-            (None, to) => layout.from_variables(to),
-            (Some(from), to) => layout.between(from, to),
-        });
         let network = Conditioner::init(
-            &hidden.collect::<Vec<_>>(),
+            &wiring.masks(&layout),
             &layout.to_parameters(wiring.last, self.parameters),
             self.context_dim,
             (self.activation, self.connections),
             device,
             rng,
         );
-        Ok(Made {
+        Ok(Made::new(
             network,
-            layout: Arc::new(layout),
-            parameters: self.parameters,
-            context_dim: self.context_dim,
-        })
+            layout,
+            self.parameters,
+            self.context_dim,
+        ))
     }
 }
 
@@ -96,6 +93,15 @@ pub(super) struct Wiring {
 impl Wiring {
     pub(super) fn new(layout: &MadeLayout, connections: Connections) -> Self {
         Self::for_depth(layout.hidden().len(), connections)
+    }
+
+    /// The weight masks of the hidden layers, in the order of application.
+    fn masks(&self, layout: &MadeLayout) -> Vec<WeightMask> {
+        let masks = self.layers.iter().map(|layer| match *layer {
+            (None, to) => layout.from_variables(to),
+            (Some(from), to) => layout.between(from, to),
+        });
+        masks.collect()
     }
 
     /// For a number of hidden layers, or of residual blocks and one.
@@ -129,9 +135,27 @@ pub struct Made<B: Backend> {
     pub(super) layout: Arc<MadeLayout>,
     pub(super) parameters: usize,
     pub(super) context_dim: usize,
+    /// Blocks of each weight matrix, for the kernels; made when first asked for.
+    #[module(skip)]
+    patterns: Arc<OnceLock<Arc<Vec<Pattern>>>>,
 }
 
 impl<B: Backend> Made<B> {
+    pub(super) fn new(
+        network: Conditioner<B>,
+        layout: MadeLayout,
+        parameters: usize,
+        context_dim: usize,
+    ) -> Self {
+        Self {
+            network,
+            layout: Arc::new(layout),
+            parameters,
+            context_dim,
+            patterns: Arc::default(),
+        }
+    }
+
     /// Number of variables.
     pub fn dim(&self) -> usize {
         self.layout.mask().dim()
@@ -150,6 +174,35 @@ impl<B: Backend> Made<B> {
     /// Masks and degrees.
     pub fn layout(&self) -> &MadeLayout {
         &self.layout
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        self.network.connections
+    }
+
+    pub(crate) fn activation(&self) -> ConditionerActivation {
+        self.network.activation
+    }
+
+    /// The linear layers in the order of application, for the kernels.
+    pub(crate) fn linear_layers(
+        &self,
+        context: Option<&Tensor<B, 2>>,
+    ) -> impl Iterator<Item = Linear<B>> {
+        let layers = self.network.layers.iter().chain([&self.network.output]);
+        layers.map(move |layer| layer.linear(context))
+    }
+
+    /// The blocks of each of these weights.
+    pub(crate) fn patterns(&self) -> &Arc<Vec<Pattern>> {
+        self.patterns.get_or_init(|| {
+            let wiring = Wiring::new(&self.layout, self.network.connections);
+            let output = self.layout.to_parameters(wiring.last, self.parameters);
+            let hidden = wiring.masks(&self.layout);
+            let hidden = hidden.iter().map(|mask| Pattern::new(mask, 1));
+            let patterns = hidden.chain([Pattern::new(&output, self.parameters)]);
+            Arc::new(patterns.collect())
+        })
     }
 
     /// Adds `offsets[p]` to the bias of parameter `p` of every variable.

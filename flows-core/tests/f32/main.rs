@@ -10,6 +10,7 @@ mod extremes;
 mod trained;
 
 mod incremental_kernel;
+mod masked_kernel;
 
 use burn::backend::{Autodiff, Flex};
 use flows_core::testing::{Precision, Suite};

@@ -17,6 +17,7 @@ mod distributions;
 mod elementary_layers;
 mod gaussian;
 mod learned_masks;
+mod masked_kernel;
 mod parity;
 mod passes;
 mod planar_parity;

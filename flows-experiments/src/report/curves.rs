@@ -183,7 +183,7 @@ fn color(i: usize) -> RGBAColor {
 }
 
 /// The runs of points that have a place on both axes.
-fn drawable_pieces(points: &[[f64; 2]], scales: [Scale; 2]) -> Vec<Vec<[f64; 2]>> {
+pub(super) fn drawable_pieces(points: &[[f64; 2]], scales: [Scale; 2]) -> Vec<Vec<[f64; 2]>> {
     let drawable = |p: &[f64; 2]| {
         let has_place =
             |(x, scale): (&f64, Scale)| x.is_finite() && (scale == Scale::Linear || *x > 0.0);
@@ -198,15 +198,23 @@ fn drawable_pieces(points: &[[f64; 2]], scales: [Scale; 2]) -> Vec<Vec<[f64; 2]>
 
 /// A range of values, in the units in which it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Axis {
+pub(super) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
 }
 
 impl Axis {
+    /// Smallest and largest value of the axis.
+    pub(super) fn ends(&self) -> [f64; 2] {
+        match self.scale {
+            Scale::Linear => [self.low, self.high],
+            Scale::Log10 => [10f64.powf(self.low), 10f64.powf(self.high)],
+        }
+    }
+
     /// The range of `values`, widened on both sides by a share `margin` of it.
-    fn around(values: impl Iterator<Item = f64>, scale: Scale, margin: f64) -> Self {
+    pub(super) fn around(values: impl Iterator<Item = f64>, scale: Scale, margin: f64) -> Self {
         let length = |x: f64| match scale {
             Scale::Linear => x,
             Scale::Log10 => x.log10(),
@@ -231,7 +239,7 @@ impl Axis {
     }
 
     /// The pixel of a value between the pixels of the two ends.
-    fn place(&self, value: f64, [start, end]: [i32; 2]) -> i32 {
+    pub(super) fn place(&self, value: f64, [start, end]: [i32; 2]) -> i32 {
         let length = match self.scale {
             Scale::Linear => value,
             Scale::Log10 => value.log10(),
@@ -242,7 +250,7 @@ impl Axis {
 
     /// About six round values; on a logarithmic axis that spans a decade or more, whole or 1-2-5
     /// steps of decades.
-    fn ticks(&self) -> Vec<f64> {
+    pub(super) fn ticks(&self) -> Vec<f64> {
         let (low, high) = (self.low, self.high);
         match self.scale {
             Scale::Linear => round_values(low, high),

@@ -342,7 +342,7 @@ fn draw_color_bar(
 }
 
 /// RGB bytes of a grid, resampled to `width` by `height`: the highest `y` comes first.
-fn render(grid: &[f64], [width, height]: [u32; 2], scale: f64) -> Vec<u8> {
+pub(super) fn render(grid: &[f64], [width, height]: [u32; 2], scale: f64) -> Vec<u8> {
     let n = side(grid);
     let across = resampling(n, width as usize);
     let up = resampling(n, height as usize);
@@ -423,7 +423,7 @@ fn refuse(path: &Path, reason: String) -> ReportError {
 }
 
 /// Checks the panels that share a colour scale, and returns its upper end.
-fn check_panels(path: &Path, panels: &[DensityPanel]) -> Result<f64, ReportError> {
+pub(super) fn check_panels(path: &Path, panels: &[DensityPanel]) -> Result<f64, ReportError> {
     let Some(first) = panels.first() else {
         return Err(refuse(path, "no panels".to_owned()));
     };

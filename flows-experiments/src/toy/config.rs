@@ -1,10 +1,12 @@
 //! What to run: targets, models, seeds and budgets, from a preset, a TOML file and options.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use flows_models::{ModelConfig, PRESETS, preset};
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::{Job as _, parse_toml};
 use crate::targets::{SoftWall, Target};
 use crate::train::TrainConfig;
 
@@ -126,9 +128,9 @@ pub struct Job {
     pub training: TrainConfig,
 }
 
-impl Job {
-    /// `target model seed`, unique within an experiment.
-    pub fn name(&self) -> String {
+impl crate::experiment::Job for Job {
+    /// `target model seed`.
+    fn name(&self) -> String {
         format!(
             "{} {} seed {}",
             self.target.name(),
@@ -136,19 +138,25 @@ impl Job {
             self.seed
         )
     }
+
+    fn steps(&self) -> usize {
+        self.training.steps
+    }
+
+    /// `TARGET/MODEL/seed-K`.
+    fn path(&self) -> PathBuf {
+        Path::new(self.target.name())
+            .join(&self.model_name)
+            .join(format!("seed-{}", self.seed))
+    }
 }
 
 /// What is wrong with a [`ToyConfig`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file is not TOML, or has keys or values that do not belong.
-    #[error("{origin}: {reason}")]
-    Parse {
-        /// File or preset.
-        origin: String,
-        /// The parser's words, on one line.
-        reason: String,
-    },
+    #[error("{0}")]
+    Parse(String),
     /// A model of this name is neither a preset nor defined.
     #[error("unknown model '{name}'; models are {known}")]
     UnknownModel {
@@ -179,17 +187,7 @@ impl ToyConfig {
     /// # Errors
     /// [`ConfigError::Parse`] naming the unknown key or the value that does not fit.
     pub fn from_toml(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| ConfigError::Parse {
-            origin: match error.span() {
-                Some(span) => {
-                    let before = &text.as_bytes()[..span.start.min(text.len())];
-                    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-                    format!("{origin}, line {line}")
-                }
-                None => origin.to_owned(),
-            },
-            reason: error.message().lines().collect::<Vec<_>>().join(" "),
-        })
+        parse_toml(text, origin).map_err(ConfigError::Parse)
     }
 
     /// The built-in configuration `quick` or `paper`.

@@ -6,17 +6,17 @@
 mod cli;
 mod config;
 mod evaluate;
-mod folder;
 mod objective;
 mod picture;
+mod record;
 mod run;
 mod summary;
-mod workers;
 
 pub use cli::Args;
 pub use config::{Annealing, ConfigError, Evaluation, Job, Override, Preset, ToyConfig};
 pub use evaluate::{Measured, Measurement, Metric, density_grid, measure};
-pub use folder::{Folder, FolderError, InverseCheck, RunRecord, Status};
+pub(crate) use objective::points;
 pub use objective::{MaximumLikelihood, ReverseKl};
-pub use run::{Experiment, Progress, RunError, TargetSettings, train_and_measure};
+pub use record::{InverseCheck, RunRecord, Status};
+pub use run::{TargetSettings, ToyPlan, train_and_measure};
 pub use summary::{EnergyConstants, Row, Summary, summarize};

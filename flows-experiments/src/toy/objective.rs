@@ -46,6 +46,23 @@ pub struct ReverseKl {
     pub annealing: Annealing,
 }
 
+impl ReverseKl {
+    /// `mean(log q(x) + beta U(x) + wall(x))` over samples `x` of the model with their `log q`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, 2]`, `log_q`: `[n]`; output `[1]`
+    pub fn free_energy<B: Backend>(
+        &self,
+        at: Step,
+        x: Tensor<B, 2>,
+        log_q: Tensor<B, 1>,
+    ) -> Tensor<B, 1> {
+        let potential = self.energy.potential_tensor(x.clone());
+        let beta = self.annealing.beta(at.progress());
+        (log_q + potential * beta + self.wall.penalty_tensor(x)).mean()
+    }
+}
+
 impl<B: AutodiffBackend, M: Sample<B> + LogProb<B>> Objective<B, M> for ReverseKl {
     fn loss(
         &self,
@@ -56,9 +73,7 @@ impl<B: AutodiffBackend, M: Sample<B> + LogProb<B>> Objective<B, M> for ReverseK
         rng: &mut dyn Rng,
     ) -> Tensor<B, 1> {
         let (x, log_q) = model.sample_and_log_prob(rows, None, rng);
-        let potential = self.energy.potential_tensor(x.clone());
-        let beta = self.annealing.beta(at.progress());
-        (log_q + potential * beta + self.wall.penalty_tensor(x)).mean()
+        self.free_energy(at, x, log_q)
     }
 
     fn before_step(&self, model: &mut M, seed: u64) {
@@ -67,7 +82,7 @@ impl<B: AutodiffBackend, M: Sample<B> + LogProb<B>> Objective<B, M> for ReverseK
 }
 
 /// Points of the plane as a batch, `[n, 2]`.
-pub(super) fn points<B: Backend>(points: &[[f64; 2]], device: &B::Device) -> Tensor<B, 2> {
+pub(crate) fn points<B: Backend>(points: &[[f64; 2]], device: &B::Device) -> Tensor<B, 2> {
     let data = TensorData::new(points.as_flattened().to_vec(), [points.len(), 2]);
     Tensor::from_data(data, device)
 }

@@ -1,8 +1,8 @@
 //! The pictures: the target beside every model's density.
 
 use super::config::{Evaluation, Job};
-use super::folder::Folder;
 use super::summary::Row;
+use crate::experiment::Folder;
 use crate::report::density_plot::{DensityPanel, grid_points, histogram};
 use crate::report::{ReportError, draw_density_panels, draw_overview, format_estimate};
 use crate::targets::{SoftWall, Target, quadrature};
@@ -30,7 +30,7 @@ pub(super) fn panels(
         let row = rows
             .iter()
             .find(|r| r.target == target.name() && r.model == job.model_name);
-        let (Some(grid), Some(row)) = (folder.density(job, n * n), row) else {
+        let (Some(grid), Some(row)) = (folder.run(job).density(n * n), row) else {
             continue;
         };
         let metric = match row.metric.as_str() {

@@ -9,8 +9,9 @@ use flows_models::{FastDirection, build_generative, build_normalizing};
 
 use super::config::{Annealing, ConfigError, Evaluation, Job, ToyConfig};
 use super::evaluate::{Measurement, density_grid, measure};
-use super::folder::{Folder, FolderError, InverseCheck, RunRecord, Status};
 use super::objective::{MaximumLikelihood, ReverseKl, points};
+use super::record::{InverseCheck, RunRecord, Status};
+use crate::experiment::{Job as _, Plan, RunError, RunFolder, measure_stability};
 use crate::targets::{SoftWall, Target};
 use crate::train::{Event, Fitted, Identity, TrainConfig, TrainError, fit, stream, stream_seed};
 
@@ -25,74 +26,22 @@ pub struct TargetSettings {
     pub evaluation: Evaluation,
 }
 
-/// Why an experiment stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// What was asked for cannot be run.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The folder cannot be used.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// A run's checkpoint cannot be used.
-    #[error(transparent)]
-    Train(TrainError),
-    /// A worker process failed, in its own words.
-    #[error("{0}")]
-    Worker(String),
-    /// A layer refused its configuration.
-    #[error("model '{model}': {source}")]
-    Model {
-        /// The model.
-        model: String,
-        /// The layer's words.
-        source: flows_core::error::Error,
-    },
-}
-
-/// News from a running experiment.
-#[derive(Debug, Clone)]
-pub enum Progress {
-    /// A run began, or went on.
-    Started {
-        /// Index of the job.
-        job: usize,
-    },
-    /// A run did some steps.
-    Stepped {
-        /// Index of the job.
-        job: usize,
-        /// Where it is.
-        event: Event,
-    },
-    /// A run ended.
-    Ended {
-        /// Index of the job.
-        job: usize,
-        /// Its record.
-        record: Box<RunRecord>,
-    },
-}
-
-/// The jobs of a folder.
+/// The runs of the toy experiment.
 #[derive(Debug)]
-pub struct Experiment {
-    /// Where results go.
-    pub folder: Folder,
+pub struct ToyPlan {
     /// The runs.
     pub jobs: Vec<Job>,
     /// What targets ask of them.
     pub settings: TargetSettings,
 }
 
-impl Experiment {
-    /// The jobs of `config`, with results in `folder`.
+impl ToyPlan {
+    /// The jobs of `config`.
     ///
     /// # Errors
     /// [`ConfigError`] for an unknown name or a value out of range.
-    pub fn new(folder: Folder, config: &ToyConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: &ToyConfig) -> Result<Self, ConfigError> {
         Ok(Self {
-            folder,
             jobs: config.jobs()?,
             settings: TargetSettings {
                 wall: config.wall,
@@ -118,74 +67,11 @@ impl Experiment {
         Ok(())
     }
 
-    /// Runs what has no record yet, one run after the other in this process.
-    ///
-    /// # Errors
-    /// The first [`RunError`]; the run that was under way keeps its checkpoint.
-    pub fn run<B: AutodiffBackend>(
-        &self,
-        device: &B::Device,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), RunError> {
-        for (index, job) in self.jobs.iter().enumerate() {
-            on_progress(Progress::Started { job: index });
-            let mut on_event = |event| on_progress(Progress::Stepped { job: index, event });
-            let record = Box::new(self.run_job::<B>(job, device, &mut on_event)?);
-            on_progress(Progress::Ended { job: index, record });
-        }
-        Ok(())
-    }
-
-    /// One run, from its record, its checkpoint, or the beginning.
-    pub(super) fn run_job<B: AutodiffBackend>(
-        &self,
-        job: &Job,
-        device: &B::Device,
-        on_event: &mut dyn FnMut(Event),
-    ) -> Result<RunRecord, RunError> {
-        if let Some(record) = self.folder.record(job)? {
-            return Ok(record);
-        }
-        let refuse = |source| RunError::Model {
-            model: job.model_name.clone(),
-            source,
-        };
-        let seed = job.run_seed();
-        let layers = job.model.layers();
-        let rng = &mut stream(seed, "parameters", 0);
-        let check_rng = &mut stream(seed, "inverse", 0);
-        let normalizing = match job.model.fast_direction() {
-            FastDirection::Density => true,
-            FastDirection::Sampling => false,
-            FastDirection::Either => matches!(job.target, Target::Samples(_)),
-        };
-        let record = if normalizing {
-            let flow = build_normalizing::<B>(&layers, device, rng).map_err(refuse)?;
-            let (mut record, flow) = self.run_model(job, flow, device, on_event)?;
-            if let Some(flow) = flow {
-                let z = flow.base().sample(INVERSE_SAMPLES, None, check_rng);
-                let report = flow.bijector().inverse_with_report(z, None).1;
-                record.inverse_check = Some(report.into());
-            }
-            record
-        } else {
-            let flow = build_generative::<B>(&layers, device, rng).map_err(refuse)?;
-            let (mut record, flow) = self.run_model(job, flow, device, on_event)?;
-            if let Some(flow) = flow {
-                let x = flow.sample(INVERSE_SAMPLES, None, check_rng);
-                let report = flow.bijector().inverse_with_report(x, None).1;
-                record.inverse_check = Some(report.into());
-            }
-            record
-        };
-        self.folder.keep_record(job, &record)?;
-        Ok(record)
-    }
-
     /// Trains, measures, and keeps the density of the first seed.
     fn run_model<B, M>(
         &self,
         job: &Job,
+        folder: &RunFolder,
         model: M,
         device: &B::Device,
         on_event: &mut dyn FnMut(Event),
@@ -196,7 +82,7 @@ impl Experiment {
         M::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
     {
         let parameters = trained_parameters::<B, M>(&model);
-        let checkpoint = self.folder.checkpoint(job)?;
+        let checkpoint = folder.checkpoint()?;
         let name = job.name();
         let identity = Identity {
             name: &name,
@@ -228,6 +114,7 @@ impl Experiment {
             log_det,
             inverse,
             inverse_check: None,
+            stability: None,
             losses: Vec::new(),
         };
         let (fitted, measurement) = match done {
@@ -246,13 +133,75 @@ impl Experiment {
         if job.seed == 0 {
             let grid = self.settings.evaluation.grid;
             let density = density_grid(&fitted.model, job.target.plot_range(), grid, device);
-            self.folder.keep_density(job, &density)?;
+            folder.keep_density(&density)?;
         }
         Ok((record, Some(fitted.model)))
     }
 }
 
-const INVERSE_SAMPLES: usize = 1000;
+impl Plan for ToyPlan {
+    type Job = Job;
+    type Record = RunRecord;
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn run<B: AutodiffBackend>(
+        &self,
+        job: &Job,
+        folder: &RunFolder,
+        device: &B::Device,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<RunRecord, RunError> {
+        let refuse = |source| RunError::Model {
+            model: job.model_name.clone(),
+            source,
+        };
+        let seed = job.run_seed();
+        let layers = job.model.layers();
+        let rng = &mut stream(seed, "parameters", 0);
+        let check_rng = &mut stream(seed, "inverse", 0);
+        let normalizing = match job.model.fast_direction() {
+            FastDirection::Density => true,
+            FastDirection::Sampling => false,
+            FastDirection::Either => matches!(job.target, Target::Samples(_)),
+        };
+        if normalizing {
+            let flow = build_normalizing::<B>(&layers, device, rng).map_err(refuse)?;
+            let (mut record, flow) = self.run_model(job, folder, flow, device, on_event)?;
+            if let Some(flow) = flow {
+                let z = flow.base().sample(CHECK_SAMPLES, None, check_rng);
+                let (x, report) = flow.bijector().inverse_with_report(z, None);
+                record.inverse_check = Some(report.into());
+                let start = match job.target {
+                    Target::Samples(set) => {
+                        let rng = &mut stream(seed, "stability", 0);
+                        points(&set.sample(CHECK_SAMPLES, rng), device)
+                    }
+                    Target::Energy(_) => x.value,
+                };
+                record.stability = measure_stability(flow.bijector().layers(), start);
+            }
+            Ok(record)
+        } else {
+            let flow = build_generative::<B>(&layers, device, rng).map_err(refuse)?;
+            let (mut record, flow) = self.run_model(job, folder, flow, device, on_event)?;
+            if let Some(flow) = flow {
+                let x = flow.sample(CHECK_SAMPLES, None, check_rng);
+                let report = flow.bijector().inverse_with_report(x, None).1;
+                record.inverse_check = Some(report.into());
+                let rng = &mut stream(seed, "stability", 0);
+                let start = flow.base().sample(CHECK_SAMPLES, None, rng);
+                record.stability = measure_stability(flow.bijector().layers(), start);
+            }
+            Ok(record)
+        }
+    }
+}
+
+/// Points on which the inverse and the stability are checked.
+const CHECK_SAMPLES: usize = 1000;
 const STATISTICS_SAMPLES: usize = 50_000;
 
 impl From<InverseReport> for InverseCheck {
@@ -306,25 +255,20 @@ where
             fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
         }
     };
-    let mut model = fitted.model.valid();
+    let mut fitted = fitted.map(|model| model.valid());
     if let Target::Samples(set) = target {
         // Batches are drawn afresh, so a large one stands in for the training set.
         let rng = &mut stream(seed, "statistics", 0);
         let chunk = points(&set.sample(STATISTICS_SAMPLES, rng), device);
-        model.fix_statistics(vec![chunk], None);
+        fitted.model.fix_statistics(vec![chunk], None);
     }
     let measurement = measure(
-        &model,
+        &fitted.model,
         target,
         &settings.wall,
         settings.evaluation,
         seed,
         device,
     );
-    let fitted = Fitted {
-        model,
-        losses: fitted.losses,
-        seconds: fitted.seconds,
-    };
     Ok((fitted, measurement))
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Job, ToyConfig};
 use super::evaluate::{Measured, Metric};
-use super::folder::{RunRecord, Status};
+use super::record::{RunRecord, Status};
+use crate::experiment::Record;
 use crate::report::{Cell, Table};
 use crate::run_info::RunInfo;
 use crate::targets::{SoftWall, Target, quadrature};
@@ -68,6 +69,15 @@ pub struct Row {
     pub inverse: String,
     /// Largest round-trip error of that inverse over seeds.
     pub inverse_residual: Option<f64>,
+    /// Largest spectral radius `rho(J/T)` of a step of a DDNF block on test points, over seeds; `null`
+    /// for other models, and where it is not a number.
+    pub max_rho: Option<f64>,
+    /// Steps with `rho(J/T) >= 1`, over points, cells, blocks and seeds.
+    pub rho_at_least_one: usize,
+    /// Steps whose determinant is not positive.
+    pub non_positive_determinants: usize,
+    /// A line for each block whose field is too stiff for its number of cells.
+    pub warnings: Vec<String>,
     /// Status of the data: toy targets are exact generators.
     pub data: String,
 }
@@ -145,6 +155,13 @@ fn rows_of(group: &[&RunRecord]) -> Vec<Row> {
     let average = |values: Vec<f64>| {
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
+    let stability = group.iter().filter_map(|r| r.stability.as_ref());
+    let warning = |record: &&RunRecord| {
+        let seed = record.seed;
+        let of_seed = |warning: &String| format!("seed {seed}: {warning}");
+        record.warnings().iter().map(of_seed).collect::<Vec<_>>()
+    };
+    let warnings = group.iter().flat_map(warning).collect::<Vec<_>>();
     let residuals = group.iter().filter_map(|r| r.inverse_check);
     let row = |metric: Metric| {
         let found = measured
@@ -174,6 +191,14 @@ fn rows_of(group: &[&RunRecord]) -> Vec<Row> {
             log_det: first.log_det.clone(),
             inverse: first.inverse.clone(),
             inverse_residual: residuals.clone().map(|c| c.residual).reduce(f64::max),
+            max_rho: stability
+                .clone()
+                .map(|s| s.max_rho)
+                .reduce(|a, b| Some(a?.max(b?)))
+                .flatten(),
+            rho_at_least_one: stability.clone().map(|s| s.rho_at_least_one).sum(),
+            non_positive_determinants: stability.clone().map(|s| s.non_positive_determinants).sum(),
+            warnings: warnings.clone(),
             data: "exact generator".to_owned(),
         }
     };
@@ -245,6 +270,7 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
         "log-det",
         "inverse",
         "round trip",
+        "max rho",
     ]);
     for row in rows {
         let small = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.1e}"));
@@ -268,6 +294,7 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
             Cell::text(&row.log_det),
             Cell::text(&row.inverse),
             Cell::text(small(row.inverse_residual)),
+            Cell::text(row.max_rho.map_or(String::new(), |rho| format!("{rho:.2}"))),
         ]);
     }
     table

@@ -6,6 +6,7 @@ use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use flows_core::kernels::{AdamParameter, AdamStep};
 use flows_core::state::State;
 
 /// Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1), with `beta = (0.9, 0.999)`, `epsilon = 1e-8`.
@@ -51,13 +52,17 @@ impl<B: AutodiffBackend> Adam<B> {
         let corrected_1 = 1.0 - BETA_1.powi(self.step);
         let corrected_2 = 1.0 - BETA_2.powi(self.step);
         let mut update = Update {
-            adam: self,
+            before: std::mem::take(&mut self.moments).into_iter(),
+            after: &mut self.moments,
             gradients,
-            index: 0,
-            // m^ / (sqrt(v^) + eps) = (sqrt(c2)/c1) m / (sqrt(v) + eps sqrt(c2)): the corrections
-            // become two scalars instead of two passes over the tensors.
-            rate: learning_rate * corrected_2.sqrt() / corrected_1,
-            epsilon: EPSILON * corrected_2.sqrt(),
+            step: AdamStep {
+                beta_1: BETA_1,
+                beta_2: BETA_2,
+                // m^ / (sqrt(v^) + eps) = (sqrt(c2)/c1) m / (sqrt(v) + eps sqrt(c2)): the corrections
+                // become two scalars instead of two passes over the tensors.
+                rate: learning_rate * corrected_2.sqrt() / corrected_1,
+                epsilon: EPSILON * corrected_2.sqrt(),
+            },
         };
         module.map(&mut update)
     }
@@ -94,11 +99,11 @@ impl<B: AutodiffBackend> Adam<B> {
 }
 
 struct Update<'a, B: AutodiffBackend> {
-    adam: &'a mut Adam<B>,
+    /// Moments of the parameters still to come: owned, so that they can be written in place.
+    before: std::vec::IntoIter<Moments<B>>,
+    after: &'a mut Vec<Moments<B>>,
     gradients: GradientsParams,
-    index: usize,
-    rate: f64,
-    epsilon: f64,
+    step: AdamStep,
 }
 
 impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
@@ -106,27 +111,30 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         if !param.is_require_grad() {
             return param;
         }
-        let index = self.index;
-        self.index += 1;
         let (id, tensor, mapper) = param.consume();
         let value = tensor.inner();
-        let gradient = match self.gradients.remove::<B::InnerBackend, D>(id) {
-            Some(gradient) => gradient.flatten::<1>(0, D - 1),
-            // A parameter the loss did not reach this time keeps its place among the moments.
-            None => value.zeros_like().flatten(0, D - 1),
-        };
-        if self.adam.moments.len() == index {
-            self.adam.moments.push(Moments {
-                first: gradient.zeros_like(),
-                second: gradient.zeros_like(),
-            });
-        }
-        let moments = &mut self.adam.moments[index];
-        moments.first = moments.first.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-        moments.second = moments.second.clone() * BETA_2 + gradient.square() * (1.0 - BETA_2);
-        let direction = moments.first.clone() / (moments.second.clone().sqrt() + self.epsilon);
+        // A parameter the loss did not reach this time keeps its place among the moments.
+        let gradient = self.gradients.remove::<B::InnerBackend, D>(id);
+        let gradient = gradient.unwrap_or_else(|| value.zeros_like());
         let shape = value.shape();
-        let moved = value - direction.reshape(shape) * self.rate;
+        let moments = self.before.next().unwrap_or_else(|| {
+            let zeros = gradient.zeros_like().flatten(0, D - 1);
+            Moments {
+                first: zeros.clone(),
+                second: zeros,
+            }
+        });
+        let parameter = AdamParameter {
+            value,
+            first: moments.first.reshape(shape.clone()),
+            second: moments.second.reshape(shape),
+        };
+        let moved = self.step.apply(parameter, gradient);
+        self.after.push(Moments {
+            first: moved.first.flatten(0, D - 1),
+            second: moved.second.flatten(0, D - 1),
+        });
+        let moved = moved.value;
         Param::from_mapped_value(id, Tensor::from_inner(moved).require_grad(), mapper)
     }
 }

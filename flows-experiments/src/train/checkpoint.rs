@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flows_core::state::State;
 use serde::{Deserialize, Serialize};
 
+use super::fit::Curves;
 use crate::report::{ReportError, write_atomically};
 use crate::state_file;
 
@@ -32,8 +33,14 @@ pub struct Header {
     pub step: usize,
     /// Seconds of training so far, over all sittings.
     pub seconds: f64,
+    /// Seconds of a step where nothing disturbed it, so far.
+    #[serde(default)]
+    pub step_seconds: Option<f64>,
     /// Points of the loss curve: step and loss.
     pub losses: Vec<(usize, f64)>,
+    /// The same of the parts of the loss that have a name.
+    #[serde(default)]
+    pub terms: Curves,
 }
 
 /// Why a checkpoint could not be read or written.
@@ -126,7 +133,9 @@ mod tests {
                 run: "u1 planar 0".to_owned(),
                 step: 12,
                 seconds: 0.5,
+                step_seconds: Some(1e-3),
                 losses: vec![(0, 1.5), (10, 0.1 + 0.2)],
+                terms: Curves::from([("fit".to_owned(), vec![(0, 1.0)])]),
             },
             model: State::from([("layers.0.w".to_owned(), tensor(&[0.1, 0.2]))]),
             optimizer: State::from([("first.0".to_owned(), tensor(&[1e-300]))]),

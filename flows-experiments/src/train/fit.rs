@@ -1,11 +1,13 @@
 //! The loop: loss, gradient, Adam, checkpoint.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::state::{load_state, state};
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +25,30 @@ pub struct Fitted<M> {
     pub model: M,
     /// Points of the loss curve: step and loss.
     pub losses: Vec<(usize, f64)>,
+    /// The same of each part of the loss that the objective names.
+    pub terms: Curves,
     /// Seconds of training, over all sittings.
     pub seconds: f64,
+    /// Seconds of a step between the two readings of the loss that lay closest: what a step takes
+    /// where nothing disturbs it. `None` for a run of a single reading.
+    pub step_seconds: Option<f64>,
 }
+
+impl<M> Fitted<M> {
+    /// The same run with what `f` makes of the model.
+    pub fn map<N>(self, f: impl FnOnce(M) -> N) -> Fitted<N> {
+        Fitted {
+            model: f(self.model),
+            losses: self.losses,
+            terms: self.terms,
+            seconds: self.seconds,
+            step_seconds: self.step_seconds,
+        }
+    }
+}
+
+/// Curves by name, each of steps and values.
+pub type Curves = BTreeMap<String, Vec<(usize, f64)>>;
 
 /// News from a run under way.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -96,7 +119,8 @@ where
     let seed = identity.seed;
     let mut optimizer = Adam::default();
     let mut losses = Vec::new();
-    let (mut start, mut seconds) = (0, 0.0);
+    let mut terms = Curves::new();
+    let (mut start, mut seconds, mut step_seconds) = (0, 0.0, None);
 
     match identity.checkpoint.map(Checkpoint::load).transpose()? {
         Some(Some(found)) => {
@@ -117,7 +141,9 @@ where
                 .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?;
             start = found.header.step;
             seconds = found.header.seconds;
+            step_seconds = found.header.step_seconds;
             losses = found.header.losses;
+            terms = found.header.terms;
         }
         _ => {
             let rng = &mut stream(seed, "initialize", 0);
@@ -127,6 +153,7 @@ where
 
     let begun = Instant::now();
     let mut saved = Instant::now();
+    let mut last_reading: Option<(usize, Instant)> = None;
     for index in start..config.steps {
         objective.before_step(&mut model, stream_seed(seed, "noise", index as u64));
         let at = Step {
@@ -134,9 +161,9 @@ where
             of: config.steps,
         };
         let rng = &mut stream(seed, "batch", index as u64);
-        let loss = objective.loss(&model, at, config.batch, device, rng);
+        let (loss, parts) = objective.loss_and_terms(&model, at, config.batch, device, rng);
         let read = (index % config.log_every == 0 || index + 1 == config.steps)
-            .then(|| loss.clone().inner());
+            .then(|| (loss.clone().inner(), parts));
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let gradients = if config.clip_norm > 0.0 {
             clip_norm::<B, M>(&model, gradients, config.clip_norm)
@@ -146,9 +173,17 @@ where
         model = optimizer.step(config.learning_rate_at(index), model, gradients);
 
         // Reading the loss waits for the device, so only now and then.
-        if let Some(loss) = read {
-            let loss = loss.into_data().iter::<f64>().next().unwrap_or(f64::NAN);
+        if let Some((loss, parts)) = read {
+            let loss = number::<B::InnerBackend>(loss);
             let step = index + 1;
+            for (name, part) in parts {
+                let curve = terms.entry(name.to_owned()).or_default();
+                curve.push((index, number::<B::InnerBackend>(part.inner())));
+            }
+            if let Some((before, since)) = last_reading {
+                let each = since.elapsed().as_secs_f64() / (step - before) as f64;
+                step_seconds = Some(step_seconds.map_or(each, |best: f64| best.min(each)));
+            }
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { step, loss });
             }
@@ -163,7 +198,9 @@ where
                         run: identity.name.to_owned(),
                         step,
                         seconds: seconds + begun.elapsed().as_secs_f64(),
+                        step_seconds,
                         losses: losses.clone(),
+                        terms: terms.clone(),
                     },
                     model: state::<B, M>(&model),
                     optimizer: optimizer.state(),
@@ -171,11 +208,19 @@ where
                 checkpoint.save(path)?;
                 saved = Instant::now();
             }
+            last_reading = Some((step, Instant::now()));
         }
     }
     Ok(Fitted {
         model,
         losses,
+        terms,
+        step_seconds,
         seconds: seconds + begun.elapsed().as_secs_f64(),
     })
+}
+
+/// The one number of a tensor.
+fn number<B: Backend>(tensor: Tensor<B, 1>) -> f64 {
+    tensor.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
 }

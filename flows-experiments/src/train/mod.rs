@@ -20,8 +20,8 @@ pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
 pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped, fit_to_best};
 pub(crate) use early_stopping::{number_or_nan, tensor};
-pub use fit::{Event, Fitted, Identity, TrainError, fit};
-pub use objective::{Objective, Step};
+pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
+pub use objective::{Objective, Step, Terms};
 
 use rand::{SeedableRng, rngs::StdRng};
 

@@ -20,6 +20,9 @@ impl Step {
     }
 }
 
+/// Parts of a loss by name, each a tensor of one element, for reports.
+pub type Terms<B> = Vec<(&'static str, Tensor<B, 1>)>;
+
 /// A loss on one batch.
 pub trait Objective<B: AutodiffBackend, M> {
     /// The loss of `model` on `rows` rows drawn from `rng`, a tensor of one element.
@@ -31,6 +34,19 @@ pub trait Objective<B: AutodiffBackend, M> {
         device: &B::Device,
         rng: &mut dyn Rng,
     ) -> Tensor<B, 1>;
+
+    /// The loss, and parts of it that are reported beside it. What training calls; override it where
+    /// the loss has parts.
+    fn loss_and_terms(
+        &self,
+        model: &M,
+        at: Step,
+        rows: usize,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 1>, Terms<B>) {
+        (self.loss(model, at, rows, device, rng), Vec::new())
+    }
 
     /// Called once before the first step of a fresh run: data-dependent initialization.
     fn initialize(&self, _model: &mut M, _rows: usize, _device: &B::Device, _rng: &mut dyn Rng) {}

@@ -1,56 +1,66 @@
 //! The inverse of a masked affine layer, each hidden unit computed once, samples as SIMD lanes.
 //!
-//! A chunk of [`LANES`] samples goes through all levels at once, so that its activations stay in
-//! cache; chunks are spread over threads. Each group of units is a small product of the units known so
-//! far with a block of the weights, which are packed once in the order in which they are read.
+//! A chunk of samples goes through all levels at once, so that its activations stay in cache; chunks are spread
+//! over threads. Levels are taken in stages. What was known before a stage reaches all units of the stage in
+//! one product with large tiles; what becomes known within it is added level by level, which is little. Weights
+//! are packed once in the order in which they are read.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::affine::Affine;
+use super::buffer::Buffer;
+use super::forward::activate;
 use crate::bijectors::LogScale;
+use crate::kernels::lanes::{CHUNK, Real};
 use crate::nn::ConditionerActivation;
 
-/// Samples that are worked on together: two vectors of 16, or four of 8.
-const LANES: usize = 32;
+/// Stages at most: each adds about `1 / (2 STAGES)` of the work in small products.
+const STAGES: usize = 32;
 
-/// One value of each sample of a chunk.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Lanes([f32; LANES]);
-
-const ZERO: Lanes = Lanes([0.0; LANES]);
+/// Units of the widest tile.
+const TILE: usize = 8;
 
 /// A masked layer with units sorted by level.
-pub(super) struct Layer {
+pub(super) struct Layer<F> {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     /// `[inputs, outputs]`, zero outside the mask.
-    pub(super) weight: Vec<f32>,
+    pub(super) weight: Vec<F>,
     /// Bias and context, `[batch, outputs]` or `[1, outputs]`.
-    pub(super) offset: Vec<f32>,
+    pub(super) offset: Vec<F>,
     /// The units of each level.
     pub(super) groups: Vec<Range<usize>>,
 }
 
 /// A layer with its weights in the order in which the levels read them.
-struct Packed {
-    layer: Layer,
+struct Packed<F> {
+    layer: Layer<F>,
     /// How many inputs are known at each level.
     known: Vec<usize>,
-    /// For each level, tiles of up to four units: `[known inputs, units of the tile]`.
-    weights: Vec<f32>,
+    /// Tiles `[inputs, units of the tile]`: for each stage those of all its units and of what is known before it,
+    /// then for each of its levels those of the level's units and of what became known since.
+    weights: Vec<F>,
 }
 
-impl Packed {
-    fn new(layer: Layer, known: Vec<usize>) -> Self {
+impl<F: Real> Packed<F> {
+    fn new(layer: Layer<F>, known: Vec<usize>, stages: &[Range<usize>]) -> Self {
         let mut weights = Vec::new();
-        for (group, &read) in layer.groups.iter().zip(&known) {
-            for tile in tiles(group.clone()) {
-                for row in layer.weight.chunks_exact(layer.outputs).take(read) {
+        let mut pack = |units: Range<usize>, inputs: Range<usize>| {
+            for tile in tiles(units) {
+                for input in inputs.clone() {
+                    let row = &layer.weight[input * layer.outputs..(input + 1) * layer.outputs];
                     weights.extend_from_slice(&row[tile.clone()]);
                 }
+            }
+        };
+        for stage in stages {
+            let before = known_before(&known, stage);
+            pack(units(&layer.groups, stage), 0..before);
+            for t in stage.clone() {
+                pack(layer.groups[t].clone(), before..known[t]);
             }
         }
         Self {
@@ -61,15 +71,26 @@ impl Packed {
     }
 }
 
-/// Cuts a group of units into tiles of 4, 2 and 1.
-fn tiles(group: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let mut start = group.start;
+/// How many inputs no level of the stage makes known.
+fn known_before(known: &[usize], stage: &Range<usize>) -> usize {
+    stage.start.checked_sub(1).map_or(0, |t| known[t])
+}
+
+/// The units of a stage.
+fn units(groups: &[Range<usize>], stage: &Range<usize>) -> Range<usize> {
+    groups[stage.start].start..groups[stage.end - 1].end
+}
+
+/// Cuts units into tiles of [`TILE`], 4, 2 and 1.
+fn tiles(units: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = units.start;
     std::iter::from_fn(move || {
-        let width = match group.end - start {
+        let width = match units.end - start {
             0 => return None,
             1 => 1,
             2 | 3 => 2,
-            _ => 4,
+            4..TILE => 4,
+            _ => TILE,
         };
         start += width;
         Some(start - width..start)
@@ -77,56 +98,65 @@ fn tiles(group: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The inverse of a layer for any batch.
-pub(super) struct Incremental {
-    layers: Vec<Packed>,
+pub(super) struct Incremental<F> {
+    layers: Vec<Packed<F>>,
     variables: Vec<Range<usize>>,
+    /// Ranges of levels.
+    stages: Vec<Range<usize>>,
     activation: ConditionerActivation,
     scale: LogScale,
 }
 
-/// Memory of one thread.
-struct Scratch {
+/// Memory of one thread, [`CHUNK`] numbers for each unit.
+struct Scratch<F> {
     /// What each layer reads.
-    inputs: Vec<Vec<Lanes>>,
-    parameters: Vec<Lanes>,
+    inputs: Vec<Buffer<F>>,
+    /// The parameters of a stage.
+    parameters: Buffer<F>,
 }
 
-impl Incremental {
+impl<F: Real> Incremental<F> {
     /// `layers` in the order of application, the last one giving the parameters of each level's
     /// variables side by side.
     pub(super) fn new(
-        layers: Vec<Layer>,
+        layers: Vec<Layer<F>>,
         variables: Vec<Range<usize>>,
         activation: ConditionerActivation,
         scale: LogScale,
     ) -> Self {
+        let depth = variables.len();
+        let size = depth.div_ceil(STAGES);
+        let stages = (0..depth).step_by(size).map(|t| t..depth.min(t + size));
+        let stages: Vec<_> = stages.collect();
         let mut known: Vec<usize> = variables.iter().map(|own| own.start).collect();
         let layers = layers.into_iter().map(|layer| {
             let next = layer.groups.iter().map(|group| group.end).collect();
-            Packed::new(layer, std::mem::replace(&mut known, next))
+            Packed::new(layer, std::mem::replace(&mut known, next), &stages)
         });
         Self {
             layers: layers.collect(),
             variables,
+            stages,
             activation,
             scale,
         }
     }
 
     /// `x` and its log-determinant for `y`, `[batch, dim]`.
-    pub(super) fn solve(&self, y: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn solve(&self, y: &[F]) -> (Vec<F>, Vec<F>) {
         let dim = self.layers[0].layer.inputs;
         let rows = y.len() / dim;
-        let (mut x, mut log_det) = (vec![0.0; y.len()], vec![0.0; rows]);
+        let zeros = |len| vec![F::default(); len];
+        let (mut x, mut log_det) = (zeros(y.len()), zeros(rows));
         let arch = Arch::new();
-        y.par_chunks(LANES * dim)
-            .zip(x.par_chunks_mut(LANES * dim))
-            .zip(log_det.par_chunks_mut(LANES))
+        y.par_chunks(CHUNK * dim)
+            .zip(x.par_chunks_mut(CHUNK * dim))
+            .zip(log_det.par_chunks_mut(CHUNK))
             .enumerate()
             .for_each_init(
                 || self.scratch(),
                 |scratch, (chunk, ((y, x), log_det))| {
-                    let first_row = chunk * LANES;
+                    let first_row = chunk * CHUNK;
                     let incremental = self;
                     arch.dispatch(Chunk {
                         incremental,
@@ -141,169 +171,230 @@ impl Incremental {
         (x, log_det)
     }
 
-    fn scratch(&self) -> Scratch {
-        let inputs = self.layers.iter().map(|l| vec![ZERO; l.layer.inputs]);
-        let widest = self.layers.last().map_or(0, |l| l.layer.outputs);
+    fn scratch(&self) -> Scratch<F> {
+        let rows = |count: usize| Buffer::zeros(count * CHUNK);
+        let parameters = self.layers.last().into_iter().flat_map(|last| {
+            let groups = &last.layer.groups;
+            self.stages.iter().map(|stage| units(groups, stage).len())
+        });
         Scratch {
-            inputs: inputs.collect(),
-            parameters: vec![ZERO; widest],
+            inputs: self.layers.iter().map(|l| rows(l.layer.inputs)).collect(),
+            parameters: rows(parameters.max().unwrap_or(0)),
         }
     }
 }
 
-/// Up to [`LANES`] rows of a batch.
-struct Chunk<'a> {
-    incremental: &'a Incremental,
-    scratch: &'a mut Scratch,
+/// Up to [`CHUNK`] rows of a batch.
+struct Chunk<'a, F> {
+    incremental: &'a Incremental<F>,
+    scratch: &'a mut Scratch<F>,
     first_row: usize,
-    y: &'a [f32],
-    x: &'a mut [f32],
-    log_det: &'a mut [f32],
+    y: &'a [F],
+    x: &'a mut [F],
+    log_det: &'a mut [F],
 }
 
-impl WithSimd for Chunk<'_> {
+impl<F: Real> WithSimd for Chunk<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let Incremental {
             layers,
-            variables,
+            stages,
             activation,
-            scale,
+            ..
         } = self.incremental;
-        let Scratch { inputs, parameters } = self.scratch;
-        let dim = inputs[0].len();
         let rows = self.log_det.len();
         let last = layers.len() - 1;
-        let mut cursors = vec![0; layers.len()];
-        let mut log_det = ZERO;
-        for (t, own) in variables.iter().enumerate() {
+        let mut rest: Vec<&[F]> = layers.iter().map(|layer| &layer.weights[..]).collect();
+        let mut log_det = [F::default(); CHUNK];
+        for stage in stages {
             for (l, layer) in layers.iter().enumerate() {
-                let group = layer.layer.groups[t].clone();
-                let (read, computed) = inputs.split_at_mut(l + 1);
-                let read = &read[l][..layer.known[t]];
-                let target = if l == last {
-                    &mut parameters[..group.len()]
-                } else {
-                    &mut computed[0][group.clone()]
-                };
-                preset(&layer.layer, group.clone(), self.first_row, rows, target);
-                let size = read.len() * group.len();
-                let weights = &layer.weights[cursors[l]..cursors[l] + size];
-                cursors[l] += size;
-                accumulate(simd, read, weights, target);
-                if l < last {
-                    activate(*activation, target);
-                }
+                let all = units(&layer.layer.groups, stage);
+                let before = known_before(&layer.known, stage);
+                let own = self.place(l, stage, &all);
+                let (read, target) = self.scratch.ends(l, own);
+                preset(&layer.layer, all, self.first_row, rows, target);
+                accumulate::<F, S>(simd, &read[..before * CHUNK], &mut rest[l], target);
             }
-            let count = own.len();
-            for (k, i) in own.clone().enumerate() {
-                let mut y = ZERO;
-                for (lane, row) in y.0.iter_mut().zip(self.y.chunks_exact(dim)) {
-                    *lane = row[i];
+            for t in stage.clone() {
+                for (l, layer) in layers.iter().enumerate() {
+                    let since = known_before(&layer.known, stage)..layer.known[t];
+                    let own = self.place(l, stage, &layer.layer.groups[t]);
+                    let (read, target) = self.scratch.ends(l, own);
+                    let read = &read[since.start * CHUNK..since.end * CHUNK];
+                    accumulate::<F, S>(simd, read, &mut rest[l], target);
+                    if l < last {
+                        activate::<F, S>(simd, *activation, target);
+                    }
                 }
-                let m = parameters[k];
-                // Without a scale there is no second parameter.
-                let s = parameters.get(count + k).copied().unwrap_or(ZERO);
-                let x = &mut inputs[0][i];
-                for lane in 0..LANES {
-                    let (a, shift) = scale.affine_f32(m.0[lane], s.0[lane]);
-                    x.0[lane] = (y.0[lane] - shift) * (-a).exp();
-                    log_det.0[lane] -= a;
-                }
-                for (lane, row) in x.0.iter().zip(self.x.chunks_exact_mut(dim)) {
-                    row[i] = *lane;
-                }
+                let first = self.place(last, stage, &layers[last].layer.groups[t]).start;
+                self.reveal::<S>(simd, t, first, &mut log_det);
             }
         }
-        self.log_det.copy_from_slice(&log_det.0[..rows]);
+        self.log_det.copy_from_slice(&log_det[..rows]);
     }
 }
 
-/// Bias and context of the units of a group.
+impl<F: Real> Scratch<F> {
+    /// What layer `layer` reads, and some of what it computes.
+    #[inline(always)]
+    fn ends(&mut self, layer: usize, own: Range<usize>) -> (&[F], &mut [F]) {
+        let (read, computed) = self.inputs.split_at_mut(layer + 1);
+        let target = computed.first_mut().unwrap_or(&mut self.parameters);
+        (
+            &read[layer],
+            &mut target[own.start * CHUNK..own.end * CHUNK],
+        )
+    }
+}
+
+impl<F: Real> Chunk<'_, F> {
+    /// Where units of layer `layer` lie in the scratch memory: parameters are kept for one stage only.
+    #[inline(always)]
+    fn place(&self, layer: usize, stage: &Range<usize>, own: &Range<usize>) -> Range<usize> {
+        let layers = &self.incremental.layers;
+        if layer + 1 < layers.len() {
+            return own.clone();
+        }
+        let first = units(&layers[layer].layer.groups, stage).start;
+        own.start - first..own.end - first
+    }
+
+    /// Computes the variables of level `t` from their parameters, which start at unit `first`.
+    #[inline(always)]
+    fn reveal<S: Simd>(&mut self, simd: S, t: usize, first: usize, log_det: &mut [F]) {
+        let Incremental {
+            variables, scale, ..
+        } = self.incremental;
+        let Scratch { inputs, parameters } = &mut *self.scratch;
+        let dim = inputs[0].len() / CHUNK;
+        let own = variables[t].clone();
+        let lanes = F::lanes::<S>();
+        for (k, i) in own.clone().enumerate() {
+            let x = &mut inputs[0][i * CHUNK..(i + 1) * CHUNK];
+            for (lane, row) in x.iter_mut().zip(self.y.chunks_exact(dim)) {
+                *lane = row[i];
+            }
+            let m = (first + k) * CHUNK;
+            // Without a scale there is no second parameter.
+            let s = match scale {
+                LogScale::Additive => m,
+                _ => (first + own.len() + k) * CHUNK,
+            };
+            for at in (0..CHUNK).step_by(lanes) {
+                let m = F::vectors::<S>(&parameters[m + at..m + at + lanes])[0];
+                let s = F::vectors::<S>(&parameters[s + at..s + at + lanes])[0];
+                let affine = Affine::<F, S>::new(simd, *scale, m, s);
+                let minus = F::sub(simd, F::splat(simd, F::default()), affine.log_scale);
+                let x = &mut F::vectors_mut::<S>(&mut x[at..at + lanes])[0];
+                *x = F::mul(simd, F::sub(simd, *x, affine.shift), F::exp(simd, minus));
+                let sum = &mut F::vectors_mut::<S>(&mut log_det[at..at + lanes])[0];
+                *sum = F::add(simd, *sum, minus);
+            }
+            for (lane, row) in x.iter().zip(self.x.chunks_exact_mut(dim)) {
+                row[i] = *lane;
+            }
+        }
+    }
+}
+
+/// Bias and context of some units.
 #[inline(always)]
-fn preset(layer: &Layer, group: Range<usize>, first_row: usize, rows: usize, target: &mut [Lanes]) {
+fn preset<F: Real>(
+    layer: &Layer<F>,
+    units: Range<usize>,
+    first_row: usize,
+    rows: usize,
+    target: &mut [F],
+) {
     if layer.offset.len() == layer.outputs {
-        for (unit, bias) in target.iter_mut().zip(&layer.offset[group]) {
-            *unit = Lanes([*bias; LANES]);
+        for (unit, bias) in target.chunks_exact_mut(CHUNK).zip(&layer.offset[units]) {
+            unit.fill(*bias);
         }
         return;
     }
-    for (unit, u) in target.iter_mut().zip(group) {
-        for (lane, row) in unit.0[..rows].iter_mut().zip(first_row..) {
+    for (unit, u) in target.chunks_exact_mut(CHUNK).zip(units) {
+        for (lane, row) in unit[..rows].iter_mut().zip(first_row..) {
             *lane = layer.offset[row * layer.outputs + u];
         }
     }
 }
 
+/// Adds to each unit of `target` the product of `known` with the next of the packed weights.
 #[inline(always)]
-fn activate(activation: ConditionerActivation, units: &mut [Lanes]) {
-    for lane in units.iter_mut().flat_map(|unit| &mut unit.0) {
-        *lane = match activation {
-            // Not `max`, which would hide a NaN.
-            ConditionerActivation::Relu => {
-                if *lane < 0.0 {
-                    0.0
-                } else {
-                    *lane
-                }
-            }
-            ConditionerActivation::Tanh => lane.tanh(),
-            ConditionerActivation::Elu => {
-                if *lane < 0.0 {
-                    lane.exp_m1()
-                } else {
-                    *lane
-                }
-            }
-        };
+fn accumulate<F: Real, S: Simd>(simd: S, known: &[F], weights: &mut &[F], target: &mut [F]) {
+    if known.is_empty() {
+        return;
     }
-}
-
-/// Adds to each unit of `target` the product of what is known with its weights.
-#[inline(always)]
-fn accumulate<S: Simd>(simd: S, known: &[Lanes], mut weights: &[f32], target: &mut [Lanes]) {
-    for range in tiles(0..target.len()) {
-        let (own, rest) = weights.split_at(known.len() * range.len());
-        weights = rest;
-        let tile = &mut target[range];
-        match tile.len() {
-            4 => accumulate_tile::<S, 4>(simd, known, own, tile),
-            2 => accumulate_tile::<S, 2>(simd, known, own, tile),
-            _ => accumulate_tile::<S, 1>(simd, known, own, tile),
+    for range in tiles(0..target.len() / CHUNK) {
+        let size = known.len() / CHUNK * range.len();
+        let (own, rest) = weights.split_at(size);
+        *weights = rest;
+        let tile = &mut target[range.start * CHUNK..range.end * CHUNK];
+        match range.len() {
+            TILE if S::REGISTER_COUNT >= 32 => {
+                accumulate_tile::<F, S, TILE, 2, 1>(simd, known, own, tile);
+            }
+            TILE => accumulate_tile::<F, S, TILE, 1, 1>(simd, known, own, tile),
+            4 => accumulate_tile::<F, S, 4, 2, 1>(simd, known, own, tile),
+            2 => accumulate_tile::<F, S, 2, 2, 2>(simd, known, own, tile),
+            _ => accumulate_tile::<F, S, 1, 2, 4>(simd, known, own, tile),
         }
     }
 }
 
-/// [`accumulate`] for `U` units, whose sums stay in registers for two vectors of samples at a time.
+/// [`accumulate`] for `U` units, whose sums stay in registers for `NV` vectors of samples at a time. Few units
+/// have `SUMS` sums each: one alone would wait for itself.
 #[inline(always)]
-fn accumulate_tile<S: Simd, const U: usize>(
+fn accumulate_tile<F: Real, S: Simd, const U: usize, const NV: usize, const SUMS: usize>(
     simd: S,
-    known: &[Lanes],
-    weights: &[f32],
-    target: &mut [Lanes],
+    known: &[F],
+    weights: &[F],
+    target: &mut [F],
 ) {
-    let vectors = LANES / S::F32_LANES;
-    for v in (0..vectors).step_by(2) {
-        let mut sums = [[simd.splat_f32s(0.0); 2]; U];
-        for (sum, unit) in sums.iter_mut().zip(target.iter()) {
-            let unit = S::as_simd_f32s(&unit.0).0;
-            *sum = [unit[v], unit[v + 1]];
+    let step = NV * F::lanes::<S>();
+    for at in (0..CHUNK).step_by(step) {
+        assert!(at + step <= CHUNK);
+        let mut sums = [[[F::splat(simd, F::default()); NV]; U]; SUMS];
+        for (sum, unit) in sums[0].iter_mut().zip(target.chunks_exact(CHUNK)) {
+            sum.copy_from_slice(F::vectors::<S>(&unit[at..at + step]));
         }
-        for (x, weights) in known.iter().zip(weights.chunks_exact(U)) {
-            let x = S::as_simd_f32s(&x.0).0;
-            let (first, second) = (x[v], x[v + 1]);
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                let weight = simd.splat_f32s(*weight);
-                sum[0] = simd.mul_add_e_f32s(weight, first, sum[0]);
-                sum[1] = simd.mul_add_e_f32s(weight, second, sum[1]);
+        let inputs = known.chunks_exact(SUMS * CHUNK);
+        let left = inputs.remainder().chunks_exact(CHUNK);
+        let weights = weights.chunks_exact(SUMS * U);
+        let weights_left = weights.remainder().chunks_exact(U);
+        for (x, w) in inputs.zip(weights) {
+            for (k, sums) in sums.iter_mut().enumerate() {
+                let x = F::vectors::<S>(&x[k * CHUNK + at..][..step]);
+                for u in 0..U {
+                    let w = F::splat(simd, w[k * U + u]);
+                    for v in 0..NV {
+                        sums[u][v] = F::fma(simd, w, x[v], sums[u][v]);
+                    }
+                }
             }
         }
-        for (sum, unit) in sums.iter().zip(target.iter_mut()) {
-            let unit = S::as_mut_simd_f32s(&mut unit.0).0;
-            unit[v] = sum[0];
-            unit[v + 1] = sum[1];
+        for (x, w) in left.zip(weights_left) {
+            let x = F::vectors::<S>(&x[at..at + step]);
+            for u in 0..U {
+                let w = F::splat(simd, w[u]);
+                for v in 0..NV {
+                    sums[0][u][v] = F::fma(simd, w, x[v], sums[0][u][v]);
+                }
+            }
+        }
+        let (total, others) = sums.split_at_mut(1);
+        for other in others.iter() {
+            for u in 0..U {
+                for v in 0..NV {
+                    total[0][u][v] = F::add(simd, total[0][u][v], other[u][v]);
+                }
+            }
+        }
+        for (sum, unit) in total[0].iter().zip(target.chunks_exact_mut(CHUNK)) {
+            F::vectors_mut::<S>(&mut unit[at..at + step]).copy_from_slice(sum);
         }
     }
 }

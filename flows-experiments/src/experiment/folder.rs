@@ -2,73 +2,18 @@
 //!
 //! ```text
 //! config.toml  compute.json    what was asked for, in full, and what it is computed on
-//! runs/TARGET/MODEL/seed-K/    checkpoint.safetensors, result.json, density.f32
-//! summary.json  table.md  TARGET.png  overview.png
+//! runs/.../seed-K/             checkpoint.safetensors, result.json, and what its picture needs
+//! summary.json  table.md       results, beside the pictures
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::config::{Job, ToyConfig};
-use super::evaluate::Measurement;
+use super::Job;
 use crate::cli::Compute;
 use crate::report::{ReportError, read_json, write_atomically, write_json};
-
-/// A finished run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunRecord {
-    /// Name of the target.
-    pub target: String,
-    /// Name of the model.
-    pub model: String,
-    /// Its seed.
-    pub seed: usize,
-    /// How it ended.
-    pub status: Status,
-    /// Gradient steps.
-    pub steps: usize,
-    /// Rows in a batch.
-    pub batch: usize,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Trained scalars.
-    pub parameters: usize,
-    /// Seconds of training: a measurement, the one thing here that a resumed run does not repeat.
-    pub train_seconds: f64,
-    /// How the log-determinant was computed.
-    pub log_det: String,
-    /// How the model is inverted.
-    pub inverse: String,
-    /// Largest round-trip error of that inverse over 1000 samples, and passes it took.
-    pub inverse_check: Option<InverseCheck>,
-    /// Points of the loss curve: step and loss.
-    pub losses: Vec<(usize, f64)>,
-}
-
-/// How well a fitted model inverts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InverseCheck {
-    /// Largest `|forward(inverse(y)) - y|`.
-    pub residual: f64,
-    /// Passes of the forward network.
-    pub passes: usize,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Trained and measured.
-    Measured(Measurement),
-    /// The loss stopped being a number.
-    Diverged {
-        /// What was seen, on one line.
-        reason: String,
-    },
-}
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +62,11 @@ impl Folder {
     ///
     /// # Errors
     /// [`FolderError`] where there is something in it, or it cannot be written.
-    pub fn create(path: &Path, config: &ToyConfig, compute: Compute) -> Result<Self, FolderError> {
+    pub fn create<C: Serialize>(
+        path: &Path,
+        config: &C,
+        compute: Compute,
+    ) -> Result<Self, FolderError> {
         if path.join(CONFIG).exists() {
             return Err(FolderError::Exists(path.to_owned()));
         }
@@ -164,7 +113,11 @@ impl Folder {
     ///
     /// # Errors
     /// [`FolderError::Nothing`] and [`FolderError::Differs`].
-    pub fn resume(path: &Path, config: &ToyConfig, compute: Compute) -> Result<Self, FolderError> {
+    pub fn resume<C: Serialize>(
+        path: &Path,
+        config: &C,
+        compute: Compute,
+    ) -> Result<Self, FolderError> {
         let begun = Self::compute(path)?;
         if begun != compute {
             return Err(FolderError::Differs {
@@ -197,31 +150,38 @@ impl Folder {
         &self.path
     }
 
-    fn run_file(&self, job: &Job, file: &str) -> PathBuf {
-        self.path
-            .join("runs")
-            .join(job.target.name())
-            .join(&job.model_name)
-            .join(format!("seed-{}", job.seed))
-            .join(file)
+    /// The folder of one run.
+    pub fn run(&self, job: &impl Job) -> RunFolder {
+        RunFolder {
+            path: self.path.join("runs").join(job.path()),
+        }
     }
+}
 
-    /// The checkpoint of a run; its folder is made.
+/// The folder of one run, inside that of its experiment.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+const RECORD: &str = "result.json";
+
+impl RunFolder {
+    /// The checkpoint of the run; its folder is made.
     ///
     /// # Errors
     /// [`FolderError::Create`].
-    pub fn checkpoint(&self, job: &Job) -> Result<PathBuf, FolderError> {
-        let path = self.run_file(job, "checkpoint.safetensors");
-        create_dir(path.parent().expect("a file in a folder"))?;
-        Ok(path)
+    pub fn checkpoint(&self) -> Result<PathBuf, FolderError> {
+        create_dir(&self.path)?;
+        Ok(self.path.join("checkpoint.safetensors"))
     }
 
-    /// The record of a run that ended, if it did.
+    /// The record of the run, if it has ended.
     ///
     /// # Errors
     /// [`FolderError::Report`] where the file is there and cannot be read.
-    pub fn record(&self, job: &Job) -> Result<Option<RunRecord>, FolderError> {
-        let path = self.run_file(job, "result.json");
+    pub fn record<R: DeserializeOwned>(&self) -> Result<Option<R>, FolderError> {
+        let path = self.path.join(RECORD);
         Ok(if path.exists() {
             Some(read_json(path)?)
         } else {
@@ -229,35 +189,49 @@ impl Folder {
         })
     }
 
-    /// Keeps the record of a run. It is the last file written: a run that has it is complete.
+    /// Keeps the record of the run. It is the last file written: a run that has it is complete.
     ///
     /// # Errors
     /// [`FolderError::Report`].
-    pub fn keep_record(&self, job: &Job, record: &RunRecord) -> Result<(), FolderError> {
-        Ok(write_json(self.run_file(job, "result.json"), record)?)
+    pub fn keep_record<R: Serialize>(&self, record: &R) -> Result<(), FolderError> {
+        Ok(write_json(self.path.join(RECORD), record)?)
+    }
+
+    /// Keeps something for a picture, as JSON in `file`.
+    ///
+    /// # Errors
+    /// [`FolderError::Report`].
+    pub fn keep<T: Serialize>(&self, file: &str, value: &T) -> Result<(), FolderError> {
+        let text = serde_json::to_string(value).expect("plain data");
+        Ok(write_atomically(self.path.join(file), text.as_bytes())?)
+    }
+
+    /// What [`keep`](Self::keep) kept in `file`, if it did.
+    pub fn kept<T: DeserializeOwned>(&self, file: &str) -> Option<T> {
+        read_json(self.path.join(file)).ok()
     }
 
     /// Keeps the density that a picture shows: little-endian `f32`, row by row from the lowest `y`.
     ///
     /// # Errors
     /// [`FolderError::Report`].
-    pub fn keep_density(&self, job: &Job, grid: &[f64]) -> Result<(), FolderError> {
+    pub fn keep_density(&self, grid: &[f64]) -> Result<(), FolderError> {
         let bytes = grid
             .iter()
             .flat_map(|v| (*v as f32).to_le_bytes())
             .collect::<Vec<_>>();
-        Ok(write_atomically(self.run_file(job, "density.f32"), &bytes)?)
+        Ok(write_atomically(self.path.join("density.f32"), &bytes)?)
     }
 
-    /// The density kept for a run, if its first seed kept one of `points` values.
-    pub fn density(&self, job: &Job, points: usize) -> Option<Vec<f64>> {
-        let bytes = std::fs::read(self.run_file(job, "density.f32")).ok()?;
+    /// The density kept for the run, if it kept one of `points` values.
+    pub fn density(&self, points: usize) -> Option<Vec<f64>> {
+        let bytes = std::fs::read(self.path.join("density.f32")).ok()?;
         let value = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         (bytes.len() == 4 * points).then(|| bytes.chunks_exact(4).map(value).collect())
     }
 }
 
-fn to_toml(config: &ToyConfig) -> String {
+fn to_toml<C: Serialize>(config: &C) -> String {
     toml::to_string_pretty(config).expect("a configuration is plain data")
 }
 

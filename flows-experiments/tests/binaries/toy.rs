@@ -1,14 +1,14 @@
-//! The toy binary as a user runs it: results, resumption, and what it says to bad input.
+//! The toy binary: results, resumption, and what it says to bad input.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command as Process;
-use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use serde_json::Value;
+
+use crate::{json, run_with_interruptions};
 
 fn toy() -> Command {
     Command::cargo_bin("toy").unwrap()
@@ -24,10 +24,6 @@ fn small(folder: &Path) -> Command {
     let mut command = toy();
     command.arg("--config").arg(config);
     command
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// The rows of a summary without what a clock measured.
@@ -97,42 +93,7 @@ fn a_killed_run_resumes_to_the_same_rows() {
         .assert()
         .success();
 
-    // Kill it again and again, whatever it is doing, until a sitting comes to its end.
-    let binary = assert_cmd::cargo::cargo_bin("toy");
-    let mut sittings = 0;
-    for patience in [0.3, 0.5, 0.9, 1.3, 2.0, 600.0] {
-        let mut command = Process::new(&binary);
-        command
-            .arg("--out")
-            .arg(&cut)
-            .stdout(std::process::Stdio::null());
-        if cut.join("config.toml").exists() {
-            command.arg("--resume");
-        } else {
-            command
-                .arg("--config")
-                .arg(folder.path().join("small.toml"));
-        }
-        let mut child = command.spawn().unwrap();
-        let begun = Instant::now();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success());
-                break true;
-            }
-            if begun.elapsed() > Duration::from_secs_f64(patience) {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        sittings += 1;
-        if ended {
-            break;
-        }
-    }
-    assert!(sittings > 1, "the first sitting was never interrupted");
+    run_with_interruptions("toy", &folder.path().join("small.toml"), &cut);
     let (whole, cut) = (rows(&whole), rows(&cut));
     assert_eq!(whole.len(), cut.len());
     for (whole, cut) in whole.iter().zip(&cut) {
@@ -185,7 +146,7 @@ fn misuse_gets_one_clear_line() {
         fs::write(folder.path().join(name), text).unwrap();
         path(name)
     };
-    let quick = include_str!("../configs/toy-quick.toml");
+    let quick = include_str!("../../configs/toy-quick.toml");
     let typo = file("typo.toml", &quick.replace("batch", "bach"));
     let wide = format!("{quick}\n[custom.wide]\nkind = 'maf'\ndim = 3\n");
     let wide = file("wide.toml", &wide);
@@ -285,4 +246,32 @@ fn the_list_names_every_target_and_model() {
             .and(contains("u4"))
             .and(contains("ddnf-tiny")),
     );
+}
+
+#[test]
+fn a_field_too_stiff_for_its_cells_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let config = folder.path().join("stiff.toml");
+    // One Euler step and a first-order series: the loss rewards large Jacobians without end.
+    let text = "targets = ['8gaussians']\nmodels = ['stiff', 'realnvp']\nseeds = 1\n\
+                [training]\nsteps = 40\nbatch = 64\nlearning_rate = 5e-2\n\
+                [evaluation]\nsamples = 500\ngrid = 10\n\
+                [custom.stiff]\nkind = 'ddnf'\ndim = 2\nblocks = 2\ncells = 1\nhidden = [16]\n\
+                log_det = { taylor = { order = 1 } }\n";
+    fs::write(&config, text).unwrap();
+    let mut command = toy();
+    command.arg("--config").arg(&config).arg("--out").arg(&out);
+    let done = command.assert().success();
+    let named = "warning: 8gaussians stiff seed 0: ddnf block 0: field too stiff for T = 1, rho";
+    done.stderr(contains(named));
+    let rows = rows(&out);
+    let of = |model: &str| rows.iter().find(|r| r["model"] == model).unwrap();
+    let stiff = of("stiff");
+    assert!(stiff["max_rho"].as_f64().unwrap() >= 1.0);
+    assert!(stiff["rho_at_least_one"].as_u64().unwrap() > 0);
+    let warning = stiff["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("seed 0: ddnf block 0: "), "{warning}");
+    let other = of("realnvp");
+    assert!(other["max_rho"].is_null() && other["warnings"] == Value::Array(vec![]));
 }

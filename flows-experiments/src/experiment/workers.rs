@@ -16,7 +16,7 @@ use std::sync::{Mutex, mpsc};
 use burn::tensor::backend::AutodiffBackend;
 use serde::{Deserialize, Serialize};
 
-use super::run::{Experiment, Progress, RunError};
+use super::{Experiment, Job, Plan, Progress, RunError};
 use crate::train::Event;
 
 /// One line from a worker.
@@ -35,11 +35,11 @@ enum Message {
 ///
 /// # Errors
 /// The first [`RunError`]; runs that were under way keep their checkpoints.
-pub(super) fn run_in_processes(
-    experiment: &Experiment,
+pub(super) fn run_in_processes<P: Plan>(
+    experiment: &Experiment<P>,
     workers: usize,
     threads: usize,
-    on_progress: &mut dyn FnMut(Progress),
+    on_progress: &mut dyn FnMut(Progress<P::Record>),
 ) -> Result<(), RunError> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
@@ -47,21 +47,22 @@ pub(super) fn run_in_processes(
     let (sender, receiver) = mpsc::channel();
 
     // A thread a process: hands out jobs and passes its words on.
-    let serve = |sender: mpsc::Sender<Progress>| -> Result<(), RunError> {
+    let serve = |sender: mpsc::Sender<Progress<P::Record>>| -> Result<(), RunError> {
         let mut worker = Worker::spawn(experiment.folder.path(), threads)?;
         while !stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = experiment.jobs.get(index) else {
+            let Some(job) = experiment.plan.jobs().get(index) else {
                 break;
             };
             // Nobody listens any more only when the experiment is being torn down.
             let tell = |progress| drop(sender.send(progress));
             tell(Progress::Started { job: index });
-            if experiment.folder.record(job)?.is_none() {
+            let folder = experiment.folder.run(job);
+            if folder.record::<P::Record>()?.is_none() {
                 worker.ask(index)?;
                 worker.follow(|event| tell(Progress::Stepped { job: index, event }))?;
             }
-            let record = experiment.folder.record(job)?;
+            let record = folder.record()?;
             let lost = || RunError::Worker(format!("{} left no record", job.name()));
             tell(Progress::Ended {
                 job: index,
@@ -158,7 +159,7 @@ impl Drop for Worker {
 }
 
 /// The worker's side: does the jobs it is told of until its input ends.
-pub(super) fn work<B: AutodiffBackend>(experiment: &Experiment, device: &B::Device) {
+pub(super) fn work<B: AutodiffBackend, P: Plan>(experiment: &Experiment<P>, device: &B::Device) {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
@@ -173,7 +174,8 @@ pub(super) fn work<B: AutodiffBackend>(experiment: &Experiment, device: &B::Devi
     });
     for index in receiver {
         let mut on_event = |event| say(&Message::Stepped(event));
-        let done = experiment.run_job::<B>(&experiment.jobs[index], device, &mut on_event);
+        let job = &experiment.plan.jobs()[index];
+        let done = experiment.run_job::<B>(job, device, &mut on_event);
         say(&match done {
             Ok(_) => Message::Ended,
             Err(error) => Message::Failed(error.to_string().replace('\n', " ")),

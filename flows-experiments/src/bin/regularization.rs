@@ -1,0 +1,12 @@
+//! Regularizers of deep diffeomorphic flows: see `regularization --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use flows_experiments::cli::{exit_code, install_panic_hook};
+use flows_experiments::regularization::Args;
+
+fn main() -> ExitCode {
+    install_panic_hook();
+    exit_code(Args::parse().run())
+}

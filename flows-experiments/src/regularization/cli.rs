@@ -1,0 +1,206 @@
+//! The command line of the regularization experiment.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use burn::tensor::backend::AutodiffBackend;
+use clap::Parser;
+
+use super::config::{Preset, RegularizationConfig};
+use super::pictures::draw_pictures;
+use super::record::RunRecord;
+use super::run::RegularizationPlan;
+use super::summary::{Summary, capacity_rows, rows, truncation_rows};
+use super::tables::{capacity_table, detail_table, effect_table, truncation_table};
+use crate::backend::{Task, dispatch};
+use crate::cli::{Compute, Misuse};
+use crate::experiment::{Experiment, RunArgs, RunError, run_all, serve};
+use crate::report::{write_atomically, write_json};
+use crate::run_info::RunInfo;
+use crate::targets::Target;
+
+/// Train deep diffeomorphic flows with and without their regularizers and compare them
+///
+/// Three studies: inverse consistency and the geodesic term over their weights and the number T of
+/// cells; log-determinant bias and inverse error of the trained blocks at other T, with slopes; and
+/// the fit against the number of blocks, of cells and of hidden units. Likelihoods are by the exact
+/// determinant, beside the surrogate of training.
+///
+/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a folder
+/// with summary.json, table.md and the pictures. A run that was interrupted goes on with --resume and
+/// ends with the same numbers.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+        regularization                                       the quick preset, into a new folder under runs/\n  \
+        regularization --targets u1 --cells 8                one target, one T\n  \
+        regularization --preset paper --out runs/paper-reg   every weight, three seeds; about 25 minutes\n  \
+        regularization --resume --out runs/paper-reg         go on with it\n  \
+        regularization --list                                targets, one line each"
+)]
+pub struct Args {
+    /// Built-in configuration to start from [default: quick]
+    #[arg(long, value_enum, conflicts_with = "config")]
+    preset: Option<Preset>,
+    /// Targets of the regularizers, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    targets: Option<Vec<String>>,
+    /// Numbers T of cells to train with, separated by commas
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    cells: Option<Vec<usize>>,
+    /// Runs of each kind, with seeds 0, 1, ...
+    #[arg(long, value_name = "N")]
+    seeds: Option<usize>,
+    /// Gradient steps of every run
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    #[command(flatten)]
+    run: RunArgs,
+    /// List targets and exit
+    #[arg(long)]
+    list: bool,
+}
+
+impl Args {
+    /// Does what the options say.
+    ///
+    /// # Errors
+    /// [`Misuse`] for options that cannot be met; anything else is a failure.
+    pub fn run(self) -> anyhow::Result<()> {
+        if self.list {
+            for target in Target::all() {
+                println!("{:<16} {}", target.name(), target.describe());
+            }
+            return Ok(());
+        }
+        let out = self.run.folder("regularization");
+        if let Some(threads) = self.run.worker_threads() {
+            let config = self.configure(&out)?;
+            let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
+            return serve(&out, threads, &config, plan);
+        }
+        let compute = self.run.compute(&out)?;
+        let config = self.configure(&out)?;
+        let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
+        // Before the folder, which a model that cannot be built leaves behind otherwise.
+        dispatch(compute.backend, compute.dtype, CheckModels(&plan))
+            .map_err(Misuse::from)?
+            .map_err(Misuse::new)?;
+        let folder = self.run.open(&out, &config, compute)?;
+        let session = Session {
+            experiment: Experiment { folder, plan },
+            config,
+            compute,
+        };
+        dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
+    }
+
+    fn configure(&self, out: &Path) -> anyhow::Result<RegularizationConfig> {
+        let file = self.run.config_file(out, self.preset.is_some())?;
+        let mut config = match file {
+            Some(file) => {
+                RegularizationConfig::from_toml(&file.text, &file.origin).map_err(Misuse)?
+            }
+            None => RegularizationConfig::preset(self.preset.unwrap_or_default()),
+        };
+        if let Some(targets) = &self.targets {
+            config.targets = targets.clone();
+        }
+        if let Some(cells) = &self.cells {
+            config.regularizers.cells = cells.clone();
+        }
+        if let Some(seeds) = self.seeds {
+            config.seeds = seeds;
+        }
+        if let Some(steps) = self.steps {
+            config.training.steps = steps;
+        }
+        Ok(config)
+    }
+}
+
+/// Builds every model once.
+struct CheckModels<'a>(&'a RegularizationPlan);
+
+impl Task for CheckModels<'_> {
+    type Output = Result<(), RunError>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+        self.0.check_models::<B>(&device)
+    }
+}
+
+/// An experiment with what it was asked for.
+struct Session {
+    experiment: Experiment<RegularizationPlan>,
+    config: RegularizationConfig,
+    compute: Compute,
+}
+
+impl Task for Session {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let plan = &self.experiment.plan;
+        let Compute {
+            backend,
+            dtype,
+            threads,
+        } = self.compute;
+        let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
+        let begun = Instant::now();
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
+        info.wall_seconds = begun.elapsed().as_secs_f64();
+
+        // What was computed is written, whatever stopped the rest.
+        let complete = run.is_complete();
+        let records = run.records.into_iter().flatten().collect::<Vec<_>>();
+        let summary = self.write(&records, info, complete)?;
+        run.done.context("stopped; --resume goes on from here")?;
+        let folder = &self.experiment.folder;
+        draw_pictures(folder, &plan.jobs, &self.config, &summary, &records)?;
+        println!("\n{}", effect_table(&summary.rows).to_terminal());
+        println!(
+            "nats, mean ± standard error over seeds; gain: how many times smaller than without \
+             regularizer; results in {}",
+            folder.path().display()
+        );
+        let diverged = records.iter().filter(|r| r.measurement().is_none()).count();
+        if diverged > 0 {
+            anyhow::bail!("{diverged} of {} runs diverged", records.len());
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn write(
+        &self,
+        records: &[RunRecord],
+        info: RunInfo,
+        complete: bool,
+    ) -> anyhow::Result<Summary> {
+        let path = self.experiment.folder.path();
+        let summary = Summary {
+            experiment: "regularization",
+            config: self.config.clone(),
+            info,
+            complete,
+            rows: rows(records),
+            truncation: truncation_rows(records, self.compute.dtype),
+            capacity: capacity_rows(records),
+        };
+        let tables = [
+            effect_table(&summary.rows),
+            detail_table(&summary.rows),
+            truncation_table(&summary.truncation),
+            capacity_table(&summary.capacity),
+        ];
+        let text = tables.map(|table| table.to_markdown()).join("\n");
+        write_atomically(path.join("table.md"), text.as_bytes())?;
+        write_json(path.join("summary.json"), &summary)?;
+        Ok(summary)
+    }
+}

@@ -1,0 +1,128 @@
+//! The loss of a flow of DDNF blocks with its regularizers.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use flows_core::bijector::Bijector;
+use flows_core::bijectors::{Stack, trajectories};
+use flows_core::distributions::{LogProb, Sample};
+use flows_core::regularizers::{Regularizers, inverse_consistency};
+use flows_models::{GenerativeFlow, NormalizingFlow};
+use rand::Rng;
+
+use crate::targets::SampleSet;
+use crate::toy::{ReverseKl, points};
+use crate::train::{Objective, Step, Terms};
+
+/// `F + lambda_geo R_geo + lambda_inv R_inv` (arXiv:1810.03256), with the three of them as terms:
+/// `fit`, and `geodesic` and `inverse` where they have a weight.
+///
+/// `F` is the objective of a plain run: the negative log-likelihood of data, which the blocks move to
+/// the base, or the free energy of an energy, to which they move the base.
+#[derive(Debug, Clone)]
+pub struct Regularized<F> {
+    /// What is fitted.
+    pub fit: F,
+    /// The penalties, for stationary fields.
+    pub regularizers: Regularizers,
+    /// Rows that the geodesic term is averaged over, the first of the batch; all if `None`.
+    pub geodesic_rows: Option<usize>,
+}
+
+impl<F> Regularized<F> {
+    /// The loss and its terms, for a batch that starts at `start` and ends at `end`.
+    fn add<B: AutodiffBackend>(
+        &self,
+        fit: Tensor<B, 1>,
+        layers: &Stack<B>,
+        start: Tensor<B, 2>,
+        end: Tensor<B, 2>,
+    ) -> (Tensor<B, 1>, Terms<B>) {
+        let Regularizers {
+            geodesic,
+            reading,
+            metric,
+            inverse_consistency: inverse,
+        } = &self.regularizers;
+        let mut loss = fit.clone();
+        let mut terms = vec![("fit", fit)];
+        if *geodesic > 0.0 {
+            let rows = start.dims()[0];
+            let rows = self.geodesic_rows.map_or(rows, |some| some.min(rows));
+            let path = trajectories(layers.layers(), start.clone().narrow(0, 0, rows), None);
+            let penalty = reading.penalty(&path.blocks, metric);
+            loss = loss + penalty.clone() * *geodesic;
+            terms.push(("geodesic", penalty));
+        }
+        if *inverse > 0.0 {
+            let penalty = inverse_consistency(layers.layers(), start, end, None);
+            let penalty = penalty.expect("the configuration has stationary fields only");
+            loss = loss + penalty.clone() * *inverse;
+            terms.push(("inverse", penalty));
+        }
+        (loss, terms)
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'static dyn SampleSet> {
+    fn loss(
+        &self,
+        model: &NormalizingFlow<B>,
+        at: Step,
+        rows: usize,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Tensor<B, 1> {
+        self.loss_and_terms(model, at, rows, device, rng).0
+    }
+
+    fn loss_and_terms(
+        &self,
+        model: &NormalizingFlow<B>,
+        _at: Step,
+        rows: usize,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 1>, Terms<B>) {
+        let start = points(&self.fit.sample(rows, rng), device);
+        let end = model.bijector().forward_and_log_det(start.clone(), None);
+        let log_prob = model.base().log_prob(end.value.clone(), None) + end.log_det;
+        self.add(log_prob.mean().neg(), model.bijector(), start, end.value)
+    }
+
+    fn before_step(&self, model: &mut NormalizingFlow<B>, seed: u64) {
+        model.resample_noise(seed);
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<ReverseKl> {
+    fn loss(
+        &self,
+        model: &GenerativeFlow<B>,
+        at: Step,
+        rows: usize,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Tensor<B, 1> {
+        self.loss_and_terms(model, at, rows, device, rng).0
+    }
+
+    fn loss_and_terms(
+        &self,
+        model: &GenerativeFlow<B>,
+        at: Step,
+        rows: usize,
+        _device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 1>, Terms<B>) {
+        let (start, log_base) = model.base().sample_and_log_prob(rows, None, rng);
+        let end = model.bijector().forward_and_log_det(start.clone(), None);
+        let free_energy = self
+            .fit
+            .free_energy(at, end.value.clone(), log_base - end.log_det);
+        self.add(free_energy, model.bijector(), start, end.value)
+    }
+
+    fn before_step(&self, model: &mut GenerativeFlow<B>, seed: u64) {
+        model.resample_noise(seed);
+    }
+}
