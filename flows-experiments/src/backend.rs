@@ -272,11 +272,14 @@ fn first_sentence(words: &str) -> &str {
     line.split_once(". ").map_or(line, |(sentence, _)| sentence)
 }
 
-/// Sets the threads that tensor operations and kernels may use, once for the process.
+/// Sets the threads that tensor operations and kernels may use, once for the process. The calling
+/// thread is one of them: work that it starts need not wait for another thread to wake up, which on a busy
+/// machine takes longer than a small operation.
 pub fn set_threads(threads: usize) {
     // A second call finds the pool built; the first one has set it.
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        .use_current_thread()
         .build_global();
 }
 

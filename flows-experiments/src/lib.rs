@@ -3,11 +3,17 @@
 
 pub mod backend;
 pub mod cli;
+pub mod data;
+pub mod density;
+pub mod energy_distance;
 pub mod experiment;
+pub mod flows;
 pub mod graph;
 pub mod regularization;
 pub mod report;
 pub mod run_info;
+pub mod state_file;
+pub mod table_flow;
 pub mod targets;
 pub mod toy;
 pub mod train;

@@ -88,6 +88,7 @@ impl IafConfig {
             mixing,
             // Its statistics are those of data, which a generative flow meets at its other end.
             batch_norm: false,
+            ..MafConfig::new(dim)
         }
         .layers()
     }

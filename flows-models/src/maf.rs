@@ -1,7 +1,7 @@
 //! Masked autoregressive flow.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{LayerConfig, MaskedAffineConfig};
+use flows_core::bijectors::{LayerConfig, LogScale, MaskedAffineConfig};
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use rand::Rng;
@@ -40,6 +40,9 @@ pub struct MafConfig {
     /// needs statistics fixed by `LogProb::fix_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
+    /// Parameterization of the scales; the paper's is [`LogScale::Exp`].
+    #[serde(default)]
+    pub scale: LogScale,
 }
 
 mod defaults {
@@ -70,6 +73,7 @@ impl MafConfig {
             mask: MaskConfig::default(),
             mixing: defaults::mixing(),
             batch_norm: false,
+            scale: LogScale::default(),
         }
     }
 
@@ -78,6 +82,7 @@ impl MafConfig {
         let layer = LayerConfig::MaskedAffine(MaskedAffineConfig {
             context_dim: self.context_dim,
             mask: self.mask.clone(),
+            scale: self.scale,
             ..MaskedAffineConfig::new(self.dim, self.hidden.clone())
         });
         let layers = vec![layer; self.layers];

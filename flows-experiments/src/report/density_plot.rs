@@ -274,7 +274,7 @@ fn map_side(width: u32, range: [[f64; 2]; 2]) -> [u32; 2] {
 }
 
 /// Two, three or five round values inside a range, its middle among them where that is round.
-fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
+pub(super) fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
     let power = 10f64.powf((high - low).log10().floor());
     let step = [0.2, 0.5, 1.0, 2.0]
         .into_iter()

@@ -76,7 +76,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The bare reason: tempfile adds the name of the temporary file, which means nothing to the user.
-fn without_temporary_name(error: io::Error) -> io::Error {
+pub(crate) fn without_temporary_name(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path ") {
         Some((reason, _)) => io::Error::new(error.kind(), reason),

@@ -5,8 +5,10 @@ pub mod curve_panels;
 pub mod curves;
 pub mod density_plot;
 pub mod json;
+pub mod marginals;
 pub mod matrix;
 pub mod matrix_plot;
+pub mod pair_plot;
 pub mod table;
 
 use std::path::PathBuf;
@@ -15,8 +17,10 @@ pub use curve_panels::{CurveLine, CurvePanel, Mark, Stroke, draw_curve_panels};
 pub use curves::{CurvePlot, Scale, Series, draw_curves};
 pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
 pub use json::{read_json, write_atomically, write_json};
+pub use marginals::{Marginal, draw_marginals};
 pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
 pub use matrix_plot::{MatrixPanel, draw_matrix_panels};
+pub use pair_plot::{PairPlot, draw_pairs};
 pub use table::{Cell, Table, format_estimate};
 
 /// Why a report could not be made.

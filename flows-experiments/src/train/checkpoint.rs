@@ -3,16 +3,14 @@
 //! Tensors are `model.*` and `optimizer.*` with the bits they had in memory; the header is JSON in
 //! the file's metadata.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, TensorData};
 use flows_core::state::State;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::fit::Curves;
 use crate::report::{ReportError, write_atomically};
+use crate::state_file;
 
 /// A run between two steps.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,17 +77,8 @@ impl Checkpoint {
     /// [`CheckpointError::Write`] naming the file.
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
         let parts = [("model", &self.model), ("optimizer", &self.optimizer)];
-        let named = parts.iter().flat_map(|(part, state)| {
-            state
-                .iter()
-                .map(move |(name, data)| (format!("{part}.{name}"), data))
-        });
-        let views = named
-            .map(|(name, data)| (name, view(data)))
-            .collect::<Vec<_>>();
         let header = serde_json::to_string(&self.header).expect("a header is plain data");
-        let metadata = HashMap::from([(HEADER.to_owned(), header)]);
-        let bytes = safetensors::serialize(views, Some(metadata)).expect("whole tensors");
+        let bytes = state_file::encode(HEADER, header, &parts);
         Ok(write_atomically(path, &bytes)?)
     }
 
@@ -117,24 +106,12 @@ impl Checkpoint {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
-        let header = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|m| m.get(HEADER))
-            .ok_or_else(|| format!("its metadata has no '{HEADER}'"))?;
-        let header = serde_json::from_str(header).map_err(|e| format!("header: {e}"))?;
-        let (mut model, mut optimizer) = (State::new(), State::new());
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
-        for (name, view) in tensors.tensors() {
-            let data = data(&view).ok_or_else(|| format!("'{name}' has an unknown type"))?;
-            if let Some(name) = name.strip_prefix("model.") {
-                model.insert(name.to_owned(), data);
-            } else if let Some(name) = name.strip_prefix("optimizer.") {
-                optimizer.insert(name.to_owned(), data);
-            } else {
-                return Err(format!("'{name}' is neither model nor optimizer"));
-            }
+        let (header, mut parts) = state_file::decode(bytes, HEADER)?;
+        let header = serde_json::from_str(&header).map_err(|e| format!("header: {e}"))?;
+        let model = parts.remove("model").unwrap_or_default();
+        let optimizer = parts.remove("optimizer").unwrap_or_default();
+        if let Some(part) = parts.keys().next() {
+            return Err(format!("'{part}' is neither model nor optimizer"));
         }
         Ok(Self {
             header,
@@ -144,33 +121,10 @@ impl Checkpoint {
     }
 }
 
-fn view(data: &TensorData) -> TensorView<'_> {
-    let dtype = match data.dtype {
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        DType::I32 => Dtype::I32,
-        other => unreachable!("no parameter has type {other:?}"),
-    };
-    TensorView::new(dtype, data.shape.to_vec(), data.as_bytes()).expect("a whole tensor")
-}
-
-fn data(view: &TensorView<'_>) -> Option<TensorData> {
-    let dtype = match view.dtype() {
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        Dtype::I32 => DType::I32,
-        _ => return None,
-    };
-    Some(TensorData::from_bytes_vec(
-        view.data().to_vec(),
-        view.shape().to_vec(),
-        dtype,
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
 
     fn example() -> Checkpoint {
         let tensor = |values: &[f64]| TensorData::new(values.to_vec(), [values.len()]);

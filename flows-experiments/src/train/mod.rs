@@ -11,12 +11,15 @@ mod adam;
 mod checkpoint;
 mod clip;
 mod config;
+mod early_stopping;
 mod fit;
 mod objective;
 
 pub use adam::Adam;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
+pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped, fit_to_best};
+pub(crate) use early_stopping::{number_or_nan, tensor};
 pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
 pub use objective::{Objective, Step, Terms};
 

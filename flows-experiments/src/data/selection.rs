@@ -1,0 +1,243 @@
+//! Which columns of a file are modelled, and which condition the model.
+
+use serde::{Deserialize, Serialize};
+
+use super::DataError;
+use super::csv::abbreviate;
+use super::source::Layout;
+
+/// What a column is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The density is over it.
+    Density,
+    /// The density is conditioned on it.
+    Context,
+}
+
+/// A column that is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Its name, or `x` and its number from 1 where the file has no names.
+    pub name: String,
+    /// Where it stood in the file, from 0.
+    pub position: usize,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// A choice of columns, by name or by number from 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The columns to use, context ones aside; none given: all.
+    pub only: Vec<String>,
+    /// Columns to leave out.
+    pub drop: Vec<String>,
+    /// Columns to condition on.
+    pub context: Vec<String>,
+}
+
+impl Selection {
+    /// The columns used, in the order of the file.
+    ///
+    /// # Errors
+    /// [`DataError::Columns`] for a column that is not there, or asked for in two ways, or where
+    /// none is left.
+    pub fn resolve(&self, layout: &Layout, origin: &str) -> Result<Vec<Column>, DataError> {
+        let find = |list: &[String]| -> Result<Vec<usize>, DataError> {
+            list.iter().map(|name| find(layout, name, origin)).collect()
+        };
+        let (only, drop, context) = (find(&self.only)?, find(&self.drop)?, find(&self.context)?);
+        let twice = |a: &[usize], b: &[usize]| a.iter().find(|c| b.contains(c)).copied();
+        let pairs = [
+            (&only, &context, "--columns", "--context"),
+            (&only, &drop, "--columns", "--drop"),
+            (&drop, &context, "--drop", "--context"),
+        ];
+        for (a, b, first, second) in pairs {
+            if let Some(column) = twice(a, b) {
+                let name = layout.name(column);
+                return Err(DataError::Columns(format!(
+                    "column '{name}' is named by {first} and by {second}"
+                )));
+            }
+        }
+        let role = |column: &usize| {
+            if context.contains(column) {
+                Some(Role::Context)
+            } else if !drop.contains(column) && (only.is_empty() || only.contains(column)) {
+                Some(Role::Density)
+            } else {
+                None
+            }
+        };
+        let columns: Vec<Column> = (0..layout.columns)
+            .filter_map(|position| {
+                Some(Column {
+                    name: layout.name(position),
+                    position,
+                    role: role(&position)?,
+                })
+            })
+            .collect();
+        if !columns.iter().any(|c| c.role == Role::Density) {
+            return Err(DataError::Columns(format!(
+                "no column of {origin} is left to model"
+            )));
+        }
+        Ok(columns)
+    }
+}
+
+fn find(layout: &Layout, name: &str, origin: &str) -> Result<usize, DataError> {
+    let named = (0..layout.columns).find(|&c| layout.name(c) == name);
+    let numbered = || {
+        let number: usize = name.parse().ok()?;
+        (1..=layout.columns)
+            .contains(&number)
+            .then_some(number.wrapping_sub(1))
+    };
+    named.or_else(numbered).ok_or_else(|| {
+        let all: Vec<String> = (0..layout.columns).map(|c| layout.name(c)).collect();
+        let all = abbreviate(&all);
+        DataError::Columns(format!("{origin} has no column '{name}'; it has {all}"))
+    })
+}
+
+/// Finds the columns of a fitted model in another file: by name where both have names, otherwise by
+/// place, in a file with as many columns as the first one or with exactly the used ones.
+///
+/// # Errors
+/// [`DataError::Columns`] where they are not there.
+pub fn locate(
+    columns: &[Column],
+    source_columns: usize,
+    layout: &Layout,
+    origin: &str,
+) -> Result<Vec<usize>, DataError> {
+    if let Some(names) = &layout.names {
+        let find = |c: &Column| names.iter().position(|n| *n == c.name);
+        let found: Vec<Option<usize>> = columns.iter().map(find).collect();
+        if let Some(all) = found.iter().copied().collect::<Option<Vec<usize>>>() {
+            return Ok(all);
+        }
+        if found.iter().any(Option::is_some) {
+            let missing = columns.iter().zip(&found).find(|(_, f)| f.is_none());
+            let missing = missing.map_or("", |(c, _)| c.name.as_str());
+            let have = abbreviate(names);
+            return Err(DataError::Columns(format!(
+                "{origin} has no column '{missing}', which the model uses; it has {have}"
+            )));
+        }
+    }
+    if layout.columns == source_columns {
+        return Ok(columns.iter().map(|c| c.position).collect());
+    }
+    if layout.columns == columns.len() {
+        return Ok((0..columns.len()).collect());
+    }
+    let used: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    Err(DataError::Columns(format!(
+        "{origin} has {} columns, the model uses {}: {}",
+        layout.columns,
+        used.len(),
+        abbreviate(&used)
+    )))
+}
+
+/// As [`locate`], for the context columns alone.
+///
+/// # Errors
+/// As [`locate`].
+pub fn locate_context(
+    columns: &[Column],
+    source_columns: usize,
+    layout: &Layout,
+    origin: &str,
+) -> Result<Vec<usize>, DataError> {
+    let context = columns.iter().filter(|c| c.role == Role::Context);
+    let context: Vec<Column> = context.cloned().collect();
+    locate(&context, source_columns, layout, origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(names: &[&str]) -> Layout {
+        Layout {
+            columns: names.len(),
+            names: Some(names.iter().map(|n| (*n).to_owned()).collect()),
+            recognised: String::new(),
+            rows: None,
+        }
+    }
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_are_chosen_by_name_or_number() {
+        let layout = layout(&["id", "a", "b", "c"]);
+        let selection = Selection {
+            drop: names(&["1"]),
+            context: names(&["b"]),
+            ..Selection::default()
+        };
+        let columns = selection.resolve(&layout, "t.csv").unwrap();
+        let shown = columns
+            .iter()
+            .map(|c| (c.name.as_str(), c.position, c.role));
+        let expected = [
+            ("a", 1, Role::Density),
+            ("b", 2, Role::Context),
+            ("c", 3, Role::Density),
+        ];
+        assert!(shown.eq(expected));
+    }
+
+    #[test]
+    fn what_is_not_there_is_answered_with_what_is() {
+        let selection = Selection {
+            context: names(&["d"]),
+            ..Selection::default()
+        };
+        let error = selection.resolve(&layout(&["a", "b"]), "t.csv");
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "t.csv has no column 'd'; it has a, b");
+        let both = Selection {
+            only: names(&["a"]),
+            context: names(&["1"]),
+            ..Selection::default()
+        };
+        let error = both.resolve(&layout(&["a", "b"]), "t.csv").unwrap_err();
+        assert!(error.to_string().contains("by --columns and by --context"));
+    }
+
+    #[test]
+    fn a_model_finds_its_columns_in_another_order_and_by_place() {
+        let selection = Selection {
+            drop: names(&["id"]),
+            ..Selection::default()
+        };
+        let fitted = layout(&["id", "a", "b"]);
+        let columns = selection.resolve(&fitted, "t.csv").unwrap();
+        let find = |layout: &Layout| locate(&columns, 3, layout, "new.csv");
+        assert_eq!(find(&layout(&["b", "z", "w", "a"])).unwrap(), [3, 0]);
+        let unnamed = |columns| Layout {
+            columns,
+            names: None,
+            recognised: String::new(),
+            rows: None,
+        };
+        assert_eq!(find(&unnamed(3)).unwrap(), [1, 2]);
+        assert_eq!(find(&unnamed(2)).unwrap(), [0, 1]);
+        let error = find(&unnamed(5)).unwrap_err().to_string();
+        assert_eq!(error, "new.csv has 5 columns, the model uses 2: a, b");
+        let error = find(&layout(&["a", "z", "q"])).unwrap_err().to_string();
+        assert!(error.contains("no column 'b'"), "{error}");
+    }
+}

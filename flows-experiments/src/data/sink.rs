@@ -1,0 +1,262 @@
+//! Rows on their way out: CSV or npy, into a file or standard output.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::{DataError, npy};
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Text between commas, with a header.
+    Csv,
+    /// NumPy's format, 64-bit floats.
+    Npy,
+}
+
+impl Format {
+    /// What the name of a file asks for.
+    pub fn of(path: &Path) -> Self {
+        if path.extension().is_some_and(|e| e == "npy") {
+            Self::Npy
+        } else {
+            Self::Csv
+        }
+    }
+}
+
+/// Where rows go, one after the other. A file appears whole, at [`finish`](Self::finish), or not at
+/// all.
+pub struct Sink {
+    format: Format,
+    /// Names of the columns.
+    names: Vec<String>,
+    /// Decimals of each column in text.
+    decimals: Vec<usize>,
+    rows: usize,
+    to: To,
+}
+
+enum To {
+    File(PathBuf, BufWriter<NamedTempFile>),
+    Pipe(BufWriter<io::Stdout>),
+    /// The header of an array holds the number of rows, and a pipe cannot go back to it.
+    Held(BufWriter<File>),
+}
+
+impl Sink {
+    /// Opens `path`, or standard output for `-`.
+    ///
+    /// # Errors
+    /// [`DataError::Write`] where it cannot be written.
+    pub fn create(
+        path: &Path,
+        format: Format,
+        names: Vec<String>,
+        decimals: Vec<usize>,
+    ) -> Result<Self, DataError> {
+        assert_eq!(names.len(), decimals.len());
+        let to = if path == Path::new("-") {
+            match format {
+                Format::Csv => To::Pipe(BufWriter::with_capacity(1 << 16, io::stdout())),
+                Format::Npy => {
+                    let file = tempfile::tempfile().map_err(|e| failed(path, e))?;
+                    To::Held(BufWriter::new(file))
+                }
+            }
+        } else {
+            let file = temporary_beside(path).map_err(|e| failed(path, e))?;
+            To::File(path.to_owned(), BufWriter::with_capacity(1 << 16, file))
+        };
+        let mut sink = Self {
+            format,
+            names,
+            decimals,
+            rows: 0,
+            to,
+        };
+        let head = match format {
+            Format::Csv => csv_line(&sink.names),
+            Format::Npy => npy::header(0, sink.npy_columns()),
+        };
+        sink.write(&head)?;
+        Ok(sink)
+    }
+
+    fn npy_columns(&self) -> Option<usize> {
+        (self.names.len() > 1).then_some(self.names.len())
+    }
+
+    /// Writes whole rows, row-major.
+    ///
+    /// # Errors
+    /// [`DataError::Write`], also where a pipe has no reader any more.
+    pub fn push(&mut self, values: &[f64]) -> Result<(), DataError> {
+        let width = self.names.len();
+        let mut bytes = Vec::with_capacity(values.len() * 12);
+        match self.format {
+            Format::Npy => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Format::Csv => {
+                for row in values.chunks(width) {
+                    for (i, (value, decimals)) in row.iter().zip(&self.decimals).enumerate() {
+                        if i > 0 {
+                            bytes.push(b',');
+                        }
+                        let text = number(*value, *decimals);
+                        bytes.extend_from_slice(text.as_bytes());
+                    }
+                    bytes.push(b'\n');
+                }
+            }
+        }
+        self.rows += values.len() / width;
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+        let (path, written) = match &mut self.to {
+            To::File(path, file) => (path.clone(), file.write_all(bytes)),
+            To::Pipe(out) => (PathBuf::from("-"), out.write_all(bytes)),
+            To::Held(file) => (PathBuf::from("-"), file.write_all(bytes)),
+        };
+        written.map_err(|e| failed(&path, e))
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn finish(self) -> Result<(), DataError> {
+        let columns = self.npy_columns();
+        let (format, rows) = (self.format, self.rows);
+        match self.to {
+            To::Pipe(mut out) => out.flush().map_err(|e| failed(Path::new("-"), e)),
+            To::Held(file) => {
+                complete_pipe(file, rows, columns).map_err(|e| failed(Path::new("-"), e))
+            }
+            To::File(path, file) => {
+                complete_file(file, &path, format, rows, columns).map_err(|e| failed(&path, e))
+            }
+        }
+    }
+}
+
+fn complete_pipe(file: BufWriter<File>, rows: usize, columns: Option<usize>) -> io::Result<()> {
+    let mut file = file.into_inner().map_err(|e| e.into_error())?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&npy::header(rows, columns))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut out = io::stdout().lock();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return out.flush(),
+            n => out.write_all(&buffer[..n])?,
+        }
+    }
+}
+
+fn complete_file(
+    file: BufWriter<NamedTempFile>,
+    path: &Path,
+    format: Format,
+    rows: usize,
+    columns: Option<usize>,
+) -> io::Result<()> {
+    let mut file = file.into_inner().map_err(|e| e.into_error())?;
+    if format == Format::Npy {
+        file.as_file_mut().seek(SeekFrom::Start(0))?;
+        file.as_file_mut().write_all(&npy::header(rows, columns))?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failed| failed.error)?;
+    Ok(())
+}
+
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".tmp");
+    // Temporary files are private by default, results are for everyone the umask lets in.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+        .tempfile_in(folder)
+        .map_err(crate::report::json::without_temporary_name)
+}
+
+fn failed(path: &Path, source: io::Error) -> DataError {
+    let target = if path == Path::new("-") {
+        "standard output".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    DataError::Write { target, source }
+}
+
+fn csv_line(names: &[String]) -> Vec<u8> {
+    let quoted = names.iter().map(|name| {
+        if name.contains([',', '"', '\n', '\r', '#']) {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        } else {
+            name.clone()
+        }
+    });
+    let mut line = quoted.collect::<Vec<_>>().join(",");
+    line.push('\n');
+    line.into_bytes()
+}
+
+/// Decimals that keep eight digits of a column with this spread.
+pub fn decimals(scale: f64) -> usize {
+    let digits = 8.0 - scale.abs().max(1e-300).log10().floor();
+    digits.clamp(0.0, 300.0) as usize
+}
+
+/// The decimals of a column whose numbers are to come back with the same bits.
+pub const EXACT: usize = usize::MAX;
+
+fn number(value: f64, decimals: usize) -> String {
+    if decimals == EXACT {
+        return value.to_string();
+    }
+    if decimals > 17 || value.abs() > 1e15 {
+        return format!("{value:e}");
+    }
+    let text = format!("{value:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_what_the_spread_of_their_column_needs() {
+        assert_eq!(number(1.0 / 3.0, decimals(1.0)), "0.33333333");
+        assert_eq!(number(1.6e9 + 0.25, decimals(0.01)), "1600000000.25");
+        assert_eq!(number(2.0, decimals(1.0)), "2");
+        assert_eq!(number(-250.0, decimals(1e12)), "-250");
+        assert_eq!(number(1.5e-20, decimals(1e-20)), "1.5e-20");
+        assert_eq!(number(f64::NEG_INFINITY, 6), "-inf");
+        assert_eq!(number(0.1 + 0.2, EXACT), "0.30000000000000004");
+    }
+
+    #[test]
+    fn names_with_separators_are_quoted() {
+        let names = ["a".to_owned(), "b, \"c\"".to_owned()];
+        assert_eq!(csv_line(&names), b"a,\"b, \"\"c\"\"\"\n");
+    }
+}

@@ -1,0 +1,340 @@
+//! A whole table in memory, and its parts.
+
+use std::path::Path;
+
+use rand::seq::SliceRandom;
+
+use super::source::{Header, Missing, Source};
+use super::{Column, DataError, Role, Selection};
+use crate::train::stream;
+
+/// Rows of numbers, row-major.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rows {
+    values: Vec<f64>,
+    width: usize,
+}
+
+impl Rows {
+    /// Rows of `width` numbers.
+    ///
+    /// # Panics
+    /// Where the values are not whole rows.
+    pub fn new(values: Vec<f64>, width: usize) -> Self {
+        assert!(width > 0 && values.len().is_multiple_of(width));
+        Self { values, width }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Numbers in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All numbers, row-major.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    /// The rows, one after the other.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f64]> + Clone {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// One column.
+    pub fn column(&self, column: usize) -> impl ExactSizeIterator<Item = f64> + Clone + '_ {
+        self.iter().map(move |row| row[column])
+    }
+
+    /// The rows at these indices, in this order.
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        let values = indices.iter().flat_map(|&i| self.row(i)).copied();
+        Self {
+            values: values.collect(),
+            width: self.width,
+        }
+    }
+
+    /// Rows `from..to`.
+    pub fn slice(&self, from: usize, to: usize) -> Self {
+        Self {
+            values: self.values[from * self.width..to * self.width].to_vec(),
+            width: self.width,
+        }
+    }
+
+    /// Rows of both side by side.
+    ///
+    /// # Panics
+    /// Where their numbers differ.
+    pub fn beside(&self, other: &Self) -> Self {
+        assert_eq!(self.len(), other.len());
+        let rows = self.iter().zip(other.iter());
+        Self {
+            values: rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
+            width: self.width + other.width,
+        }
+    }
+
+    /// Takes apart rows of used columns by their roles.
+    pub fn by_role(self, columns: &[Column]) -> (Self, Option<Self>) {
+        if columns.iter().all(|c| c.role == Role::Density) {
+            return (self, None);
+        }
+        let part = |role: Role| {
+            let places: Vec<usize> = (0..columns.len())
+                .filter(|&i| columns[i].role == role)
+                .collect();
+            let values = self.iter().flat_map(|row| places.iter().map(|&i| row[i]));
+            Self::new(values.collect(), places.len())
+        };
+        let context = part(Role::Context);
+        (part(Role::Density), Some(context))
+    }
+}
+
+/// A table with the columns that are modelled and those that condition the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The columns used, in the order of the file.
+    pub columns: Vec<Column>,
+    /// Columns of the file.
+    pub source_columns: usize,
+    /// The modelled columns.
+    pub density: Rows,
+    /// The columns conditioned on.
+    pub context: Option<Rows>,
+    /// Rows left out for a missing value.
+    pub skipped: usize,
+}
+
+impl Table {
+    /// Reads a CSV or npy file; all its columns are modelled.
+    ///
+    /// # Errors
+    /// [`DataError`] with the line and column of what cannot be used.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let mut source = Source::open(path.as_ref(), Header::Auto)?;
+        Self::collect(&mut source, &Selection::default(), Missing::Refuse)
+    }
+
+    /// Reads the chosen columns of an open source to its end.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn collect(
+        source: &mut Source,
+        selection: &Selection,
+        missing: Missing,
+    ) -> Result<Self, DataError> {
+        let columns = selection.resolve(source.layout(), source.origin())?;
+        source.select(columns.iter().map(|c| c.position).collect(), missing);
+        let values = collect(source)?;
+        let rows = Rows::new(values, columns.len());
+        let (density, context) = rows.by_role(&columns);
+        Ok(Self {
+            source_columns: source.layout().columns,
+            columns,
+            density,
+            context,
+            skipped: source.skipped(),
+        })
+    }
+
+    /// A table from numbers in memory, row-major, all columns modelled.
+    ///
+    /// # Errors
+    /// [`DataError::Table`] where the values are not whole rows, or one of them is not finite.
+    pub fn from_values<S: Into<String>>(
+        names: impl IntoIterator<Item = S>,
+        values: Vec<f64>,
+    ) -> Result<Self, DataError> {
+        let column = |(position, name): (usize, S)| Column {
+            name: name.into(),
+            position,
+            role: Role::Density,
+        };
+        let columns: Vec<Column> = names.into_iter().enumerate().map(column).collect();
+        let width = columns.len();
+        if width == 0 || !values.len().is_multiple_of(width) {
+            let count = values.len();
+            return Err(DataError::Table(format!(
+                "{count} values are not whole rows of {width} columns"
+            )));
+        }
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(DataError::Value {
+                origin: "table".to_owned(),
+                place: format!("row {}", i / width + 1),
+                column: format!("{} '{}'", i % width + 1, columns[i % width].name),
+                reason: format!("'{}' is not finite", values[i]),
+            });
+        }
+        Ok(Self {
+            source_columns: width,
+            columns,
+            density: Rows::new(values, width),
+            context: None,
+            skipped: 0,
+        })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.density.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.density.is_empty()
+    }
+
+    /// Number of modelled columns.
+    pub fn dim(&self) -> usize {
+        self.density.width()
+    }
+
+    /// Number of columns conditioned on.
+    pub fn context_dim(&self) -> usize {
+        self.context.as_ref().map_or(0, Rows::width)
+    }
+
+    /// Names of the columns with this role.
+    pub fn names(&self, role: Role) -> Vec<&str> {
+        let columns = self.columns.iter().filter(|c| c.role == role);
+        columns.map(|c| c.name.as_str()).collect()
+    }
+
+    /// The rows at these indices.
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        Self {
+            columns: self.columns.clone(),
+            source_columns: self.source_columns,
+            density: self.density.pick(indices),
+            context: self.context.as_ref().map(|c| c.pick(indices)),
+            skipped: 0,
+        }
+    }
+
+    /// A number that tells tables apart: FNV-1a over the names and the bits of the values.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0xCBF2_9CE4_8422_2325u64;
+        let mut feed = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01B3);
+        for column in &self.columns {
+            column.name.bytes().for_each(|b| feed(u64::from(b)));
+            feed(column.role as u64 + 256);
+        }
+        let context = self.context.iter().flat_map(|c| c.values());
+        for value in self.density.values().iter().chain(context) {
+            let bits = value.to_bits();
+            // The product carries upwards only: low bits have to see the high ones.
+            feed(bits ^ (bits >> 32));
+        }
+        hash
+    }
+}
+
+/// The values of the selected columns to the end of `source`.
+pub(crate) fn collect(source: &mut Source) -> Result<Vec<f64>, DataError> {
+    let mut values = Vec::new();
+    loop {
+        let chunk = source.next_chunk(1 << 16)?;
+        if chunk.is_empty() {
+            return Ok(values);
+        }
+        values.extend(chunk);
+    }
+}
+
+/// Row numbers for training, for choosing when to stop, and for the final score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Rows the parameters are fitted to.
+    pub train: Vec<usize>,
+    /// Rows that decide when training stops.
+    pub validation: Vec<usize>,
+    /// Rows that decide nothing.
+    pub test: Vec<usize>,
+}
+
+impl Split {
+    /// Shuffles `rows` rows by `seed` and takes the fractions from the end, at least one row each.
+    pub fn shuffled(rows: usize, validation: f64, test: f64, seed: u64) -> Self {
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.shuffle(&mut stream(seed, "split", 0));
+        let part = |fraction: f64| ((rows as f64 * fraction).round() as usize).max(1);
+        let test = order.split_off(rows - part(test).min(rows));
+        let left = order.len();
+        let validation = order.split_off(left - part(validation).min(left));
+        Self {
+            train: order,
+            validation,
+            test,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_uses_every_row_once_and_depends_on_the_seed() {
+        let split = Split::shuffled(103, 0.1, 0.2, 5);
+        let sizes = [split.train.len(), split.validation.len(), split.test.len()];
+        assert_eq!(sizes, [72, 10, 21]);
+        let parts = [&split.train, &split.validation, &split.test];
+        let mut all: Vec<usize> = parts.into_iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..103));
+        assert_eq!(split, Split::shuffled(103, 0.1, 0.2, 5));
+        assert_ne!(split, Split::shuffled(103, 0.1, 0.2, 6));
+    }
+
+    #[test]
+    fn the_fingerprint_sees_values_order_and_names() {
+        let table = |names: [&str; 2], values: &[f64]| {
+            Table::from_values(names, values.to_vec())
+                .unwrap()
+                .fingerprint()
+        };
+        let first = table(["a", "b"], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(first, table(["a", "b"], &[1.0, 2.0, 3.0, 4.0]));
+        assert_ne!(first, table(["a", "c"], &[1.0, 2.0, 3.0, 4.0]));
+        assert_ne!(first, table(["a", "b"], &[3.0, 4.0, 1.0, 2.0]));
+        let near = f64::from_bits(4.0f64.to_bits() + 1);
+        assert_ne!(first, table(["a", "b"], &[1.0, 2.0, 3.0, near]));
+    }
+
+    #[test]
+    fn roles_take_rows_apart() {
+        let column = |name: &str, role| Column {
+            name: name.to_owned(),
+            position: 0,
+            role,
+        };
+        let columns = [
+            column("a", Role::Density),
+            column("c", Role::Context),
+            column("b", Role::Density),
+        ];
+        let rows = Rows::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3);
+        let (density, context) = rows.by_role(&columns);
+        assert_eq!(density, Rows::new(vec![1.0, 3.0, 4.0, 6.0], 2));
+        assert_eq!(context, Some(Rows::new(vec![2.0, 5.0], 1)));
+    }
+}

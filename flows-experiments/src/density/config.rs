@@ -1,0 +1,327 @@
+//! What to run: sets, models, seeds and budgets, from a preset, a TOML file and options.
+
+use flows_core::bijectors::LogScale;
+use flows_models::ModelConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::data::sets::SetId;
+use crate::table_flow::{FitConfig, Shape, choose};
+use crate::train::Course;
+
+/// The density experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DensityConfig {
+    /// Sets by name, in the order of the table.
+    pub sets: Vec<String>,
+    /// Models by name, from `model`.
+    pub models: Vec<String>,
+    /// Runs of each set and model, with seeds 0, 1, ...
+    pub seeds: usize,
+    /// Budget and optimizer of every run.
+    pub course: Course,
+    /// Samples of each model in the pictures.
+    #[serde(default = "default_samples")]
+    pub samples: usize,
+    /// Other budgets or sizes for some sets or models; later ones win.
+    #[serde(default, rename = "override", skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
+    /// What the names of the models mean.
+    #[serde(rename = "model")]
+    pub specs: Vec<ModelSpec>,
+}
+
+fn default_samples() -> usize {
+    20_000
+}
+
+/// A model, sized for any table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Its name in the table.
+    pub name: String,
+    /// Its family: `gaussian`, or a model of the tool `flows`.
+    pub family: String,
+    /// Layers, or blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Widths of hidden layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Vec<usize>>,
+    /// Whether the columns are decorrelated first; by default as the family does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whiten: Option<bool>,
+    /// Parameterization of the scales of a MADE or MAF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<LogScale>,
+}
+
+/// Another budget or size for some runs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Override {
+    /// Models it applies to; none given: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Sets it applies to; none given: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
+    /// Most gradient steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Rows in a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// Peak learning rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Looks without an improvement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// Layers, or blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Widths of hidden layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Vec<usize>>,
+}
+
+/// One run: a set, a model, a seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// What is fitted to.
+    pub set: SetId,
+    /// Name of the model.
+    pub model: String,
+    /// The model as the table calls for it, overrides applied.
+    pub spec: ModelSpec,
+    /// Seed of everything random but the set's own noise.
+    pub seed: usize,
+    /// Budget, overrides applied.
+    pub course: Course,
+}
+
+impl Job {
+    /// `set model seed`, unique within an experiment.
+    pub fn name(&self) -> String {
+        format!("{} {} seed {}", self.set.name(), self.model, self.seed)
+    }
+
+    /// Whether the model has a closed form: then a seed makes no difference.
+    pub fn is_gaussian(&self) -> bool {
+        self.spec.family == "gaussian"
+    }
+
+    /// What to fit to a table of `dim` columns.
+    ///
+    /// # Errors
+    /// The reason why the model is not fitted.
+    pub fn fit_config(&self, dim: usize) -> Result<FitConfig, String> {
+        let shape = Shape {
+            dim,
+            context_dim: 0,
+            layers: self.spec.layers,
+            hidden: self.spec.hidden.as_deref(),
+        };
+        let chosen = choose(Some(&self.spec.family), shape).map_err(|e| e.to_string())?;
+        let mut model = chosen.model;
+        if let (ModelConfig::Maf(maf), Some(scale)) = (&mut model, self.spec.scale) {
+            maf.scale = scale;
+        }
+        Ok(FitConfig {
+            training_log_det: chosen.training_log_det,
+            whiten: self.spec.whiten.unwrap_or(chosen.whiten),
+            seed: self.seed as u64,
+            course: self.course.clone(),
+            ..FitConfig::new(model)
+        })
+    }
+}
+
+/// What is wrong with a [`DensityConfig`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML, or has keys or values that do not belong.
+    #[error("{origin}: {reason}")]
+    Parse {
+        /// File or preset.
+        origin: String,
+        /// The parser's words, on one line.
+        reason: String,
+    },
+    /// A name that stands for nothing, or a value out of range.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl DensityConfig {
+    /// Reads TOML; `origin` names the file or preset in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`] naming the unknown key or the value that does not fit.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(String::new(), |span| {
+                let before = &text.as_bytes()[..span.start.min(text.len())];
+                let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+                format!(", line {line}")
+            });
+            ConfigError::Parse {
+                origin: format!("{origin}{line}"),
+                reason: error.message().lines().collect::<Vec<_>>().join(" "),
+            }
+        })
+    }
+
+    /// The built-in configuration `quick` or `paper`.
+    pub fn preset(name: Preset) -> Self {
+        let text = match name {
+            Preset::Quick => include_str!("../../configs/density-quick.toml"),
+            Preset::Paper => include_str!("../../configs/density-paper.toml"),
+        };
+        Self::from_toml(text, "built-in preset").expect("the presets are tested")
+    }
+
+    /// Every run, set by set.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown name or a value out of range.
+    pub fn jobs(&self) -> Result<Vec<Job>, ConfigError> {
+        let wrong = |text: String| Err(ConfigError::Value(text));
+        if self.sets.is_empty() || self.models.is_empty() || self.seeds == 0 || self.samples == 0 {
+            return wrong("sets, models, seeds and samples must not be empty or 0".to_owned());
+        }
+        for list in &self.overrides {
+            for set in &list.sets {
+                self.set(set)?;
+            }
+            for model in &list.models {
+                self.spec(model)?;
+            }
+        }
+        let mut jobs = Vec::new();
+        for set in &self.sets {
+            let set = self.set(set)?;
+            for model in &self.models {
+                let (spec, course) = self.adapted(self.spec(model)?, set.name(), model);
+                if let Some(problem) = course.problem() {
+                    return wrong(format!("course: {problem}"));
+                }
+                for seed in 0..self.seeds {
+                    let job = Job {
+                        set,
+                        model: model.clone(),
+                        spec: spec.clone(),
+                        seed,
+                        course: course.clone(),
+                    };
+                    if job.is_gaussian() && seed > 0 {
+                        continue;
+                    }
+                    if jobs.contains(&job) {
+                        return wrong(format!("'{}' is listed twice", job.name()));
+                    }
+                    jobs.push(job);
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn set(&self, name: &str) -> Result<SetId, ConfigError> {
+        SetId::parse(name).ok_or_else(|| {
+            let known = SetId::ALL.map(SetId::name).join(", ");
+            ConfigError::Value(format!("unknown set '{name}'; sets are {known}"))
+        })
+    }
+
+    fn spec(&self, name: &str) -> Result<&ModelSpec, ConfigError> {
+        let found = self.specs.iter().find(|spec| spec.name == name);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.specs.iter().map(|s| s.name.as_str()).collect();
+            let known = known.join(", ");
+            ConfigError::Value(format!("unknown model '{name}'; models are {known}"))
+        })
+    }
+
+    fn adapted(&self, spec: &ModelSpec, set: &str, model: &str) -> (ModelSpec, Course) {
+        let (mut spec, mut course) = (spec.clone(), self.course.clone());
+        let named = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
+        for other in &self.overrides {
+            if !(named(&other.sets, set) && named(&other.models, model)) {
+                continue;
+            }
+            course.steps = other.steps.unwrap_or(course.steps);
+            course.batch = other.batch.unwrap_or(course.batch);
+            course.learning_rate = other.learning_rate.unwrap_or(course.learning_rate);
+            course.patience = other.patience.unwrap_or(course.patience);
+            spec.layers = other.layers.or(spec.layers);
+            spec.hidden = other.hidden.clone().or(spec.hidden);
+        }
+        (spec, course)
+    }
+}
+
+/// A built-in configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Preset {
+    /// Four sets, every model, one seed, short runs: about half an hour on one core.
+    #[default]
+    Quick,
+    /// The sizes, learning rates and patience of arXiv:1705.07057, three seeds: days on a CPU.
+    Paper,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_are_sound_and_build_their_models() {
+        for preset in [Preset::Quick, Preset::Paper] {
+            let config = DensityConfig::preset(preset);
+            let jobs = config.jobs().unwrap();
+            let gaussians = jobs.iter().filter(|job| job.is_gaussian()).count();
+            assert_eq!(gaussians, config.sets.len());
+            for job in jobs.iter().filter(|job| !job.is_gaussian()) {
+                match job.fit_config(6) {
+                    Ok(fit) => assert_eq!(fit.problem(), None),
+                    Err(reason) => assert!(job.spec.family == "iaf", "{reason}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn later_overrides_win_and_names_are_checked() {
+        let mut config = DensityConfig::preset(Preset::Quick);
+        config.overrides = vec![
+            Override {
+                steps: Some(10),
+                hidden: Some(vec![8]),
+                ..Override::default()
+            },
+            Override {
+                models: vec!["made".to_owned()],
+                sets: vec!["power".to_owned()],
+                steps: Some(20),
+                ..Override::default()
+            },
+        ];
+        let steps = |model: &str, set: &str| {
+            let (spec, course) = config.adapted(config.spec(model).unwrap(), set, model);
+            assert_eq!(spec.hidden, Some(vec![8]));
+            course.steps
+        };
+        assert_eq!(steps("made", "power"), 20);
+        assert_eq!(steps("made", "protein"), 10);
+        assert_eq!(steps("realnvp-5", "power"), 10);
+        config.sets = vec!["mnist".to_owned()];
+        let error = config.jobs().unwrap_err().to_string();
+        assert!(
+            error.contains("unknown set 'mnist'; sets are power"),
+            "{error}"
+        );
+    }
+}

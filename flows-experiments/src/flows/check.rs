@@ -1,0 +1,150 @@
+//! `flows check`
+
+use std::path::PathBuf;
+
+use burn::tensor::backend::AutodiffBackend;
+use rand::seq::SliceRandom;
+
+use super::{DataArgs, grouped, print, refuse_model, say};
+use crate::backend::{Task, dispatch};
+use crate::cli::{DeviceArgs, Misuse};
+use crate::data::{Preprocessing, Role, Rows, Split, Table};
+use crate::energy_distance::energy_test;
+use crate::table_flow::{ModelHeader, TableFlow};
+use crate::train::stream;
+
+/// Test whether held-out rows and samples of the model differ
+///
+/// The energy distance between rows and as many samples, in units of the columns' standard deviations,
+/// with the p-value of a permutation test. Of the table the model was fitted to, only the test rows are
+/// used, as the model has seen the others; any other table is used whole. A small p-value says that
+/// they differ; a large one, that so few rows show no difference.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Table: the one the model was fitted to, or one it has not seen
+    data: PathBuf,
+    /// Most rows to compare, and samples
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    rows: usize,
+    /// Relabellings of the permutation test
+    #[arg(long, value_name = "N", default_value_t = 999)]
+    permutations: usize,
+    /// Seed of samples and relabellings
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    table: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Below this the test sees nothing.
+const FEWEST: usize = 10;
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        if self.permutations == 0 {
+            return Err(Misuse("--permutations is 0, expected at least 1".to_owned()).into());
+        }
+        if self.rows > 10_000 {
+            return Err(Misuse(
+                "--rows: at most 10000, as memory grows with its square".to_owned(),
+            )
+            .into());
+        }
+        let compute = self.device.resolve()?;
+        let table = self.table.table(&self.data, &header)?;
+        let training = &header.training;
+        let seen = format!("{:016x}", table.fingerprint()) == training.table;
+        let mut rows: Vec<usize> = if seen {
+            let [validation, test] = training.held_out;
+            Split::shuffled(table.len(), validation, test, training.seed).test
+        } else {
+            (0..table.len()).collect()
+        };
+        let of = rows.len();
+        rows.shuffle(&mut stream(self.seed, "rows", 0));
+        // Given a context, a row and a sample share none: they would not be exchangeable.
+        let conditional = table.context.is_some();
+        let samples = if conditional {
+            rows.split_off(rows.len() / 2)
+        } else {
+            rows.clone()
+        };
+        let n = rows.len().min(samples.len()).min(self.rows);
+        if n < FEWEST {
+            return Err(Misuse(format!("{n} rows to compare, too few: at least {FEWEST}")).into());
+        }
+        let whose = if seen {
+            format!("{} rows held out of the fit", grouped(of))
+        } else {
+            format!("{} rows of another table", grouped(of))
+        };
+        say(&format!("{n} of {whose}, and {n} samples"));
+        let job = Job {
+            args: &self,
+            data: table.pick(&rows[..n]),
+            contexts: table.pick(&samples[..n]).context,
+        };
+        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+    }
+}
+
+struct Job<'a> {
+    args: &'a Args,
+    data: Table,
+    /// Contexts of the samples.
+    contexts: Option<Rows>,
+}
+
+impl Task for Job<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let Args {
+            model,
+            seed,
+            permutations,
+            ..
+        } = self.args;
+        let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
+        let contexts = self.contexts.as_ref();
+        let n = self.data.len();
+        let samples = flow.sample(n, contexts, &mut stream(*seed, "sample", 0));
+        let finite = samples.values().iter().all(|v| v.is_finite());
+        if !finite {
+            anyhow::bail!("the model draws samples that are not finite");
+        }
+        let joint = |x: &Rows, context: Option<&Rows>| match context {
+            Some(context) => x.beside(context),
+            None => x.clone(),
+        };
+        let data = joint(&self.data.density, self.data.context.as_ref());
+        let samples = joint(&samples, contexts);
+        // The data alone set the units, so that the distance does not depend on the samples.
+        let mut names = flow.names(Role::Density);
+        names.extend(flow.names(Role::Context));
+        let units = Preprocessing::standardize(&data, &names).map_err(Misuse::new)?;
+        let rng = &mut stream(*seed, "permutations", 0);
+        let test = energy_test(
+            &units.apply(&data),
+            &units.apply(&samples),
+            *permutations,
+            rng,
+        );
+        print(&format!(
+            "energy distance {:.5} (two samples of one distribution: {:.5}), p = {:.4} ({} relabellings)",
+            test.distance, test.under_chance, test.p_value, test.permutations
+        ))?;
+        print(if test.p_value < 0.01 {
+            "they differ: the model is not the distribution of these rows"
+        } else if test.p_value < 0.05 {
+            "they may differ: chance does as much in less than one of twenty comparisons"
+        } else {
+            "no difference found with so many rows"
+        })
+    }
+}

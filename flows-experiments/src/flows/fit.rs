@@ -1,0 +1,384 @@
+//! `flows fit`
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::AutodiffBackend;
+use flows_models::ModelConfig;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, say,
+};
+use crate::backend::{Task, check, dispatch};
+use crate::cli::{DeviceArgs, Misuse};
+use crate::data::{Header, Missing, Role, Selection, Table, preprocessing};
+use crate::report::format_estimate;
+use crate::table_flow::{
+    Checkpointing, Estimate, FitConfig, MODELS, Shape, TableFlow, choose, fit_with,
+};
+use crate::train::{Course, Evaluated, Stopped};
+
+/// Fit a flow to a table and write it as one file
+///
+/// A tenth of the rows is held out to stop training in time, another tenth to score the result, which
+/// is compared with a Gaussian of full covariance. An interrupted fit goes on with --resume and ends
+/// with the same model.
+#[derive(Debug, clap::Args)]
+#[command(after_help = models())]
+pub(super) struct Args {
+    /// Table: CSV or npy, `-` for standard input
+    data: PathBuf,
+    /// File for the model
+    #[arg(short, long, value_name = "MODEL")]
+    out: PathBuf,
+    /// Model, one of those below [default: maf, and ddnf for a single column]
+    #[arg(long, value_name = "NAME", conflicts_with = "model_config")]
+    model: Option<String>,
+    /// Layers, or blocks of a ddnf
+    #[arg(long, value_name = "N", conflicts_with = "model_config")]
+    layers: Option<usize>,
+    /// Widths of hidden layers [default: 64,64; ddnf: 2, or 64 for up to three columns]
+    #[arg(
+        long,
+        value_name = "WIDTHS",
+        value_delimiter = ',',
+        conflicts_with = "model_config"
+    )]
+    hidden: Option<Vec<usize>>,
+    /// Model as a TOML table with `kind` and `dim`, in place of --model
+    #[arg(long, value_name = "FILE")]
+    model_config: Option<PathBuf>,
+    /// Decorrelate the columns before the flow [default: for ddnf, planar, radial, sylvester]
+    #[arg(long, value_name = "BOOL")]
+    whiten: Option<bool>,
+    /// Columns to condition on, by name or number: the density is of the others, given these
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    context: Vec<String>,
+    /// Columns to model [default: all]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Columns to leave out
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    drop: Vec<String>,
+    /// Whether the first line of a text file is a header
+    #[arg(long, value_enum, default_value_t = Header::Auto)]
+    header: Header,
+    /// Leave out rows with a missing value
+    #[arg(long)]
+    skip_missing: bool,
+    /// Most gradient steps
+    #[arg(long, value_name = "N", default_value_t = Course::default().steps)]
+    steps: usize,
+    /// Rows in a batch
+    #[arg(long, value_name = "N", default_value_t = Course::default().batch)]
+    batch: usize,
+    /// Learning rate of Adam at its peak [default: 0.002; ddnf, planar, radial, sylvester: 0.006]
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Looks at the validation rows without an improvement before training stops
+    #[arg(long, value_name = "N", default_value_t = Course::default().patience)]
+    patience: usize,
+    /// Fraction of the rows that decides when to stop
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
+    validation: f64,
+    /// Fraction of the rows for the final score
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
+    test: f64,
+    /// Seed of split, parameters and batches
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write over MODEL, and over an unfinished fit
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    /// Go on with an interrupted fit of the same table with the same options
+    #[arg(long)]
+    resume: bool,
+    /// Least seconds between two checkpoints: what an interruption can cost
+    #[arg(long, value_name = "S", default_value_t = Course::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+fn models() -> String {
+    let lines = MODELS
+        .iter()
+        .map(|(name, about)| format!("  {name:<10} {about}"));
+    format!("Models:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.out == Path::new("-") {
+            return Err(Misuse("--out: a model is a file, not a pipe".to_owned()).into());
+        }
+        let checkpoint = checkpoint_path(&self.out);
+        refuse_existing(&self.out, self.force || self.resume && checkpoint.exists())?;
+        let shown = checkpoint.display();
+        match (checkpoint.exists(), self.resume) {
+            (true, false) if !self.force => {
+                return Err(Misuse(format!(
+                    "an unfinished fit is in {shown}; --resume goes on with it, --force starts over"
+                ))
+                .into());
+            }
+            (false, true) => {
+                return Err(Misuse(format!("there is no unfinished fit in {shown}")).into());
+            }
+            _ => {}
+        }
+        refuse_unwritable(&self.out)?;
+        let compute = self.device.resolve()?;
+        check(compute.backend, compute.dtype).map_err(Misuse::from)?;
+
+        let mut source = open(&self.data, self.header)?;
+        let selection = Selection {
+            only: self.columns.clone(),
+            drop: self.drop.clone(),
+            context: self.context.clone(),
+        };
+        let missing = if self.skip_missing {
+            Missing::Skip
+        } else {
+            Missing::Refuse
+        };
+        let table = Table::collect(&mut source, &selection, missing).map_err(|error| {
+            let error = refuse_data(error);
+            let text = error.to_string();
+            if text.contains("is missing") {
+                return Misuse(format!("{text}; --skip-missing leaves such rows out")).into();
+            }
+            if text.contains("is not a number") {
+                return Misuse(format!("{text}; --drop leaves a column out")).into();
+            }
+            error
+        })?;
+        let config = self.configure(&table)?;
+        describe(&table, &config);
+        if self.force && checkpoint.exists() {
+            std::fs::remove_file(&checkpoint)?;
+        }
+        let job = Job {
+            table: &table,
+            config: &config,
+            out: &self.out,
+            checkpoint: &checkpoint,
+            computed_on: format!("{} in {}", compute.backend, compute.dtype),
+        };
+        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+    }
+
+    fn configure(&self, table: &Table) -> anyhow::Result<FitConfig> {
+        let shape = Shape {
+            dim: table.dim(),
+            context_dim: table.context_dim(),
+            layers: self.layers,
+            hidden: self.hidden.as_deref(),
+        };
+        let mut learning_rate = Course::default().learning_rate;
+        let mut config = match &self.model_config {
+            Some(file) => {
+                let refuse = |e: &dyn std::fmt::Display| {
+                    let text = e.to_string().replace('\n', " ");
+                    Misuse(format!("--model-config {}: {text}", file.display()))
+                };
+                let text = std::fs::read_to_string(file).map_err(|e| refuse(&e))?;
+                let model: ModelConfig = toml::from_str(&text).map_err(|e| refuse(&e.message()))?;
+                FitConfig::new(model)
+            }
+            None => {
+                let chosen = choose(self.model.as_deref(), shape)?;
+                learning_rate = chosen.learning_rate;
+                FitConfig {
+                    training_log_det: chosen.training_log_det,
+                    whiten: chosen.whiten,
+                    ..FitConfig::new(chosen.model)
+                }
+            }
+        };
+        config.whiten = self.whiten.unwrap_or(config.whiten);
+        config.validation = self.validation;
+        config.test = self.test;
+        config.seed = self.seed;
+        config.course = Course {
+            steps: self.steps,
+            batch: self.batch,
+            learning_rate: self.learning_rate.unwrap_or(learning_rate),
+            patience: self.patience,
+            checkpoint_seconds: self.checkpoint_seconds,
+            ..config.course
+        };
+        Ok(config)
+    }
+}
+
+/// Beside the model, so that both are on one disk.
+fn checkpoint_path(model: &Path) -> PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push(".checkpoint");
+    PathBuf::from(name)
+}
+
+/// Finds out before the fit, not after it, that its model could not be kept.
+fn refuse_unwritable(model: &Path) -> Result<(), Misuse> {
+    let folder = match model.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let tried = match model.is_dir() {
+        true => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => tempfile::tempfile_in(folder).map(drop),
+    };
+    tried.map_err(|error| {
+        let error = crate::report::json::without_temporary_name(error);
+        Misuse(format!("cannot write {}: {error}", model.display()))
+    })
+}
+
+fn describe(table: &Table, config: &FitConfig) {
+    let names = table.names(Role::Density);
+    let mut line = format!(
+        "{} rows, density of {}",
+        grouped(table.len()),
+        names.join(", ")
+    );
+    if table.context_dim() > 0 {
+        line += &format!(" given {}", table.names(Role::Context).join(", "));
+    }
+    if table.skipped > 0 {
+        line += &format!(
+            "; {} rows with missing values left out",
+            grouped(table.skipped)
+        );
+    }
+    line += &format!("; model {}", config.model.name());
+    say(&line);
+    for warning in preprocessing::warnings(&table.density, &names) {
+        say(&format!("note: {warning}"));
+    }
+    if table.len() < 20 * table.dim() {
+        say("note: few rows for so many columns; expect a model close to a Gaussian");
+    }
+}
+
+struct Job<'a> {
+    table: &'a Table,
+    config: &'a FitConfig,
+    out: &'a Path,
+    checkpoint: &'a Path,
+    computed_on: String,
+}
+
+impl Task for Job<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let checkpointing = Checkpointing {
+            path: Some(self.checkpoint),
+            computed_on: &self.computed_on,
+        };
+        let mut screen = Screen::new(self.config.course.steps);
+        let fitted = fit_with::<B>(
+            self.table,
+            self.config,
+            checkpointing,
+            &device,
+            &mut |look| screen.show(look),
+        );
+        screen.bar.finish_and_clear();
+        let fitted: TableFlow<B::InnerBackend> = fitted.map_err(refuse_fit)?;
+        fitted.save(self.out).map_err(refuse_model)?;
+        // Only now: the model is on the disk.
+        let _ = std::fs::remove_file(self.checkpoint);
+        self.report(&fitted)
+    }
+}
+
+impl Job<'_> {
+    fn report<B: burn::tensor::backend::Backend>(
+        &self,
+        fitted: &TableFlow<B>,
+    ) -> anyhow::Result<()> {
+        let header = fitted.header();
+        let training = &header.training;
+        let show = |e: Estimate| format_estimate(e.mean, e.stderr);
+        let why = match training.stopped {
+            Stopped::Steps => "all steps done",
+            Stopped::Patience => "no improvement on the validation rows",
+            Stopped::Diverged => {
+                "the loss became infinite; the best parameters from before are kept"
+            }
+        };
+        say(&format!(
+            "{} steps in {:.1} s ({why}), best after {}",
+            grouped(training.steps[0]),
+            training.seconds,
+            grouped(training.steps[1])
+        ));
+        print(&format!(
+            "test log-likelihood {} nats ({} rows)",
+            show(training.test),
+            grouped(training.rows[2])
+        ))?;
+        if !training.test.mean.is_finite() {
+            say(
+                "note: a test row has no finite log-density: it lies far outside what the model knows",
+            );
+        }
+        match training.gaussian {
+            Some(gaussian) => {
+                print(&format!("a Gaussian has    {} nats", show(gaussian)))?;
+                if gaussian.mean > training.test.mean {
+                    say(
+                        "note: the Gaussian does better; try --whiten true, fewer --layers, or more rows",
+                    );
+                }
+            }
+            None => say("a Gaussian cannot be compared: the covariance is singular"),
+        }
+        let of = names_of(&header.columns, Role::Density).len();
+        print(&format!(
+            "wrote {} ({of} columns, {} parameters)",
+            self.out.display(),
+            grouped(training.parameters)
+        ))
+    }
+}
+
+/// A progress bar on a terminal, a line for each tenth elsewhere.
+struct Screen {
+    bar: ProgressBar,
+    steps: usize,
+    tenth: usize,
+}
+
+impl Screen {
+    fn new(steps: usize) -> Self {
+        let bar = ProgressBar::new(steps as u64);
+        if !std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = "{bar:30} {pos}/{len} steps, {elapsed} elapsed, {eta} left  {msg}";
+        let style = ProgressStyle::with_template(style).expect("a template written here");
+        let bar = bar.with_style(style);
+        Self {
+            bar,
+            steps,
+            tenth: 0,
+        }
+    }
+
+    fn show(&mut self, look: Evaluated) {
+        let message = format!("validation {:.4} nats", look.validation);
+        let tenth = look.step * 10 / self.steps.max(1);
+        if self.bar.is_hidden() && (look.step == 0 || tenth > self.tenth) {
+            self.tenth = tenth;
+            say(&format!("step {}/{}: {message}", look.step, self.steps));
+        }
+        self.bar.set_position(look.step as u64);
+        if look.improved {
+            self.bar.set_message(message);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `flows info`
+
+use std::path::PathBuf;
+
+use super::{grouped, names_of, print, refuse_model};
+use crate::data::Role;
+use crate::report::format_estimate;
+use crate::table_flow::{Estimate, ModelHeader};
+use crate::train::Stopped;
+
+/// Say what is in a model file
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model file
+    model: PathBuf,
+    /// The whole header as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        if self.json {
+            return print(&serde_json::to_string_pretty(&header)?);
+        }
+        let training = &header.training;
+        let [train, validation, test] = training.rows.map(grouped);
+        let show = |e: Estimate| format!("{} nats", format_estimate(e.mean, e.stderr));
+        let model = serde_json::to_string(&header.model)?;
+        let stopped = match training.stopped {
+            Stopped::Steps => "all steps done",
+            Stopped::Patience => "no improvement",
+            Stopped::Diverged => "loss infinite",
+        };
+        let skipped = match training.skipped {
+            0 => String::new(),
+            n => format!(", {} left out for missing values", grouped(n)),
+        };
+        let mut lines = vec![
+            (
+                "density of",
+                names_of(&header.columns, Role::Density).join(", "),
+            ),
+            ("given", names_of(&header.columns, Role::Context).join(", ")),
+            ("model", model),
+            ("parameters", grouped(training.parameters)),
+            ("test log-likelihood", show(training.test)),
+            (
+                "of a Gaussian",
+                training.gaussian.map(show).unwrap_or_default(),
+            ),
+            (
+                "rows",
+                format!("{train} training, {validation} validation, {test} test{skipped}"),
+            ),
+            (
+                "training",
+                format!(
+                    "{} steps ({stopped}), best after {}; batch {}, learning rate {}, seed {}; {:.1} s",
+                    grouped(training.steps[0]),
+                    grouped(training.steps[1]),
+                    training.batch,
+                    training.learning_rate,
+                    training.seed,
+                    training.seconds
+                ),
+            ),
+            ("fitted with", training.computed_on.clone()),
+            (
+                "written by",
+                format!("{}, format {}", header.program, header.format),
+            ),
+        ];
+        lines.retain(|(_, text)| !text.is_empty());
+        for (name, text) in lines {
+            print(&format!("{name:<20} {text}"))?;
+        }
+        Ok(())
+    }
+}

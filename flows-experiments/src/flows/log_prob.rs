@@ -1,0 +1,129 @@
+//! `flows log-prob`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::tensor::backend::AutodiffBackend;
+
+use super::{DataArgs, refuse_data, refuse_model, say, throughput};
+use crate::backend::{Dtype, Task, dispatch};
+use crate::cli::{DeviceArgs, Misuse};
+use crate::data::{Format, Missing, Rows, Sink, Source};
+use crate::report::format_estimate;
+use crate::table_flow::{Estimate, ModelHeader, TableFlow};
+
+/// Log-density of each row, in nats of the table's units
+///
+/// One number a row, in the order of DATA, under the header `log_prob`. Rows stream through: memory does
+/// not grow with the table.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Table with the model's columns: CSV or npy, `-` for standard input
+    data: PathBuf,
+    /// File for the numbers [default: standard output]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    out: PathBuf,
+    /// CSV or npy [default: npy for a file that ends in .npy]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    #[command(flatten)]
+    table: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        let compute = self.device.resolve()?;
+        let source = self.table.open(&self.data, &header, Missing::Refuse)?;
+        let job = Job {
+            args: &self,
+            source,
+            dtype: compute.dtype,
+        };
+        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+    }
+}
+
+/// Rows read at a time.
+pub(super) const CHUNK: usize = 8192;
+
+struct Job<'a> {
+    args: &'a Args,
+    source: Source,
+    dtype: Dtype,
+}
+
+impl Task for Job<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(mut self, device: B::Device) -> anyhow::Result<()> {
+        let Args {
+            model, out, format, ..
+        } = self.args;
+        let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
+        let columns = &flow.header().columns;
+        let format = format.unwrap_or_else(|| Format::of(out));
+        let decimals = match self.dtype {
+            Dtype::F32 => 6,
+            Dtype::F64 => 12,
+        };
+        let names = vec!["log_prob".to_owned()];
+        let sink = Sink::create(out, format, names, vec![decimals]);
+        let mut sink = sink.map_err(refuse_data)?;
+        let begun = Instant::now();
+        // Sums instead of the numbers: memory must not grow.
+        let (mut rows, mut sum, mut squares, mut not_finite) = (0usize, 0.0, 0.0, 0usize);
+        let mut shift = None;
+        loop {
+            let chunk = self.source.next_chunk(CHUNK).map_err(refuse_data)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let (x, context) = Rows::new(chunk, columns.len()).by_role(columns);
+            let scores = flow.log_prob(&x, context.as_ref());
+            sink.push(&scores).map_err(anyhow::Error::from)?;
+            rows += scores.len();
+            for score in scores {
+                if !score.is_finite() {
+                    not_finite += 1;
+                    continue;
+                }
+                // Around the first score: the sums stay small against the spread.
+                let centred = score - *shift.get_or_insert(score);
+                sum += centred;
+                squares += centred * centred;
+            }
+        }
+        sink.finish()?;
+        let n = (rows - not_finite) as f64;
+        if n > 0.0 {
+            let mean = sum / n;
+            let variance = (squares - sum * mean).max(0.0) / (n - 1.0);
+            let estimate = Estimate {
+                mean: mean + shift.unwrap_or(0.0),
+                stderr: (n > 1.0).then(|| (variance / n).sqrt()),
+            };
+            say(&format!(
+                "mean log-likelihood {} nats; {}",
+                format_estimate(estimate.mean, estimate.stderr),
+                throughput(rows, begun.elapsed().as_secs_f64())
+            ));
+        }
+        if not_finite > 0 {
+            say(&format!(
+                "note: {not_finite} rows have no finite log-density: they lie far outside what the model knows"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The command line of `flows`: density estimation for a table of one's own.
+
+mod check;
+mod fit;
+mod info;
+mod log_prob;
+mod plot;
+mod sample;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::Misuse;
+use crate::data::selection::locate;
+use crate::data::{Column, DataError, Header, Missing, Role, Source, Table};
+use crate::table_flow::{FitError, ModelError, ModelHeader};
+use crate::train::{CheckpointError, TrainError};
+
+/// Fit a normalizing flow to a table, keep it in one file, score and sample with it
+///
+/// DATA is a CSV file (commas, semicolons, tabs or spaces; gzip too; with or without a header, which is
+/// recognised and said) or a NumPy array in npy; `-` is standard input or output.
+/// Densities are in the units of the table and in nats. Messages go to standard error, results to
+/// standard output.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flows",
+    version,
+    after_help = "Examples:\n  \
+        flows fit data.csv -o data.flow                    fit, hold out rows, score them\n  \
+        flows plot data.flow data.csv -o pairs.png         data beside samples, all pairs of columns\n  \
+        flows sample data.flow -n 10000 -o samples.csv     draw rows with the columns of data.csv\n  \
+        flows log-prob data.flow new.csv > scores.csv      log-density of each row\n  \
+        flows check data.flow data.csv                     do held-out rows and samples differ?\n  \
+        flows info data.flow                               what is in the file\n\n  \
+        flows fit data.csv --context hour,temperature -o load.flow    the other columns given these two\n  \
+        flows sample load.flow -n 100 --context hour=18,temperature=4\n  \
+        zcat big.csv.gz | flows log-prob data.flow - | head           in a pipe"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Fit(fit::Args),
+    LogProb(log_prob::Args),
+    Sample(sample::Args),
+    Plot(plot::Args),
+    Check(check::Args),
+    Info(info::Args),
+}
+
+impl Args {
+    /// Does what the options say.
+    ///
+    /// # Errors
+    /// [`Misuse`] for options, tables and models that cannot be used; anything else is a failure.
+    pub fn run(self) -> anyhow::Result<()> {
+        let done = match self.command {
+            Command::Fit(args) => args.run(),
+            Command::LogProb(args) => args.run(),
+            Command::Sample(args) => args.run(),
+            Command::Plot(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Info(args) => args.run(),
+        };
+        match done {
+            // Whoever read the pipe has seen enough: `flows sample ... | head`.
+            Err(error) if is_broken_pipe(&error) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|c| c.downcast_ref::<io::Error>());
+    causes.any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Writes a line to standard output, without the panic of `println!` on a closed pipe.
+fn print(line: &str) -> anyhow::Result<()> {
+    let failed = |source| DataError::Write {
+        target: "standard output".to_owned(),
+        source,
+    };
+    Ok(writeln!(io::stdout(), "{line}").map_err(failed)?)
+}
+
+/// Writes a message to standard error; one that nobody reads is no failure.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// An error of a table: misuse, but for a device that fails.
+fn refuse_data(error: DataError) -> anyhow::Error {
+    use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotFound, PermissionDenied};
+    let mendable = [
+        InvalidData,
+        InvalidInput,
+        IsADirectory,
+        NotFound,
+        PermissionDenied,
+    ];
+    match &error {
+        DataError::Read { source, .. } if !mendable.contains(&source.kind()) => error.into(),
+        DataError::Write { source, .. } if !mendable.contains(&source.kind()) => error.into(),
+        _ => Misuse::new(error).into(),
+    }
+}
+
+/// An error of a model file: misuse, but for a write that fails.
+fn refuse_model(error: ModelError) -> anyhow::Error {
+    match error {
+        ModelError::Write(error) => error.into(),
+        error => Misuse::new(error).into(),
+    }
+}
+
+/// An error of a fit: misuse where the table or the configuration is at fault.
+fn refuse_fit(error: FitError) -> anyhow::Error {
+    match error {
+        FitError::Data(error) => refuse_data(error),
+        FitError::Train(error @ TrainError::Diverged { .. }) => error.into(),
+        FitError::Train(TrainError::OtherRun { path, .. }) => Misuse(format!(
+            "{path} was begun with other options or another table; give the same, or start over with \
+             --force"
+        ))
+        .into(),
+        FitError::Train(TrainError::Checkpoint(CheckpointError::Write(error))) => error.into(),
+        other => Misuse::new(other).into(),
+    }
+}
+
+/// Refuses to write over a file that nobody said may go.
+fn refuse_existing(path: &Path, force: bool) -> Result<(), Misuse> {
+    if path != Path::new("-") && path.exists() && !force {
+        return Err(Misuse(format!(
+            "{} exists; --force writes over it",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// A table for a fitted model.
+#[derive(Debug, Clone, clap::Args)]
+struct DataArgs {
+    /// Whether the first line of a text file is a header
+    #[arg(long, value_enum, default_value_t = Header::Auto)]
+    header: Header,
+}
+
+impl DataArgs {
+    /// Opens a table and selects the columns of a model.
+    fn open(&self, path: &Path, model: &ModelHeader, missing: Missing) -> anyhow::Result<Source> {
+        let mut source = open(path, self.header)?;
+        let layout = source.layout();
+        let wanted = locate(
+            &model.columns,
+            model.source_columns,
+            layout,
+            source.origin(),
+        );
+        source.select(wanted.map_err(refuse_data)?, missing);
+        Ok(source)
+    }
+
+    /// Reads the columns of a model to the end of a table.
+    fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
+        let missing = if model.training.skipped > 0 {
+            Missing::Skip
+        } else {
+            Missing::Refuse
+        };
+        let mut source = self.open(path, model, missing)?;
+        let values = crate::data::table::collect(&mut source).map_err(refuse_data)?;
+        let rows = crate::data::Rows::new(values, model.columns.len());
+        let (density, context) = rows.by_role(&model.columns);
+        Ok(Table {
+            columns: model.columns.clone(),
+            source_columns: model.source_columns,
+            density,
+            context,
+            skipped: source.skipped(),
+        })
+    }
+}
+
+/// Opens a table and says what it was recognised as.
+fn open(path: &Path, header: Header) -> anyhow::Result<Source> {
+    let source = Source::open(path, header).map_err(refuse_data)?;
+    say(&format!(
+        "{}: {}",
+        source.origin(),
+        source.layout().recognised
+    ));
+    Ok(source)
+}
+
+fn names_of(columns: &[Column], role: Role) -> Vec<&str> {
+    let columns = columns.iter().filter(|c| c.role == role);
+    columns.map(|c| c.name.as_str()).collect()
+}
+
+/// A number in groups of three digits.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How fast rows went by.
+fn throughput(rows: usize, seconds: f64) -> String {
+    format!(
+        "{} rows in {seconds:.1} s, {} rows/s",
+        grouped(rows),
+        grouped((rows as f64 / seconds.max(1e-9)) as usize)
+    )
+}

@@ -1,0 +1,137 @@
+//! `flows plot`
+
+use std::path::PathBuf;
+
+use burn::tensor::backend::AutodiffBackend;
+use rand::seq::SliceRandom;
+
+use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
+use crate::backend::{Task, dispatch};
+use crate::cli::{DeviceArgs, Misuse};
+use crate::data::{Role, Rows, Table};
+use crate::report::{PairPlot, draw_pairs};
+use crate::table_flow::{ModelHeader, TableFlow};
+use crate::train::stream;
+
+/// Draw data beside samples, for all pairs of columns
+///
+/// Data below the diagonal, samples above it, the marginals of both on it. A conditional model is sampled
+/// at the contexts of DATA.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Table to compare with; without one, samples alone
+    data: Option<PathBuf>,
+    /// Picture, PNG
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Columns to draw [default: the first six]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Points of each kind at most
+    #[arg(long, value_name = "N", default_value_t = 3000)]
+    points: usize,
+    /// Seed of the samples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write over FILE
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    table: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        refuse_existing(&self.out, self.force)?;
+        if self.points == 0 {
+            return Err(Misuse("--points is 0, expected at least 1".to_owned()).into());
+        }
+        let names = super::names_of(&header.columns, Role::Density);
+        let find = |name: &String| {
+            let place = names.iter().position(|n| n == name);
+            place.ok_or_else(|| {
+                let all = names.join(", ");
+                Misuse(format!("--columns {name}: the model's columns are {all}"))
+            })
+        };
+        let mut shown: Vec<usize> = self.columns.iter().map(find).collect::<Result<_, _>>()?;
+        if shown.is_empty() {
+            shown = (0..names.len().min(6)).collect();
+            if names.len() > 6 {
+                say(&format!(
+                    "drawing the first 6 of {} columns; --columns names others",
+                    names.len()
+                ));
+            }
+        }
+        let table = match &self.data {
+            Some(path) => Some(self.table.table(path, &header)?),
+            None if header.count(Role::Context) > 0 => {
+                let text = "a conditional model is drawn at the contexts of a table: give DATA";
+                return Err(Misuse(text.to_owned()).into());
+            }
+            None => None,
+        };
+        let compute = self.device.resolve()?;
+        let job = Job {
+            args: &self,
+            table,
+            shown,
+        };
+        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+    }
+}
+
+struct Job<'a> {
+    args: &'a Args,
+    table: Option<Table>,
+    shown: Vec<usize>,
+}
+
+impl Task for Job<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let Args {
+            model,
+            out,
+            points,
+            seed,
+            ..
+        } = self.args;
+        let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
+        let data = self.table.map(|table| {
+            let mut rows: Vec<usize> = (0..table.len()).collect();
+            rows.shuffle(&mut stream(*seed, "rows", 0));
+            rows.truncate(*points);
+            table.pick(&rows)
+        });
+        let n = data.as_ref().map_or(*points, Table::len);
+        let context = data.as_ref().and_then(|d| d.context.as_ref());
+        let samples = flow.sample(n, context, &mut stream(*seed, "sample", 0));
+        let names = flow.names(Role::Density);
+        let pick = |rows: &Rows| {
+            let values = rows
+                .iter()
+                .flat_map(|row| self.shown.iter().map(|&c| row[c]));
+            Rows::new(values.collect(), self.shown.len())
+        };
+        let plot = PairPlot {
+            heading: match &data {
+                Some(_) if self.shown.len() == 1 => "data and samples".to_owned(),
+                Some(_) => "data (below) and samples (above)".to_owned(),
+                None => "samples".to_owned(),
+            },
+            names: self.shown.iter().map(|&c| names[c].to_owned()).collect(),
+            data: data.as_ref().map(|d| pick(&d.density)),
+            samples: pick(&samples),
+        };
+        draw_pairs(out, &plot)?;
+        print(&format!("wrote {} ({} samples)", out.display(), grouped(n)))
+    }
+}

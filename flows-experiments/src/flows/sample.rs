@@ -1,0 +1,230 @@
+//! `flows sample`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::backend::AutodiffBackend;
+
+use super::log_prob::CHUNK;
+use super::{names_of, open, refuse_data, refuse_existing, refuse_model, say, throughput};
+use crate::backend::{Task, dispatch};
+use crate::cli::{DeviceArgs, Misuse};
+use crate::data::selection::locate_context;
+use crate::data::sink::{EXACT, decimals};
+use crate::data::{Column, Format, Header, Missing, Role, Rows, Sink, Source};
+use crate::table_flow::{ModelHeader, TableFlow};
+use crate::train::stream;
+
+/// Draw rows from a fitted flow
+///
+/// They have the columns of the table it was fitted to, in the same order, context columns among them.
+/// A seed gives the same rows on every backend, up to rounding.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model file
+    model: PathBuf,
+    /// Rows to draw; with --context-from, for each of its rows [default: 1000; 1 with --context-from]
+    #[arg(short, long, value_name = "N")]
+    n: Option<usize>,
+    /// Values of the context columns, such as hour=18,temperature=4
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    context: Vec<String>,
+    /// Table with the context columns of a conditional model, a row a sample
+    #[arg(long, value_name = "DATA", conflicts_with = "context")]
+    context_from: Option<PathBuf>,
+    /// Whether the first line of that table is a header
+    #[arg(long, value_enum, default_value_t = Header::Auto)]
+    header: Header,
+    /// Seed of the samples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// File for the rows [default: standard output]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    out: PathBuf,
+    /// CSV or npy [default: npy for a file that ends in .npy]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Write over FILE
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        refuse_existing(&self.out, self.force)?;
+        let contexts = self.contexts(&header)?;
+        let compute = self.device.resolve()?;
+        let job = Job {
+            args: &self,
+            contexts,
+        };
+        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+    }
+
+    fn contexts(&self, header: &ModelHeader) -> anyhow::Result<Contexts> {
+        let names = names_of(&header.columns, Role::Context);
+        if names.is_empty() {
+            if !self.context.is_empty() || self.context_from.is_some() {
+                return Err(Misuse("the model takes no context".to_owned()).into());
+            }
+            return Ok(Contexts::None);
+        }
+        if let Some(path) = &self.context_from {
+            let mut source = open(path, self.header)?;
+            let (columns, width) = (&header.columns, header.source_columns);
+            let layout = source.layout();
+            let wanted = locate_context(columns, width, layout, source.origin());
+            source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
+            return Ok(Contexts::Table(Box::new(source)));
+        }
+        let mut values = vec![None; names.len()];
+        for pair in &self.context {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Misuse(format!("--context {pair}: expected NAME=VALUE")))?;
+            let place = names.iter().position(|n| *n == name.trim());
+            let place = place.ok_or_else(|| {
+                let all = names.join(", ");
+                Misuse(format!("--context {pair}: the model's context is {all}"))
+            })?;
+            let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+            let number = number
+                .ok_or_else(|| Misuse(format!("--context {pair}: '{value}' is no number")))?;
+            if values[place].replace(number).is_some() {
+                return Err(Misuse(format!("--context gives {name} twice")).into());
+            }
+        }
+        let all: Option<Vec<f64>> = values.iter().copied().collect();
+        let all = all.ok_or_else(|| {
+            let without = names.iter().zip(&values).filter(|(_, v)| v.is_none());
+            let without: Vec<&str> = without.map(|(n, _)| *n).collect();
+            Misuse(format!(
+                "the model needs a value of {}: --context {}=VALUE, or --context-from DATA",
+                without.join(", "),
+                without.join("=VALUE,")
+            ))
+        })?;
+        Ok(Contexts::Fixed(all))
+    }
+}
+
+/// What the samples are conditioned on.
+enum Contexts {
+    None,
+    Fixed(Vec<f64>),
+    Table(Box<Source>),
+}
+
+struct Job<'a> {
+    args: &'a Args,
+    contexts: Contexts,
+}
+
+impl Task for Job<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
+        let Args {
+            model,
+            out,
+            format,
+            seed,
+            n,
+            ..
+        } = self.args;
+        let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
+        let columns = flow.header().columns.clone();
+        let mut scales = flow.preprocessing().scale().into_iter();
+        let decimals = columns.iter().map(|c| match c.role {
+            Role::Density => decimals(scales.next().unwrap_or(1.0)),
+            // A context comes back as it was given.
+            Role::Context => EXACT,
+        });
+        let names = columns.iter().map(|c| c.name.clone()).collect();
+        let format = format.unwrap_or_else(|| Format::of(out));
+        let sink = Sink::create(out, format, names, decimals.collect());
+        let mut sink = sink.map_err(refuse_data)?;
+        let rng = &mut stream(*seed, "sample", 0);
+        let begun = Instant::now();
+        let mut drawn = 0;
+        let mut emit = |n: usize, context: Option<Rows>| -> anyhow::Result<()> {
+            let rows = flow.sample(n, context.as_ref(), rng);
+            drawn += n;
+            Ok(sink.push(&together(&columns, &rows, context.as_ref()))?)
+        };
+        match self.contexts {
+            Contexts::Table(mut source) => {
+                let (width, each) = (flow.context_dim(), n.unwrap_or(1));
+                loop {
+                    let rows = CHUNK.div_ceil(each.max(1)).max(1);
+                    let chunk = source.next_chunk(rows).map_err(refuse_data)?;
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    for row in repeated(&chunk, width, each).chunks(CHUNK * width) {
+                        emit(row.len() / width, Some(Rows::new(row.to_vec(), width)))?;
+                    }
+                }
+            }
+            Contexts::None => {
+                let n = n.unwrap_or(1000);
+                for from in (0..n).step_by(CHUNK) {
+                    emit(CHUNK.min(n - from), None)?;
+                }
+            }
+            Contexts::Fixed(values) => {
+                let n = n.unwrap_or(1000);
+                for from in (0..n).step_by(CHUNK) {
+                    let rows = CHUNK.min(n - from);
+                    let context = Rows::new(values.repeat(rows), values.len());
+                    emit(rows, Some(context))?;
+                }
+            }
+        }
+        sink.finish()?;
+        let to = match out.as_path() == Path::new("-") {
+            true => String::new(),
+            false => format!("wrote {}: ", out.display()),
+        };
+        say(&format!(
+            "{to}{}",
+            throughput(drawn, begun.elapsed().as_secs_f64())
+        ));
+        Ok(())
+    }
+}
+
+/// Each row `each` times in turn.
+fn repeated(values: &[f64], width: usize, each: usize) -> Vec<f64> {
+    values
+        .chunks(width)
+        .flat_map(|row| std::iter::repeat_n(row, each))
+        .flatten()
+        .copied()
+        .collect()
+}
+
+/// Samples and their context in the order of the table's columns.
+fn together(columns: &[Column], rows: &Rows, context: Option<&Rows>) -> Vec<f64> {
+    let Some(context) = context else {
+        return rows.values().to_vec();
+    };
+    let mut values = Vec::with_capacity(rows.len() * columns.len());
+    for (row, context) in rows.iter().zip(context.iter()) {
+        let (mut row, mut context) = (row.iter(), context.iter());
+        values.extend(columns.iter().filter_map(|column| match column.role {
+            Role::Density => row.next(),
+            Role::Context => context.next(),
+        }));
+    }
+    values
+}

@@ -1,0 +1,162 @@
+//! What is fitted to a table, and how.
+
+use flows_core::error::Error;
+use flows_core::log_det::LogDet;
+use flows_models::{
+    DdnfConfig, FastDirection, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig,
+    RadialFlowConfig, RealNvpConfig, SylvesterFlowConfig,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::data::DataError;
+use crate::train::{Course, TrainError};
+
+/// A model and a course of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// The model, for the modelled columns in the units of the preprocessing.
+    pub model: ModelConfig,
+    /// How a DDNF computes its log-determinant while it trains; `None`: as the model says. Validation,
+    /// test and the fitted model always do as the model says.
+    pub training_log_det: Option<LogDet>,
+    /// Whether the columns are decorrelated before the flow, or standardized only.
+    pub whiten: bool,
+    /// Fraction of the rows that decide when training stops.
+    pub validation: f64,
+    /// Fraction of the rows for the final score.
+    pub test: f64,
+    /// Seed of the split, the parameters and the batches.
+    pub seed: u64,
+    /// Steps, learning rate, patience.
+    pub course: Course,
+}
+
+impl FitConfig {
+    /// A tenth of the rows each for validation and test, and the default [`Course`].
+    pub fn new(model: impl Into<Model>) -> Self {
+        Self {
+            model: model.into().0,
+            training_log_det: None,
+            whiten: false,
+            validation: 0.1,
+            test: 0.1,
+            seed: 0,
+            course: Course::default(),
+        }
+    }
+
+    /// The model to train, where its log-determinant differs from the one to keep.
+    pub(super) fn training_model(&self) -> ModelConfig {
+        match (&self.model, &self.training_log_det) {
+            (ModelConfig::Ddnf(ddnf), Some(log_det)) => ModelConfig::Ddnf(DdnfConfig {
+                log_det: log_det.clone(),
+                ..ddnf.clone()
+            }),
+            (model, _) => model.clone(),
+        }
+    }
+
+    /// Says what is out of range, if anything.
+    pub fn problem(&self) -> Option<String> {
+        let fractions = [("validation", self.validation), ("test", self.test)];
+        for (name, fraction) in fractions {
+            if !(fraction > 0.0 && fraction < 1.0) {
+                return Some(format!("{name} is {fraction}, expected between 0 and 1"));
+            }
+        }
+        let held_out = self.validation + self.test;
+        if held_out > 0.9 {
+            return Some(format!("validation and test take {held_out} of the rows"));
+        }
+        let batch_norm = match &self.model {
+            ModelConfig::Maf(maf) => maf.batch_norm,
+            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm,
+            _ => false,
+        };
+        if batch_norm {
+            let name = self.model.name();
+            return Some(format!(
+                "model '{name}' has batch_norm, whose statistics of the whole training set a fit to a table \
+                 does not take; leave it out"
+            ));
+        }
+        if self.model.fast_direction() == FastDirection::Sampling {
+            return Some(sampling_only(self.model.name()));
+        }
+        self.course.problem()
+    }
+}
+
+/// Why a model whose density is sequential is not fitted to data.
+pub fn sampling_only(name: &str) -> String {
+    format!(
+        "model '{name}' maps base to data in one pass, and the density of a given row takes its \
+         sequential inverse at every training step; take 'maf', the same layers in the other direction"
+    )
+}
+
+/// Any of the models' configurations, as an argument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model(pub ModelConfig);
+
+macro_rules! models {
+    ($($config:ident => $variant:ident),* $(,)?) => {$(
+        impl From<$config> for Model {
+            fn from(config: $config) -> Self {
+                Self(ModelConfig::$variant(config))
+            }
+        }
+    )*};
+}
+
+models! {
+    DdnfConfig => Ddnf,
+    MafConfig => Maf,
+    NiceConfig => Nice,
+    PlanarFlowConfig => Planar,
+    RadialFlowConfig => Radial,
+    RealNvpConfig => RealNvp,
+    SylvesterFlowConfig => Sylvester,
+}
+
+impl From<ModelConfig> for Model {
+    fn from(config: ModelConfig) -> Self {
+        Self(config)
+    }
+}
+
+/// Why a flow could not be fitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitError {
+    /// The table does not allow it.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A value of the configuration is out of range.
+    #[error("{0}")]
+    Config(String),
+    /// A layer refused its configuration.
+    #[error("model '{model}': {source}")]
+    Model {
+        /// The model.
+        model: &'static str,
+        /// The layer's words.
+        source: Error,
+    },
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+/// Columns a model conditions on, where its family can; `None` for a family that cannot.
+pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
+    match model {
+        ModelConfig::Ddnf(c) => Some(c.context_dim),
+        ModelConfig::Maf(c) => Some(c.context_dim),
+        ModelConfig::Iaf(c) => Some(c.context_dim),
+        ModelConfig::Nice(c) => Some(c.context_dim),
+        ModelConfig::RealNvp(c) => Some(c.context_dim),
+        ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
+    }
+}

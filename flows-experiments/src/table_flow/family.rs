@@ -1,0 +1,204 @@
+//! Models by name, sized for a table.
+
+use flows_core::log_det::LogDet;
+use flows_models::{
+    DdnfConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, SylvesterFlowConfig,
+};
+
+use super::config::sampling_only;
+use crate::cli::Misuse;
+
+/// What a model is built for.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Modelled columns.
+    pub dim: usize,
+    /// Columns conditioned on.
+    pub context_dim: usize,
+    /// Layers, or blocks of a DDNF; `None` for the default of the model.
+    pub layers: Option<usize>,
+    /// Widths of hidden layers; `None` for the default of the model.
+    pub hidden: Option<&'a [usize]>,
+}
+
+/// A model with what goes with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// The model.
+    pub model: ModelConfig,
+    /// Its log-determinant in training, where it is another.
+    pub training_log_det: Option<LogDet>,
+    /// Whether it gains from decorrelated columns: models that cannot turn them cheaply do.
+    pub whiten: bool,
+    /// A peak learning rate that suits it.
+    pub learning_rate: f64,
+}
+
+/// The models that can be named, with a line on each.
+pub const MODELS: &[(&str, &str)] = &[
+    (
+        "maf",
+        "masked autoregressive flow: the default for two columns or more",
+    ),
+    ("made", "a single layer of it"),
+    ("realnvp", "affine couplings: samples as fast as it scores"),
+    ("nice", "additive couplings"),
+    (
+        "ddnf",
+        "deep diffeomorphic flow: the default for one column",
+    ),
+    ("planar", "planar layers"),
+    ("radial", "radial layers"),
+    ("sylvester", "Sylvester layers"),
+];
+
+/// The configuration of the model called `name`; the default one where there is no name.
+///
+/// # Errors
+/// [`Misuse`] for a name that is not known, and for what the model cannot do, with the reason.
+pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
+    let Shape {
+        dim,
+        context_dim,
+        layers,
+        hidden,
+    } = shape;
+    let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
+    if dim == 1 && ["realnvp", "nice"].contains(&name) {
+        return Err(Misuse(format!(
+            "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
+        )));
+    }
+    if dim == 1 && context_dim == 0 && ["maf", "made"].contains(&name) {
+        return Err(Misuse(format!(
+            "model '{name}' of a single column is a Gaussian, as there is nothing to condition it on; \
+             take ddnf"
+        )));
+    }
+    let unhidden = ["planar", "radial", "sylvester"].contains(&name);
+    if unhidden && hidden.is_some() {
+        return Err(Misuse(format!(
+            "model '{name}' has no hidden layers; --layers sets its size"
+        )));
+    }
+    if name == "made" && layers.is_some() {
+        return Err(Misuse("model 'made' is one layer; take maf".to_owned()));
+    }
+    if unhidden && context_dim > 0 {
+        return Err(Misuse(format!(
+            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice or ddnf"
+        )));
+    }
+    let wide = hidden.map_or_else(|| vec![64, 64], <[usize]>::to_vec);
+    let mut training_log_det = None;
+    let model = match name {
+        "maf" | "made" => ModelConfig::Maf(MafConfig {
+            layers: if name == "made" {
+                1
+            } else {
+                layers.unwrap_or(5)
+            },
+            hidden: wide,
+            context_dim,
+            ..MafConfig::new(dim)
+        }),
+        "realnvp" => ModelConfig::RealNvp(RealNvpConfig {
+            layers: layers.unwrap_or(8),
+            hidden: wide,
+            context_dim,
+            ..RealNvpConfig::new(dim)
+        }),
+        "nice" => ModelConfig::Nice(NiceConfig {
+            layers: layers.unwrap_or(8),
+            hidden: wide,
+            context_dim,
+            ..NiceConfig::new(dim)
+        }),
+        "ddnf" => {
+            // In both, the exact log-determinant has a fused kernel: up to three columns, or two units.
+            let (blocks, width) = if dim <= 3 { (4, 64) } else { (32, 2) };
+            let hidden = hidden.map_or_else(|| vec![width], <[usize]>::to_vec);
+            let ddnf = DdnfConfig {
+                blocks: layers.unwrap_or(blocks),
+                hidden,
+                context_dim,
+                ..DdnfConfig::new(dim)
+            };
+            training_log_det = ddnf_training(&ddnf);
+            ModelConfig::Ddnf(ddnf)
+        }
+        "planar" => {
+            let layers = layers.unwrap_or(16);
+            ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+        }
+        "radial" => {
+            let layers = layers.unwrap_or(16);
+            ModelConfig::Radial(RadialFlowConfig { dim, layers })
+        }
+        "sylvester" => ModelConfig::Sylvester(SylvesterFlowConfig {
+            layers: layers.unwrap_or(8),
+            ..SylvesterFlowConfig::new(dim)
+        }),
+        "iaf" => return Err(Misuse(sampling_only("iaf"))),
+        _ => {
+            let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
+            return Err(Misuse(format!(
+                "unknown model '{name}'; models are {}",
+                names.join(", ")
+            )));
+        }
+    };
+    // Few parameters with a large effect each, against networks.
+    let slender = ["ddnf", "planar", "radial", "sylvester"].contains(&name);
+    Ok(Chosen {
+        model,
+        training_log_det,
+        whiten: slender,
+        learning_rate: if slender { 6e-3 } else { 2e-3 },
+    })
+}
+
+/// The truncated series where the determinant itself is elimination: it has a fused kernel, and the
+/// validation rows are scored with the determinant.
+fn ddnf_training(ddnf: &DdnfConfig) -> Option<LogDet> {
+    let narrowest = ddnf.hidden.iter().copied().min().unwrap_or(ddnf.dim);
+    (ddnf.dim > 3 && narrowest > 2).then_some(LogDet::Taylor { order: 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(dim: usize, context_dim: usize) -> Shape<'static> {
+        Shape {
+            dim,
+            context_dim,
+            layers: None,
+            hidden: None,
+        }
+    }
+
+    #[test]
+    fn the_default_depends_on_the_columns() {
+        let name = |dim| choose(None, shape(dim, 0)).unwrap().model.name();
+        assert_eq!([name(1), name(2)], ["ddnf", "maf"]);
+    }
+
+    #[test]
+    fn what_a_family_cannot_do_is_refused_with_the_reason() {
+        let error = |name, shape| choose(Some(name), shape).unwrap_err().to_string();
+        assert!(error("maf", shape(1, 0)).contains("is a Gaussian"));
+        assert!(error("realnvp", shape(1, 0)).contains("two columns"));
+        assert!(error("iaf", shape(2, 0)).contains("take 'maf'"));
+        assert!(error("planar", shape(2, 1)).contains("conditioned"));
+        assert!(error("glow", shape(2, 0)).contains("models are maf, made"));
+    }
+
+    #[test]
+    fn every_model_named_can_be_chosen() {
+        for (name, _) in MODELS {
+            choose(Some(name), shape(3, 0)).unwrap();
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! A fitted flow as one safetensors file.
+//!
+//! The header is JSON in the file's metadata under `flows-model`; the tensors are `flow.*`,
+//! `preprocessing.*` and, for a conditional flow, `context.*`.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use flows_core::state::{State, load_state, state};
+use flows_models::{ModelConfig, build_normalizing};
+use serde::{Deserialize, Serialize};
+
+use super::config::context_dim;
+use super::{TableFlow, Training};
+use crate::data::{Column, Preprocessing, Role};
+use crate::report::{ReportError, write_atomically};
+use crate::state_file;
+use crate::train::stream;
+
+/// The version of the layout that this program writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+const KEY: &str = "flows-model";
+
+/// Everything about a fitted flow that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelHeader {
+    /// Version of the file's layout.
+    pub format: u32,
+    /// The program that wrote it.
+    pub program: String,
+    /// The model.
+    pub model: ModelConfig,
+    /// The columns used, in the order of the file it was fitted to.
+    pub columns: Vec<Column>,
+    /// Columns of that file.
+    pub source_columns: usize,
+    /// How it was fitted.
+    pub training: Training,
+}
+
+/// Why a model file could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] ReportError),
+    /// A file of a version that did not exist yet.
+    #[error(
+        "{} has model format {found}, and this program reads formats up to {FORMAT}; use a newer program",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// Not a model, or only a part of one.
+    #[error("{} is not a model file of this program: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ModelHeader {
+    /// Number of columns with this role.
+    pub fn count(&self, role: Role) -> usize {
+        self.columns.iter().filter(|c| c.role == role).count()
+    }
+
+    /// Reads the header of a model file.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the file and what is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        Ok(Parts::load(path)?.header)
+    }
+}
+
+/// A model file taken apart, without a backend.
+struct Parts {
+    header: ModelHeader,
+    flow: State,
+    preprocessing: Preprocessing,
+    context: Option<Preprocessing>,
+}
+
+impl Parts {
+    fn load(path: &Path) -> Result<Self, ModelError> {
+        let bytes = state_file::read(path).map_err(|source| ModelError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let format = |reason: String| ModelError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = bytes.ok_or_else(|| format("it is no safetensors file".to_owned()))?;
+        let (header, parts) = state_file::decode(&bytes, KEY).map_err(|reason| {
+            match state_file::decode(&bytes, "flows-fit-1") {
+                Ok(_) => format("it is an unfinished fit, which --resume goes on with".to_owned()),
+                Err(_) => format(reason),
+            }
+        })?;
+        let value: serde_json::Value =
+            serde_json::from_str(&header).map_err(|e| format(format!("header: {e}")))?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(found) if found > u64::from(FORMAT) => {
+                let path = path.to_owned();
+                return Err(ModelError::Newer { path, found });
+            }
+            Some(_) => {}
+            None => return Err(format("its header has no format".to_owned())),
+        }
+        let header = serde_json::from_value(value).map_err(|e| format(format!("header: {e}")))?;
+        Self::check(header, parts).map_err(format)
+    }
+
+    fn check(
+        header: ModelHeader,
+        mut parts: std::collections::BTreeMap<String, State>,
+    ) -> Result<Self, String> {
+        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
+        let (flow, preprocessing, context) = (part("flow"), part("preprocessing"), part("context"));
+        let (dim, contexts) = (header.count(Role::Density), header.count(Role::Context));
+        if header.model.dim() != dim || context_dim(&header.model).unwrap_or(0) != contexts {
+            return Err("its model does not fit its columns".to_owned());
+        }
+        if header
+            .columns
+            .iter()
+            .any(|c| c.position >= header.source_columns)
+        {
+            return Err("its columns lie outside its table".to_owned());
+        }
+        let preprocessing = Preprocessing::from_state(&preprocessing, dim)
+            .ok_or("its standardization does not fit its columns")?;
+        let context = match contexts {
+            0 => None,
+            n => Some(
+                Preprocessing::from_state(&context, n)
+                    .ok_or("the standardization of its context does not fit its columns")?,
+            ),
+        };
+        // A model is built before its parameters are compared: what it claims must be in the file.
+        let held: u128 = flow.values().map(|t| t.num_elements() as u128).sum();
+        if least_parameters(&header.model) > held {
+            return Err(format!(
+                "its model needs more parameters than the {held} in the file"
+            ));
+        }
+        Ok(Self {
+            header,
+            flow,
+            preprocessing,
+            context,
+        })
+    }
+}
+
+/// A number of parameters that a model has at least.
+fn least_parameters(model: &ModelConfig) -> u128 {
+    let network = |layers: usize, inputs: usize, hidden: &[usize]| {
+        let widths = std::iter::once(inputs.max(1)).chain(hidden.iter().copied());
+        let widths: Vec<u128> = widths.map(|w| w as u128).collect();
+        let weights = widths.windows(2).fold(1u128, |sum, w| {
+            sum.saturating_add(w[0].saturating_mul(w[1]))
+        });
+        (layers as u128).saturating_mul(weights)
+    };
+    match model {
+        ModelConfig::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
+        ModelConfig::Maf(c) => network(c.layers, c.dim, &c.hidden),
+        ModelConfig::Iaf(c) => network(c.layers, c.dim, &c.hidden),
+        ModelConfig::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
+        ModelConfig::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
+        ModelConfig::Planar(c) => network(c.layers, 1, &[c.dim]),
+        ModelConfig::Radial(c) => network(c.layers, 1, &[c.dim]),
+        ModelConfig::Sylvester(c) => network(c.layers, 1, &[c.dim]),
+    }
+}
+
+impl<B: Backend> TableFlow<B> {
+    /// Writes the model whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`] naming the file.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let header = serde_json::to_string(&self.header).expect("a header is plain data");
+        let flow = state(&self.flow);
+        let preprocessing = self.preprocessing.state();
+        let context = self.context.as_ref().map(Preprocessing::state);
+        let mut parts = vec![("flow", &flow), ("preprocessing", &preprocessing)];
+        parts.extend(context.as_ref().map(|context| ("context", context)));
+        let bytes = state_file::encode(KEY, header, &parts);
+        Ok(write_atomically(path, &bytes)?)
+    }
+
+    /// Reads a model that any backend wrote.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the file and what is wrong with it.
+    pub fn load(path: &Path, device: &B::Device) -> Result<Self, ModelError> {
+        let Parts {
+            header,
+            flow,
+            preprocessing,
+            context,
+        } = Parts::load(path)?;
+        let format = |reason: String| ModelError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let rng = &mut stream(0, "replaced", 0);
+        let built = build_normalizing::<B>(&header.model.layers(), device, rng)
+            .map_err(|e| format(e.to_string()))?;
+        let flow = load_state(built, &flow).map_err(|e| format(e.to_string()))?;
+        Ok(Self {
+            header,
+            preprocessing,
+            context,
+            flow,
+            device: device.clone(),
+        })
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::data::Table;
+    use crate::table_flow::{FitConfig, fit};
+    use crate::train::Course;
+    use burn::backend::{Autodiff, Flex};
+    use flows_models::MafConfig;
+    use rand::RngExt;
+
+    fn example() -> TableFlow<Flex> {
+        let values = (0..80).map(|i| f64::from(i * i % 17)).collect();
+        let table = Table::from_values(["a", "b"], values).unwrap();
+        let model = MafConfig {
+            layers: 1,
+            hidden: vec![2],
+            ..MafConfig::new(2)
+        };
+        let config = FitConfig {
+            whiten: true,
+            course: Course {
+                steps: 1,
+                ..Course::default()
+            },
+            ..FitConfig::new(model)
+        };
+        fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap()
+    }
+
+    fn load(path: &Path, bytes: &[u8]) -> Result<TableFlow<Flex>, ModelError> {
+        std::fs::write(path, bytes).unwrap();
+        TableFlow::load(path, &Default::default())
+    }
+
+    #[test]
+    fn a_model_comes_back_with_the_same_bits_and_damaged_ones_are_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let model = example();
+        model.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let loaded = load(&path, &bytes).unwrap();
+        assert_eq!(loaded.header, model.header);
+        let x = crate::data::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
+        assert_eq!(loaded.log_prob(&x, None), model.log_prob(&x, None));
+
+        for length in 0..bytes.len() {
+            let error = load(&path, &bytes[..length]).unwrap_err().to_string();
+            assert!(
+                !error.contains('\n') && error.contains("is not a model"),
+                "{error}"
+            );
+        }
+        let rng = &mut stream(0, "damage", 0);
+        for _ in 0..2000 {
+            let mut damaged = bytes.clone();
+            let at = rng.random_range(0..damaged.len());
+            damaged[at] = rng.random();
+            if let Err(error) = load(&path, &damaged) {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_format_and_a_claim_too_large_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let model = example();
+        let with = |change: &dyn Fn(&mut ModelHeader)| {
+            let mut changed = model.clone();
+            change(&mut changed.header);
+            changed.save(&path).unwrap();
+            let error = TableFlow::<Flex>::load(&path, &Default::default());
+            error.unwrap_err().to_string()
+        };
+        let newer = with(&|header| header.format = 2);
+        assert!(newer.contains("model format 2") && newer.contains("newer program"));
+        let huge = with(&|header| {
+            header.model = ModelConfig::Maf(MafConfig {
+                hidden: vec![1 << 40, 1 << 40],
+                ..MafConfig::new(2)
+            });
+        });
+        assert!(huge.contains("more parameters than"), "{huge}");
+        let other = with(&|header| header.columns.truncate(1));
+        assert!(other.contains("does not fit its columns"), "{other}");
+        std::fs::write(&path, "a,b\n1,2\n").unwrap();
+        let foreign = TableFlow::<Flex>::load(&path, &Default::default());
+        assert!(foreign.unwrap_err().to_string().contains("no safetensors"));
+    }
+}

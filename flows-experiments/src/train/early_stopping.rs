@@ -1,0 +1,436 @@
+//! Maximum likelihood on a table, stopped by held-out rows.
+//!
+//! The batches of an epoch are slices of one permutation, a function of seed and epoch; everything
+//! else random is a function of seed and step. So a resumed run ends with the same bits.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::module::AutodiffModule;
+use burn::optim::GradientsParams;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use flows_core::distributions::LogProb;
+use flows_core::state::{State, load_state, state};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::adam::Adam;
+use super::checkpoint::CheckpointError;
+use super::clip::clip_norm;
+use super::config::{Schedule, TrainConfig};
+use super::fit::{Identity, TrainError};
+use super::{stream, stream_seed};
+use crate::data::Rows;
+use crate::report::write_atomically;
+use crate::state_file;
+
+/// Rows that a flow sees, in its own units, with their context.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examples {
+    /// The rows.
+    pub x: Rows,
+    /// The context of each, for a conditional flow.
+    pub context: Option<Rows>,
+}
+
+impl Examples {
+    /// The rows at these indices as tensors.
+    ///
+    /// # Shapes
+    /// - `[indices, dim]` and `[indices, context_dim]`
+    pub fn batch<B: Backend>(
+        &self,
+        indices: &[usize],
+        device: &B::Device,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        let part = |rows: &Rows| tensor(&rows.pick(indices), device);
+        (part(&self.x), self.context.as_ref().map(part))
+    }
+}
+
+/// Rows as a tensor, `[rows, width]`.
+pub(crate) fn tensor<B: Backend>(rows: &Rows, device: &B::Device) -> Tensor<B, 2> {
+    let data = TensorData::new(rows.values().to_vec(), [rows.len(), rows.width()]);
+    Tensor::from_data(data, device)
+}
+
+/// How long and how fast to train, and when to stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Course {
+    /// Most gradient steps.
+    pub steps: usize,
+    /// Rows in a batch.
+    pub batch: usize,
+    /// Adam's learning rate at its peak.
+    pub learning_rate: f64,
+    /// How the learning rate moves over the most steps.
+    pub schedule: Schedule,
+    /// Largest norm of the whole gradient; `0` leaves it as it is.
+    pub clip_norm: f64,
+    /// Steps between two looks at the validation rows; `0` chooses: an epoch, but at least 50 steps
+    /// and at most 500, and no look that takes longer than the steps between.
+    pub evaluate_every: usize,
+    /// Looks without an improvement after which training stops.
+    pub patience: usize,
+    /// Least seconds between two checkpoints.
+    pub checkpoint_seconds: f64,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            steps: 4000,
+            batch: 256,
+            learning_rate: 2e-3,
+            schedule: Schedule::Cosine,
+            clip_norm: 5.0,
+            evaluate_every: 0,
+            patience: 15,
+            checkpoint_seconds: 10.0,
+        }
+    }
+}
+
+impl Course {
+    /// Says what is out of range, if anything.
+    pub fn problem(&self) -> Option<String> {
+        if self.patience == 0 {
+            return Some("patience is 0, expected at least 1".to_owned());
+        }
+        let problem = self.as_train_config().problem()?;
+        Some(problem.trim_start_matches("training.").to_owned())
+    }
+
+    fn as_train_config(&self) -> TrainConfig {
+        TrainConfig {
+            steps: self.steps,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            schedule: self.schedule,
+            clip_norm: self.clip_norm,
+            log_every: 1,
+            checkpoint_seconds: self.checkpoint_seconds,
+        }
+    }
+
+    /// Steps between two looks at `validation` rows, with `train` rows to train on.
+    fn interval(&self, train: usize, validation: usize) -> usize {
+        match self.evaluate_every {
+            0 => {
+                let batch = self.batch.min(train).max(1);
+                let epoch = train / batch;
+                epoch.clamp(50, 500).max(validation.div_ceil(batch))
+            }
+            n => n,
+        }
+    }
+}
+
+/// A look at the validation rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Steps done.
+    pub step: usize,
+    /// Mean loss of the steps since the look before, in the flow's own units; not there at the start.
+    pub loss: Option<f64>,
+    /// Mean log-likelihood of the validation rows, as the caller scores it.
+    #[serde(deserialize_with = "number_or_nan")]
+    pub validation: f64,
+    /// Whether it is the best so far.
+    pub improved: bool,
+}
+
+/// JSON has no NaN and no infinity: they are written as `null`, and come back as NaN.
+pub(crate) fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stopped {
+    /// All steps were done.
+    Steps,
+    /// The validation rows saw no improvement for long enough.
+    Patience,
+    /// The loss stopped being a number; the best parameters from before are kept.
+    Diverged,
+}
+
+/// The parameters that were best on the validation rows.
+#[derive(Debug, Clone)]
+pub struct BestFit<M> {
+    /// The model with them.
+    pub model: M,
+    /// Every look.
+    pub curve: Vec<Evaluated>,
+    /// Steps after which they were reached.
+    pub best_step: usize,
+    /// Their score.
+    pub best: f64,
+    /// Steps done in all.
+    pub steps: usize,
+    /// Why no more.
+    pub stopped: Stopped,
+    /// Seconds, over all sittings.
+    pub seconds: f64,
+}
+
+/// What decides when training stops.
+#[derive(Clone, Copy)]
+pub struct HeldOut<'a, M> {
+    /// Rows that `score` looks at: how much a look costs.
+    pub rows: usize,
+    /// The mean log-likelihood of held-out rows under a model.
+    pub score: &'a dyn Fn(&M) -> f64,
+}
+
+/// A run between two looks, on disk.
+struct Saved {
+    header: Header,
+    model: State,
+    best: State,
+    optimizer: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    run: String,
+    step: usize,
+    seconds: f64,
+    curve: Vec<Evaluated>,
+}
+
+/// Key of the header; the number is the version of the layout.
+const KEY: &str = "flows-fit-1";
+
+impl Saved {
+    fn save(&self, path: &Path) -> Result<(), CheckpointError> {
+        let parts = [
+            ("model", &self.model),
+            ("best", &self.best),
+            ("optimizer", &self.optimizer),
+        ];
+        let header = serde_json::to_string(&self.header).expect("a header is plain data");
+        let bytes = state_file::encode(KEY, header, &parts);
+        Ok(write_atomically(path, &bytes)?)
+    }
+
+    fn load(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        let format = |reason: String| CheckpointError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = match state_file::read(path) {
+            Ok(bytes) => bytes.ok_or_else(|| format("it does not begin like one".to_owned()))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let path = path.to_owned();
+                return Err(CheckpointError::Read { path, source });
+            }
+        };
+        let (header, mut parts) = state_file::decode(&bytes, KEY).map_err(format)?;
+        let header = serde_json::from_str(&header).map_err(|e| format(format!("header: {e}")))?;
+        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
+        Ok(Some(Self {
+            header,
+            model: part("model"),
+            best: part("best"),
+            optimizer: part("optimizer"),
+        }))
+    }
+}
+
+/// Trains `model` by maximum likelihood on `train`, and returns it with the parameters that scored
+/// best on the held-out rows. Goes on from the run's checkpoint where there is one.
+///
+/// # Errors
+/// [`TrainError`] where a checkpoint cannot be used, or the loss was never finite.
+pub fn fit_to_best<B, M>(
+    mut model: M,
+    train: &Examples,
+    held_out: HeldOut<'_, M::InnerModule>,
+    course: &Course,
+    identity: Identity<'_>,
+    device: &B::Device,
+    on_look: &mut dyn FnMut(Evaluated),
+) -> Result<BestFit<M::InnerModule>, TrainError>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B> + LogProb<B>,
+{
+    let seed = identity.seed;
+    let rows = train.x.len();
+    let batch = course.batch.min(rows).max(1);
+    let per_epoch = (rows / batch).max(1);
+    let every = course.interval(rows, held_out.rows);
+    let rates = course.as_train_config();
+    let mut optimizer = Adam::default();
+    let mut header = Header {
+        run: identity.name.to_owned(),
+        ..Header::default()
+    };
+    let mut best = State::new();
+
+    if let Some(path) = identity.checkpoint
+        && let Some(found) = Saved::load(path)?
+    {
+        if found.header.run != identity.name {
+            return Err(TrainError::OtherRun {
+                path: path.display().to_string(),
+                found: found.header.run,
+                expected: identity.name.to_owned(),
+            });
+        }
+        let other = |reason: String| CheckpointError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        model = load_state::<B, M>(model, &found.model).map_err(|e| other(e.to_string()))?;
+        optimizer = Adam::from_state(&found.optimizer, device)
+            .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?;
+        header = found.header;
+        best = found.best;
+    }
+
+    let (begun, earlier) = (Instant::now(), header.seconds);
+    let mut saved = Instant::now();
+    let mut stopped = Stopped::Steps;
+    let mut order: Vec<usize> = Vec::new();
+    let mut order_epoch = usize::MAX;
+    let mut losses: Vec<f64> = Vec::new();
+    loop {
+        let step = header.step;
+        let due = step.is_multiple_of(every) || step >= course.steps;
+        if due && header.curve.last().is_none_or(|last| last.step < step) {
+            let validation = (held_out.score)(&model.valid());
+            let so_far = best_of(&header.curve);
+            let improved =
+                validation.is_finite() && so_far.is_none_or(|b| validation > b.validation);
+            let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+            let look = Evaluated {
+                step,
+                loss: (!losses.is_empty()).then_some(loss),
+                validation,
+                improved,
+            };
+            losses.clear();
+            if improved {
+                best = state::<B, M>(&model);
+            }
+            header.curve.push(look);
+            on_look(look);
+            header.seconds = earlier + begun.elapsed().as_secs_f64();
+            if let Some(path) = identity.checkpoint
+                && (saved.elapsed().as_secs_f64() >= course.checkpoint_seconds
+                    || step >= course.steps)
+            {
+                let now = Saved {
+                    header: header.clone(),
+                    model: state::<B, M>(&model),
+                    best: best.clone(),
+                    optimizer: optimizer.state(),
+                };
+                now.save(path)?;
+                saved = Instant::now();
+            }
+        }
+        if step >= course.steps {
+            break;
+        }
+        let since = header.curve.iter().rev().take_while(|look| !look.improved);
+        if since.count() >= course.patience {
+            stopped = Stopped::Patience;
+            break;
+        }
+
+        let epoch = step / per_epoch;
+        if epoch != order_epoch {
+            order = (0..rows).collect();
+            order.shuffle(&mut stream(seed, "epoch", epoch as u64));
+            order_epoch = epoch;
+        }
+        let from = step % per_epoch * batch;
+        let (x, context) = train.batch::<B>(&order[from..from + batch], device);
+        model.resample_noise(stream_seed(seed, "noise", step as u64));
+        let loss = model.log_prob(x, context).mean().neg();
+        let value = loss.clone().inner().into_data().iter::<f64>().next();
+        let value = value.unwrap_or(f64::NAN);
+        if !value.is_finite() {
+            if best_of(&header.curve).is_none() {
+                return Err(TrainError::Diverged { step, loss: value });
+            }
+            stopped = Stopped::Diverged;
+            break;
+        }
+        losses.push(value);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = if course.clip_norm > 0.0 {
+            clip_norm::<B, M>(&model, gradients, course.clip_norm)
+        } else {
+            gradients
+        };
+        model = optimizer.step(rates.learning_rate_at(step), model, gradients);
+        header.step += 1;
+    }
+
+    let found = best_of(&header.curve).ok_or(TrainError::Diverged {
+        step: header.step,
+        loss: f64::NAN,
+    })?;
+    let model = load_state::<B, M>(model, &best).map_err(|e| CheckpointError::Format {
+        path: identity
+            .checkpoint
+            .unwrap_or(Path::new("memory"))
+            .to_owned(),
+        reason: e.to_string(),
+    })?;
+    Ok(BestFit {
+        model: model.valid(),
+        best_step: found.step,
+        best: found.validation,
+        steps: header.step,
+        stopped,
+        seconds: earlier + begun.elapsed().as_secs_f64(),
+        curve: header.curve,
+    })
+}
+
+fn best_of(curve: &[Evaluated]) -> Option<Evaluated> {
+    curve.iter().rev().find(|look| look.improved).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_is_no_number_survives_the_checkpoint() {
+        let look = Evaluated {
+            step: 3,
+            loss: None,
+            validation: f64::NEG_INFINITY,
+            improved: false,
+        };
+        let text = serde_json::to_string(&look).unwrap();
+        let back: Evaluated = serde_json::from_str(&text).unwrap();
+        assert!(back.validation.is_nan() && back.step == 3);
+    }
+
+    #[test]
+    fn looks_cost_no_more_than_the_steps_between() {
+        let course = Course::default();
+        assert_eq!(course.interval(1000, 100), 50);
+        assert_eq!(course.interval(51_200, 100), 200);
+        assert_eq!(course.interval(10_000_000, 100), 500);
+        assert_eq!(course.interval(1000, 256_000), 1000);
+        let every = Course {
+            evaluate_every: 7,
+            ..course
+        };
+        assert_eq!(every.interval(1000, 256_000), 7);
+    }
+}

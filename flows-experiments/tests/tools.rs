@@ -1,0 +1,546 @@
+//! `flows` as a user runs it: a table in, a model, densities, samples and pictures out.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use burn_ndarray::NdArray;
+use flows_experiments::data::{Format, Header, Rows, Sink, Source};
+use flows_experiments::table_flow::TableFlow;
+use predicates::prelude::*;
+use predicates::str::contains;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+#[path = "../examples/own_table.rs"]
+mod own_table;
+
+fn flows() -> Command {
+    Command::cargo_bin("flows").unwrap()
+}
+
+/// `rows` rows of a bent, conditional distribution: b lies around a^2 + c.
+fn table(rows: usize) -> Vec<[f64; 3]> {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let mut normal = || (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+    let row = |_| {
+        let (a, c) = (normal(), normal());
+        [a, a * a + c + 0.3 * normal(), c]
+    };
+    (0..rows).map(row).collect()
+}
+
+fn csv(folder: &Path, rows: usize) -> PathBuf {
+    let path = folder.join("data.csv");
+    let lines = table(rows)
+        .iter()
+        .map(|[a, b, c]| format!("{a},{b},{c}\n"))
+        .collect::<String>();
+    fs::write(&path, format!("a,b,c\n{lines}")).unwrap();
+    path
+}
+
+/// A short fit of a small model.
+fn fit(data: &Path, model: &Path) -> Command {
+    let mut command = flows();
+    command
+        .arg("fit")
+        .arg(data)
+        .arg("-o")
+        .arg(model)
+        .args(SHORT);
+    command
+}
+
+const SHORT: [&str; 6] = ["--layers", "2", "--hidden", "16", "--steps", "120"];
+
+fn numbers(path: &Path) -> (Option<Vec<String>>, Vec<f64>) {
+    let mut source = Source::open(path, Header::Auto).unwrap();
+    let values = source.next_chunk(1 << 20).unwrap();
+    (source.layout().names.clone(), values)
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+#[test]
+fn a_table_is_fitted_scored_sampled_drawn_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 600);
+    let model = at("data.flow");
+    let done = fit(&data, &model).assert().success();
+    done.stdout(contains("test log-likelihood").and(contains("a Gaussian has")))
+        .stderr(contains("comma-separated, header: a, b, c"));
+    assert!(!at("data.flow.checkpoint").exists());
+
+    // What is there is not written over.
+    let again = fit(&data, &model).assert().code(2);
+    again.stderr(contains("exists; --force writes over it"));
+
+    let info = flows().arg("info").arg(&model).assert().success();
+    info.stdout(contains("a, b, c").and(contains("480 training, 60 validation, 60 test")));
+
+    // In CSV and npy, by name and by place, in f32 and in f64, the scores are the same.
+    let score = |data: &Path, out: &str, more: &[&str]| {
+        let mut command = flows();
+        command.arg("log-prob").arg(&model).arg(data);
+        command.arg("-o").arg(at(out)).args(more).assert().success();
+        numbers(&at(out)).1
+    };
+    let scores = score(&data, "scores.csv", &[]);
+    assert_eq!(scores.len(), 600);
+    let swapped = at("swapped.csv");
+    let lines = table(600)
+        .iter()
+        .map(|[a, b, c]| format!("{c};{a};x;{b}\n"))
+        .collect::<String>();
+    fs::write(&swapped, format!("c;a;label;b\n{lines}")).unwrap();
+    assert_eq!(score(&swapped, "swapped-scores.csv", &[]), scores);
+    let doubles = score(&data, "scores.npy", &["--dtype", "f64"]);
+    for (single, double) in scores.iter().zip(&doubles) {
+        assert!((single - double).abs() < 1e-4, "{single} {double}");
+    }
+
+    // Another backend reads what this one wrote, and the other way round.
+    let rows = Rows::new(table(600).concat(), 3);
+    let other = TableFlow::<NdArray>::load(&model, &Default::default()).unwrap();
+    let close = |ours: &[f64], theirs: &[f64]| {
+        let largest = ours
+            .iter()
+            .zip(theirs)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
+        assert!(ours.len() == theirs.len() && largest < 1e-4, "{largest}");
+    };
+    close(&scores, &other.log_prob(&rows, None));
+    other.save(&at("other.flow")).unwrap();
+    let mut command = flows();
+    command
+        .arg("log-prob")
+        .arg(at("other.flow"))
+        .arg(&data)
+        .arg("-o")
+        .arg(at("back.csv"));
+    command.assert().success();
+    close(&scores, &numbers(&at("back.csv")).1);
+
+    // Samples have the table's columns, depend on the seed alone, and can be scored.
+    let sample = |out: &str, seed: &str| {
+        let mut command = flows();
+        command
+            .arg("sample")
+            .arg(&model)
+            .args(["-n", "9000", "--seed", seed]);
+        command.arg("-o").arg(at(out)).assert().success();
+        numbers(&at(out))
+    };
+    let (names, samples) = sample("samples.csv", "1");
+    assert_eq!(names.unwrap(), ["a", "b", "c"]);
+    assert_eq!(samples.len(), 27_000);
+    let (_, array) = sample("samples.npy", "1");
+    let close = samples
+        .iter()
+        .zip(&array)
+        .all(|(a, b)| (a - b).abs() < 1e-7);
+    assert!(close, "text and array hold the same rows");
+    assert_ne!(sample("other.npy", "2").1, array);
+    let own = score(&at("samples.npy"), "own.npy", &[]);
+    let mean = own.iter().sum::<f64>() / own.len() as f64;
+    assert!(mean.is_finite());
+
+    let picture = at("pairs.png");
+    let mut plot = flows();
+    plot.arg("plot")
+        .arg(&model)
+        .arg(&data)
+        .arg("-o")
+        .arg(&picture);
+    plot.assert().success();
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+
+    let mut check = flows();
+    check.arg("check").arg(&model).arg(&data);
+    check.args(["--permutations", "99"]);
+    check
+        .assert()
+        .success()
+        .stderr(contains("60 of 60 rows held out"))
+        .stdout(contains("p = "));
+    // A table that is not the model's is told from its samples.
+    let moved = at("moved.csv");
+    let lines = table(600)
+        .iter()
+        .map(|[a, b, c]| format!("{},{b},{c}\n", a + 2.0))
+        .collect::<String>();
+    fs::write(&moved, format!("a,b,c\n{lines}")).unwrap();
+    let mut check = flows();
+    check.arg("check").arg(&model).arg(&moved);
+    check.args(["--permutations", "99"]);
+    check
+        .assert()
+        .success()
+        .stdout(contains("p = 0.0100").and(contains("may differ")));
+}
+
+#[test]
+fn a_conditional_flow_follows_its_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 600);
+    let model = at("given.flow");
+    let mut command = fit(&data, &model);
+    command
+        .args(["--context", "c", "--model", "realnvp"])
+        .assert()
+        .success();
+    let sample = |more: &[&str]| {
+        let mut command = flows();
+        command.arg("sample").arg(&model).arg("-o").arg(at("s.csv"));
+        command.args(more).arg("--force").assert().success();
+        numbers(&at("s.csv")).1
+    };
+    let mean_b = |rows: &[f64]| rows.chunks(3).map(|r| r[1]).sum::<f64>() / (rows.len() / 3) as f64;
+    let low = sample(&["-n", "2000", "--context", "c=-1.5"]);
+    let high = sample(&["-n", "2000", "--context", "c=1.5"]);
+    assert!(low.chunks(3).all(|row| row[2] == -1.5));
+    assert!(
+        mean_b(&high) - mean_b(&low) > 1.5,
+        "{} {}",
+        mean_b(&high),
+        mean_b(&low)
+    );
+    let each = sample(&["--context-from", data.to_str().unwrap(), "-n", "2"]);
+    let contexts = each.chunks(6).map(|two| [two[2], two[5]]);
+    assert!(contexts.eq(table(600).iter().map(|row| [row[2]; 2])));
+
+    let mut without = flows();
+    let refused = without.arg("sample").arg(&model).assert().code(2);
+    refused.stderr(contains("needs a value of c: --context c=VALUE"));
+    let mut check = flows();
+    check
+        .arg("check")
+        .arg(&model)
+        .arg(&data)
+        .args(["--permutations", "19"]);
+    check.assert().success();
+}
+
+#[test]
+fn a_killed_fit_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 400);
+    let whole = at("whole.flow");
+    fit(&data, &whole).assert().success();
+
+    let binary = assert_cmd::cargo::cargo_bin("flows");
+    let cut = at("cut.flow");
+    let mut sittings = 0;
+    for patience in [0.5, 0.6, 0.9, 1.4, 2.5, 600.0] {
+        let resume = at("cut.flow.checkpoint").exists();
+        let mut command = Process::new(&binary);
+        command.arg("fit").arg(&data).arg("-o").arg(&cut);
+        command.args(SHORT);
+        command.args(["--checkpoint-seconds", "0"]);
+        if resume {
+            command.arg("--resume");
+        }
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success());
+                break true;
+            }
+            if begun.elapsed() > Duration::from_secs_f64(patience) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        sittings += 1;
+        if ended {
+            break;
+        }
+    }
+    assert!(sittings > 1, "the first sitting was never interrupted");
+    let scores = |model: &Path| {
+        let mut command = flows();
+        let done = command
+            .arg("log-prob")
+            .arg(model)
+            .arg(&data)
+            .assert()
+            .success();
+        text(&done.get_output().stdout)
+    };
+    assert_eq!(scores(&whole), scores(&cut));
+
+    // An unfinished fit is neither lost nor mistaken.
+    fs::copy(&whole, at("cut.flow.checkpoint")).unwrap();
+    fs::remove_file(&cut).unwrap();
+    let refused = fit(&data, &cut).assert().code(2);
+    refused.stderr(contains("an unfinished fit is in"));
+    let refused = fit(&data, &cut).arg("--resume").assert().code(2);
+    refused.stderr(contains("not a checkpoint of this program"));
+}
+
+#[test]
+fn a_pipe_may_be_closed_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = csv(folder.path(), 100);
+    let model = folder.path().join("m.flow");
+    fit(&data, &model).assert().success();
+    let mut child = Process::new(assert_cmd::cargo::cargo_bin("flows"))
+        .arg("sample")
+        .arg(&model)
+        .args(["-n", "1000000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "a,b,c");
+    drop(lines);
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(status.success() && !said.contains("error"), "{said}");
+
+    // And one can be read from.
+    let mut piped = flows();
+    piped.arg("log-prob").arg(&model).arg("-");
+    let done = piped.write_stdin("c,b,a\n0,1,1\n").assert().success();
+    assert_eq!(text(&done.get_output().stdout).lines().count(), 2);
+}
+
+#[test]
+fn bad_tables_and_options_are_answered_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let many = |row: &str| row.repeat(30);
+    let cases: [(&str, String, &[&str], &str); 12] = [
+        (
+            "missing",
+            "a,b\n1,2\n,3\n".to_owned(),
+            &[],
+            "line 3, column 1 'a': the value is missing; --skip-missing",
+        ),
+        (
+            "text",
+            "a,b\n1,red\n".to_owned(),
+            &[],
+            "'red' is not a number; --drop",
+        ),
+        (
+            "infinite",
+            "1,2\n1,inf\n".to_owned(),
+            &[],
+            "line 2, column 2: 'inf' is not finite",
+        ),
+        (
+            "few",
+            "a,b\n1,2\n3,4\n".to_owned(),
+            &[],
+            "has 2 rows, too few",
+        ),
+        (
+            "ragged",
+            "a,b\n1,2\n1,2,3\n".to_owned(),
+            &[],
+            "line 3: has 3 fields, expected 2",
+        ),
+        (
+            "constant",
+            format!("a,b\n{}", many("1,2\n2,2\n")),
+            &[],
+            "column 'b' is constant (2)",
+        ),
+        (
+            "line",
+            format!("a,b\n{}", many("1,2\n2,4\n5,10\n")),
+            &["--whiten", "true"],
+            "'b' is a linear function",
+        ),
+        (
+            "one",
+            format!("a\n{}", many("1\n2\n5\n")),
+            &["--model", "maf"],
+            "is a Gaussian",
+        ),
+        (
+            "iaf",
+            format!("a,b\n{}", many("1,2\n2,3\n")),
+            &["--model", "iaf"],
+            "take 'maf'",
+        ),
+        (
+            "name",
+            "a,b\n1,2\n".to_owned(),
+            &["--drop", "z"],
+            "has no column 'z'; it has a, b",
+        ),
+        (
+            "config",
+            format!("a,b\n{}", many("1,2\n2,3\n")),
+            &["--batch", "0"],
+            "batch is 0",
+        ),
+        ("npz", "PK\u{3}\u{4}".to_owned(), &[], "is a zip archive"),
+    ];
+    for (name, content, options, expected) in &cases {
+        let data = at(name);
+        fs::write(&data, content).unwrap();
+        let mut command = flows();
+        command
+            .arg("fit")
+            .arg(&data)
+            .arg("-o")
+            .arg(at("never"))
+            .args(*options);
+        let output = command.assert().code(2);
+        let said = text(&output.get_output().stderr);
+        let errors: Vec<&str> = said.lines().filter(|l| l.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{name}: {said}");
+        assert!(errors[0].contains(expected), "{name}: {said}");
+        assert!(
+            said.ends_with(&format!("{}\n", errors[0])),
+            "{name}: {said}"
+        );
+        assert!(
+            !at("never").exists() && !at("never.checkpoint").exists(),
+            "{name}"
+        );
+    }
+    let data = at("good.csv");
+    fs::write(&data, format!("a,b\n{}", many("1,2\n2,3\n"))).unwrap();
+    let mut unwritable = flows();
+    unwritable
+        .arg("fit")
+        .arg(&data)
+        .arg("-o")
+        .arg(at("missing/m.flow"));
+    let refused = unwritable.assert().code(2);
+    refused.stderr(contains("m.flow").and(contains("step").not()));
+    let nowhere = flows().args(["info", "nothing.flow"]).assert().code(2);
+    nowhere.stderr(contains("cannot read nothing.flow"));
+    let foreign = flows().arg("info").arg(at("text")).assert().code(2);
+    foreign.stderr(contains("is not a model file of this program"));
+}
+
+#[test]
+fn the_ten_lines_of_the_example_fit_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = csv(folder.path(), 300);
+    let model = folder.path().join("m.flow");
+    let [data, model] = [&data, &model].map(|path| path.to_str().unwrap());
+    let test = own_table::fit_and_use(data, model).unwrap();
+    // The noise on b alone has an entropy of 0.2 nats, a and c have 1.42 each.
+    assert!((-4.5..-2.5).contains(&test), "{test}");
+}
+
+#[test]
+fn the_density_experiment_says_where_data_come_from_and_runs_on_what_is_given() {
+    let density = || {
+        let mut command = Command::cargo_bin("density").unwrap();
+        command.env_remove("FLOWS_DATA");
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    density()
+        .args(["--list"])
+        .assert()
+        .success()
+        .stdout(contains("miniboone"));
+    let refused = density()
+        .args(["--out", at("none").to_str().unwrap()])
+        .assert()
+        .code(2);
+    refused.stderr(contains("no data: --data-dir or FLOWS_DATA"));
+    assert!(!at("none").exists());
+
+    // A set as a converter leaves it.
+    fs::create_dir(at("gas")).unwrap();
+    let rows = table(500).concat();
+    for (name, rows) in [
+        ("train", &rows[..1200]),
+        ("validation", &rows[900..1200]),
+        ("test", &rows[1200..]),
+    ] {
+        let path = at("gas").join(format!("{name}.npy"));
+        let mut sink =
+            Sink::create(&path, Format::Npy, vec!["x".to_owned(); 3], vec![6; 3]).unwrap();
+        sink.push(rows).unwrap();
+        sink.finish().unwrap();
+    }
+    let config = "sets = ['gas']\nmodels = ['gaussian', 'made', 'iaf']\nseeds = 2\nsamples = 500\n\
+                  [course]\nsteps = 40\nbatch = 100\n\
+                  [[model]]\nname = 'gaussian'\nfamily = 'gaussian'\n\
+                  [[model]]\nname = 'made'\nfamily = 'made'\nhidden = [8]\nscale = 'exp'\n\
+                  [[model]]\nname = 'iaf'\nfamily = 'iaf'\n";
+    fs::write(at("small.toml"), config).unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let mut command = density();
+        command
+            .arg("--config")
+            .arg(at("small.toml"))
+            .arg("--data-dir")
+            .arg(folder.path());
+        command.arg("--out").arg(at(out)).args(more);
+        command
+    };
+    let done = run("out", &[]).assert().success();
+    done.stdout(contains("gas made seed 1").and(contains("refused")));
+    let summary = |out: &str| -> serde_json::Value {
+        let bytes = fs::read(at(out).join("summary.json")).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let first = summary("out");
+    let rows = first["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0]["published"], "-3.58 ± 0.75");
+    assert_eq!(rows[0]["rows"], serde_json::json!([400, 100, 100]));
+    assert!(rows[1]["stderr_seeds"].as_f64().unwrap() > 0.0);
+    assert!(
+        rows[2]["mean"].is_null()
+            && rows[2]["note"]
+                .as_str()
+                .unwrap()
+                .contains("sequential inverse")
+    );
+    for picture in ["gas-pairs.png", "gas-marginals.png"] {
+        assert!(
+            fs::read(at("out").join(picture))
+                .unwrap()
+                .starts_with(b"\x89PNG")
+        );
+    }
+    assert!(
+        fs::read_to_string(at("out").join("table.md"))
+            .unwrap()
+            .contains("prepared by the user")
+    );
+
+    // A second run never writes over the first; a resumed one has its numbers.
+    run("out", &[])
+        .assert()
+        .code(2)
+        .stderr(contains("already holds an experiment"));
+    run("out", &["--resume"]).assert().success();
+    assert_eq!(summary("out")["runs"], first["runs"]);
+}
