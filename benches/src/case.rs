@@ -18,6 +18,8 @@ pub enum Kind {
     MafInverse,
     /// A training step of a DDNF: four blocks of 16 cells, one tanh layer of H.
     Ddnf,
+    /// The same step for a loss without log-determinant, the mean square of the value.
+    DdnfValue,
 }
 
 /// A case: what, at which dimension, width and batch.
@@ -31,12 +33,14 @@ pub struct Case {
     pub hidden: usize,
     /// Rows of the batch (B).
     pub batch: usize,
+    /// Cells of a DDNF block: 16, as the other implementations have.
+    pub cells: usize,
 }
 
 /// A case that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "'{0}' is not a case; expected maf-D-H-B, maffwd-D-H-B, mafinv-D-H-B or ddnf-D-H-B with positive numbers"
+    "'{0}' is not a case; expected maf-D-H-B, maffwd-D-H-B, mafinv-D-H-B, ddnf-D-H-B or ddnfvalue-D-H-B with positive numbers"
 )]
 pub struct UnknownCase(String);
 
@@ -54,6 +58,7 @@ impl FromStr for Case {
             "maffwd" => Kind::MafForward,
             "mafinv" => Kind::MafInverse,
             "ddnf" => Kind::Ddnf,
+            "ddnfvalue" => Kind::DdnfValue,
             _ => return Err(refuse()),
         };
         let number = |text: &str| text.parse().ok().filter(|n| *n > 0).ok_or_else(refuse);
@@ -62,6 +67,7 @@ impl FromStr for Case {
             dim: number(dim)?,
             hidden: number(hidden)?,
             batch: number(batch)?,
+            cells: CELLS,
         })
     }
 }
@@ -73,6 +79,7 @@ impl fmt::Display for Case {
             Kind::MafForward => "maffwd",
             Kind::MafInverse => "mafinv",
             Kind::Ddnf => "ddnf",
+            Kind::DdnfValue => "ddnfvalue",
         };
         let Self {
             dim, hidden, batch, ..
@@ -97,9 +104,9 @@ impl Case {
                 ..MafConfig::new(self.dim)
             }
             .layers(),
-            Kind::Ddnf => DdnfConfig {
+            Kind::Ddnf | Kind::DdnfValue => DdnfConfig {
+                cells: self.cells,
                 blocks: BLOCKS,
-                cells: CELLS,
                 hidden: vec![self.hidden],
                 // The cheapest closed form there is, as the other implementations use it.
                 log_det: if self.dim.min(self.hidden) <= 2 {
@@ -128,14 +135,15 @@ impl Case {
                 let passes = if self.kind == Kind::Maf { 3.0 } else { 1.0 };
                 passes * 2.0 * b * masked * LAYERS as f64
             }
-            Kind::Ddnf => {
+            Kind::Ddnf | Kind::DdnfValue => {
                 let field = 2.0 * d * h;
                 let jacobian = match (self.dim.min(self.hidden) <= 2, d < h) {
+                    _ if self.kind == Kind::DdnfValue => 0.0,
                     (true, true) => d * d * h,
                     (true, false) => h * h,
                     (false, _) => h * h,
                 };
-                3.0 * 2.0 * b * (field + jacobian) * (BLOCKS * CELLS) as f64
+                3.0 * 2.0 * b * (field + jacobian) * (BLOCKS * self.cells) as f64
             }
         }
     }
@@ -143,7 +151,7 @@ impl Case {
     /// Hyperbolic tangents of the work; forward only, as their derivative is `1 - tanh^2`.
     pub fn tanhs(&self) -> f64 {
         match self.kind {
-            Kind::Ddnf => (self.batch * self.hidden * BLOCKS * CELLS) as f64,
+            Kind::Ddnf | Kind::DdnfValue => (self.batch * self.hidden * BLOCKS * self.cells) as f64,
             Kind::Maf | Kind::MafForward | Kind::MafInverse => 0.0,
         }
     }

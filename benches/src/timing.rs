@@ -26,6 +26,8 @@ pub struct Report {
     pub gflop: f64,
     /// Those operations at the rate at which the machine multiplies and adds.
     pub floor_ms: f64,
+    /// Most memory that this process has had so far, in MiB; absent where the system has none.
+    pub peak_mib: Option<f64>,
 }
 
 /// Wall and processor time of repeated calls.
@@ -87,6 +89,16 @@ fn processor_seconds() -> Option<f64> {
     let fields = stat.rsplit_once(')')?.1.split_whitespace();
     let ticks = fields.skip(11).take(2).map(str::parse::<f64>);
     Some(ticks.sum::<Result<f64, _>>().ok()? / 100.0)
+}
+
+/// Most memory that this process has had so far in MiB, where `/proc` tells it.
+pub fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// Rounds to three decimals, as the other scripts print.

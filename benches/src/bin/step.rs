@@ -10,8 +10,8 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use clap::Parser;
 use flows_benches::case::{Case, Kind};
 use flows_benches::rate::multiply_add_rate;
-use flows_benches::timing::{Report, Timing, rounded};
-use flows_core::bijector::Invert;
+use flows_benches::timing::{Report, Timing, peak_mib, rounded};
+use flows_core::bijector::{Bijector, Invert};
 use flows_core::distributions::LogProb;
 use flows_core::init::normal_tensor;
 use flows_experiments::backend::{Task, dispatch};
@@ -23,10 +23,11 @@ use rand::{SeedableRng, rngs::StdRng};
 /// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
 ///
 /// A case is maf-D-H-B (five MADE layers, two hidden layers of H, order reversed between layers),
-/// maffwd-D-H-B (its log-density without gradients), mafinv-D-H-B (its inverse) or ddnf-D-H-B (four
-/// blocks of 16 cells, one tanh layer of H), with D columns and B rows. One JSON line a case;
-/// median_ms is the figure, floor_ms the time the matrix products alone would take at the rate of
-/// the processor's fused multiply-adds (on a GPU: of a large product).
+/// maffwd-D-H-B (its log-density without gradients), mafinv-D-H-B (its inverse), ddnf-D-H-B (four
+/// blocks of 16 cells, one tanh layer of H) or ddnfvalue-D-H-B (the same for a loss without
+/// log-determinant), with D columns and B rows. One JSON line a case; median_ms is the figure,
+/// floor_ms the time the matrix products alone would take at the rate of the processor's fused
+/// multiply-adds (on a GPU: of a large product), peak_mib the most memory of the process so far.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -41,6 +42,9 @@ struct Args {
     /// Seconds to spend on each case
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     budget: f64,
+    /// Cells of each DDNF block
+    #[arg(long, value_name = "T")]
+    cells: Option<usize>,
     /// Take the generic path instead of the fused kernels
     #[arg(long)]
     generic: bool,
@@ -53,9 +57,15 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> anyhow::Result<()> {
     let cases = args.cases.iter().map(|case| case.parse());
-    let cases = cases
+    let mut cases = cases
         .collect::<Result<Vec<Case>, _>>()
         .map_err(Misuse::new)?;
+    if args.cells == Some(0) {
+        return Err(Misuse::new("--cells must be at least 1").into());
+    }
+    for case in &mut cases {
+        case.cells = args.cells.unwrap_or(case.cells);
+    }
     if !(args.budget > 0.0 && args.budget.is_finite()) {
         return Err(Misuse::new("--budget must be positive").into());
     }
@@ -91,7 +101,16 @@ impl Task for Work {
             let timing = match case.kind {
                 Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
                 Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),
-                Kind::Maf | Kind::Ddnf => time_step::<B>(flow, case, &device, self.budget),
+                Kind::Maf | Kind::Ddnf => {
+                    let loss = |model: &NormalizingFlow<B>, x| -model.log_prob(x, None).mean();
+                    time_step::<B>(flow, case, &device, self.budget, loss)
+                }
+                Kind::DdnfValue => {
+                    let loss = |model: &NormalizingFlow<B>, x| {
+                        model.bijector().forward(x, None).square().mean()
+                    };
+                    time_step::<B>(flow, case, &device, self.budget, loss)
+                }
             };
             let path = if self.generic { "-generic" } else { "" };
             let report = Report {
@@ -104,6 +123,7 @@ impl Task for Work {
                 sps: (case.batch as f64 / timing.median()).round(),
                 gflop: rounded(case.flops() / 1e9),
                 floor_ms: rounded(case.flops() / rate * 1e3),
+                peak_mib: peak_mib().map(rounded),
             };
             println!("{}", serde_json::to_string(&report)?);
         }
@@ -116,6 +136,7 @@ fn time_step<B: AutodiffBackend>(
     case: Case,
     device: &B::Device,
     budget: Duration,
+    loss: impl Fn(&NormalizingFlow<B>, Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> Timing {
     let rng = &mut StdRng::seed_from_u64(1);
     let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
@@ -123,7 +144,7 @@ fn time_step<B: AutodiffBackend>(
     let mut flow = Some(flow);
     Timing::of(budget, || {
         let model = flow.take().expect("it is put back below");
-        let loss = model.log_prob(x.clone(), None).mean().neg();
+        let loss = loss(&model, x.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         flow = Some(adam.step(1e-4, model, gradients));
         wait::<B>(device);

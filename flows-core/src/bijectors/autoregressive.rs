@@ -177,11 +177,13 @@ impl<B: Backend> MaskedAffine<B> {
         let order = self.mask().order();
         let rows = y.dims()[0];
         let y = sort(y, &order);
-        let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
-        if let Some(sorted) = masked::incremental_inverse(&sweep, self.scale, &y) {
+        if let Some(sorted) =
+            masked::incremental_inverse(&self.conditioner, self.scale, &y, context)
+        {
             let value = unsort(sorted.value, &order);
             return Mapped { value, ..sorted };
         }
+        let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
         let mut log_det: Option<Tensor<B, 1>> = None;
         for own in sweep.variables().to_vec() {
             let affine = self.scale.affine(sweep.parameters());

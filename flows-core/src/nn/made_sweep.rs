@@ -3,9 +3,55 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use std::ops::Range;
 
-use super::conditioner::{ConditionerActivation, Connections};
+use super::conditioner::Connections;
 use super::made::{Made, Wiring};
 use crate::masks::inverse_permutation;
+
+/// In which order the units of a [`Made`] become computable.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    /// The variables sorted by level.
+    pub(crate) order: Vec<usize>,
+    /// The sorted variables of each level.
+    pub(crate) variables: Vec<Range<usize>>,
+    /// For each hidden layer that is computed, its units of each level.
+    pub(crate) groups: Vec<Vec<Range<usize>>>,
+    /// The parameters, those of one level side by side: all of the first kind, then all of the second.
+    pub(crate) parameters: Vec<usize>,
+    kinds: usize,
+}
+
+impl Schedule {
+    pub(crate) fn new<B: Backend>(made: &Made<B>) -> Self {
+        let layout = &made.layout;
+        let order = layout.mask().order();
+        let mut levels = layout.mask().levels().to_vec();
+        levels.sort_unstable();
+        let up_to = |t: usize| levels.partition_point(|&l| l < t);
+        let variables = (0..layout.mask().depth()).map(|t| up_to(t)..up_to(t + 1));
+        let variables: Vec<_> = variables.collect();
+        let wiring = Wiring::new(layout, made.network.connections);
+        let groups = wiring.layers.iter().map(|&(_, to)| layout.groups(to));
+        let mut parameters = Vec::with_capacity(made.parameters * order.len());
+        for own in &variables {
+            for p in 0..made.parameters {
+                parameters.extend(order[own.clone()].iter().map(|&i| p * order.len() + i));
+            }
+        }
+        Self {
+            groups: groups.collect(),
+            kinds: made.parameters,
+            order,
+            variables,
+            parameters,
+        }
+    }
+
+    /// Where in [`parameters`](Self::parameters) those of some sorted variables lie.
+    pub(crate) fn parameters_of(&self, variables: &Range<usize>) -> Range<usize> {
+        self.kinds * variables.start..self.kinds * variables.end
+    }
+}
 
 /// One pass through a [`Made`], spread over the levels of its mask.
 ///
@@ -25,37 +71,24 @@ pub(crate) struct MadeSweep<'a, B: Backend> {
     embedded: Option<Tensor<B, 2>>,
     /// What each layer has read so far: columns of units, sorted by level.
     inputs: Vec<Option<Tensor<B, 2>>>,
-    /// Groups of the units each hidden layer computes.
-    groups: Vec<Vec<Range<usize>>>,
-    /// Variables of each level, as ranges of the sorted variables.
-    variables: Vec<Range<usize>>,
+    schedule: Schedule,
 }
 
 impl<'a, B: Backend> MadeSweep<'a, B> {
     pub(crate) fn new(made: &'a Made<B>, rows: usize, context: Option<&Tensor<B, 2>>) -> Self {
-        let layout = &made.layout;
         let network = &made.network;
-        let wiring = Wiring::new(layout, network.connections);
-        let groups = wiring.layers.iter().map(|&(_, to)| layout.groups(to));
-        let groups = groups.collect();
         let layers = || network.layers.iter().chain([&network.output]);
         let mut weights: Vec<_> = layers().map(|layer| layer.weight()).collect();
         let mut offsets: Vec<_> = layers().map(|layer| layer.offset(context)).collect();
 
-        let order = layout.mask().order();
+        let schedule = Schedule::new(made);
         let device = weights[0].device();
-        if !order.is_sorted() {
-            weights[0] = weights[0].clone().select(0, indices(&order, &device));
+        if !schedule.order.is_sorted() {
+            weights[0] = weights[0]
+                .clone()
+                .select(0, indices(&schedule.order, &device));
         }
-        // Parameters of one level side by side: all of the first kind, then all of the second.
-        let variables = variable_groups(made);
-        let mut columns = Vec::with_capacity(made.parameters * order.len());
-        for group in &variables {
-            for p in 0..made.parameters {
-                columns.extend(order[group.clone()].iter().map(|&i| p * order.len() + i));
-            }
-        }
-        let columns = indices(&columns, &device);
+        let columns = indices(&schedule.parameters, &device);
         for tensor in [weights.last_mut(), offsets.last_mut()]
             .into_iter()
             .flatten()
@@ -70,39 +103,13 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
             made,
             weights,
             offsets,
-            groups,
-            variables,
+            schedule,
         }
     }
 
     /// The variables sorted by level, and the ranges of the levels among them.
     pub(crate) fn variables(&self) -> &[Range<usize>] {
-        &self.variables
-    }
-
-    pub(crate) fn connections(&self) -> Connections {
-        self.made.network.connections
-    }
-
-    pub(crate) fn activation(&self) -> ConditionerActivation {
-        self.made.network.activation
-    }
-
-    /// Each layer's weights `[inputs, outputs]`, offsets `[batch or 1, outputs]` and groups of units,
-    /// everything sorted by level, the last layer computing the parameters.
-    pub(crate) fn layers(
-        &self,
-    ) -> impl Iterator<Item = (Tensor<B, 2>, Tensor<B, 2>, Vec<Range<usize>>)> + '_ {
-        let kinds = self.made.parameters;
-        let parameters = self
-            .variables
-            .iter()
-            .map(|own| kinds * own.start..kinds * own.end);
-        let groups = self.groups.iter().cloned().chain([parameters.collect()]);
-        let tensors = self.weights.iter().zip(&self.offsets);
-        tensors
-            .zip(groups)
-            .map(|((weight, offset), groups)| (weight.clone(), offset.clone(), groups))
+        &self.schedule.variables
     }
 
     /// The parameters of the variables of this level, `[batch, parameters * variables]`, all of the
@@ -114,13 +121,13 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
         match network.connections {
             Connections::Plain => {
                 for l in 0..last {
-                    if let Some(a) = self.group(l, self.groups[l][t].clone()) {
+                    if let Some(a) = self.group(l, self.schedule.groups[l][t].clone()) {
                         self.append(l + 1, act.apply(a));
                     }
                 }
             }
             Connections::Residual if last > 0 => {
-                let stream = self.groups[0][t].clone();
+                let stream = self.schedule.groups[0][t].clone();
                 let mut h = self.group(0, stream.clone());
                 if let (Some(h), Some(embedded)) = (&mut h, &self.embedded) {
                     *h = h.clone() + columns(embedded.clone(), stream.clone());
@@ -129,7 +136,7 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
                     if let Some(h) = &h {
                         self.append(l, act.apply(h.clone()));
                     }
-                    if let Some(inner) = self.group(l, self.groups[l][t].clone()) {
+                    if let Some(inner) = self.group(l, self.schedule.groups[l][t].clone()) {
                         self.append(l + 1, act.apply(inner));
                     }
                     if let (Some(h), Some(change)) = (&mut h, self.group(l + 1, stream.clone())) {
@@ -142,9 +149,8 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
             }
             Connections::Residual => {}
         }
-        let kinds = self.made.parameters;
-        let own = self.variables[t].clone();
-        self.group(last, kinds * own.start..kinds * own.end)
+        let own = &self.schedule.variables[t];
+        self.group(last, self.schedule.parameters_of(own))
             .expect("every level has variables")
     }
 
@@ -183,9 +189,8 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
 
     /// All variables revealed, in their own order, `[batch, dim]`.
     pub(crate) fn into_variables(self) -> Tensor<B, 2> {
-        let order = self.made.layout.mask().order();
         let sorted = self.inputs.into_iter().next().flatten();
-        unsort(sorted.expect("all levels revealed"), &order)
+        unsort(sorted.expect("all levels revealed"), &self.schedule.order)
     }
 }
 
@@ -212,13 +217,4 @@ fn indices<B: Backend>(order: &[usize], device: &B::Device) -> Tensor<B, 1, Int>
     let order: Vec<i64> = order.iter().map(|&i| i as i64).collect();
     let shape = [order.len()];
     Tensor::from_data(TensorData::new(order, shape), device)
-}
-
-fn variable_groups<B: Backend>(made: &Made<B>) -> Vec<Range<usize>> {
-    let mask = made.layout.mask();
-    let mut levels = mask.levels().to_vec();
-    levels.sort_unstable();
-    (0..mask.depth())
-        .map(|t| levels.partition_point(|&l| l < t)..levels.partition_point(|&l| l <= t))
-        .collect()
 }

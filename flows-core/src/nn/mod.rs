@@ -20,6 +20,6 @@ pub use field_weight::LowRankUpdate;
 pub use import::{LayerParameters, NetworkParameters};
 pub use linearization::Linearization;
 pub use made::{Made, MadeConfig};
-pub(crate) use made_sweep::{MadeSweep, sort, unsort};
+pub(crate) use made_sweep::{MadeSweep, Schedule, sort, unsort};
 pub use mlp::{Mlp, MlpConfig};
 pub use shared_conditioner::{Encoding, SharedConditioner, SharedConditionerConfig};

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::affine::Affine;
 use super::buffer::Buffer;
 use super::forward::activate;
+use super::pattern::Pattern;
 use crate::bijectors::LogScale;
 use crate::kernels::lanes::{CHUNK, Real};
 use crate::nn::ConditionerActivation;
@@ -23,46 +24,71 @@ const STAGES: usize = 32;
 /// Units of the widest tile.
 const TILE: usize = 8;
 
-/// A masked layer with units sorted by level.
-pub(super) struct Layer<F> {
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    /// `[inputs, outputs]`, zero outside the mask.
-    pub(super) weight: Vec<F>,
-    /// Bias and context, `[batch, outputs]` or `[1, outputs]`.
-    pub(super) offset: Vec<F>,
-    /// The units of each level.
+/// A masked layer. Its inputs and outputs are counted sorted by level.
+pub(super) struct Layer<'a, F> {
+    /// The mask.
+    pub(super) pattern: &'a Pattern,
+    /// As stored, `[inputs, outputs]`; what lies outside the mask is not read.
+    pub(super) weight: &'a [F],
+    /// Bias and context as stored, `[batch, outputs]` or `[outputs]`.
+    pub(super) offset: &'a [F],
+    /// The stored row of each input, where that is another.
+    pub(super) rows: Option<&'a [usize]>,
+    /// The stored column of each output, where that is another.
+    pub(super) columns: Option<&'a [usize]>,
+    /// The outputs of each level.
     pub(super) groups: Vec<Range<usize>>,
 }
 
-/// A layer with its weights in the order in which the levels read them.
-struct Packed<F> {
-    layer: Layer<F>,
-    /// How many inputs are known at each level.
-    known: Vec<usize>,
-    /// Tiles `[inputs, units of the tile]`: for each stage those of all its units and of what is known before it,
-    /// then for each of its levels those of the level's units and of what became known since.
-    weights: Vec<F>,
+impl<F: Real> Layer<'_, F> {
+    fn column(&self, output: usize) -> usize {
+        self.columns.map_or(output, |columns| columns[output])
+    }
+
+    /// Appends the weights between `inputs` and a tile of outputs, zero outside the mask.
+    fn pack(&self, inputs: Range<usize>, tile: Range<usize>, packed: &mut Vec<F>) {
+        let outputs = self.pattern.outputs();
+        let columns = tile.map(|output| self.column(output));
+        let columns: Vec<_> = columns.map(|c| (c, self.pattern.readers(c))).collect();
+        for input in inputs {
+            let row = self.rows.map_or(input, |rows| rows[input]);
+            let weights = &self.weight[row * outputs..(row + 1) * outputs];
+            packed.extend(columns.iter().map(|&(column, (bits, place))| {
+                let read = bits[row] >> place & 1 == 1;
+                if read { weights[column] } else { F::default() }
+            }));
+        }
+    }
 }
 
-impl<F: Real> Packed<F> {
-    fn new(layer: Layer<F>, known: Vec<usize>, stages: &[Range<usize>]) -> Self {
-        let mut weights = Vec::new();
-        let mut pack = |units: Range<usize>, inputs: Range<usize>| {
-            for tile in tiles(units) {
-                for input in inputs.clone() {
-                    let row = &layer.weight[input * layer.outputs..(input + 1) * layer.outputs];
-                    weights.extend_from_slice(&row[tile.clone()]);
-                }
-            }
-        };
-        for stage in stages {
+/// A layer with its weights in the order in which the levels read them.
+struct Packed<'a, F> {
+    layer: Layer<'a, F>,
+    /// How many inputs are known at each level.
+    known: Vec<usize>,
+    /// For each stage its tiles `[inputs, units of the tile]`: those of all its units and of what is known before it,
+    /// then for each of its levels those of the level's units and of what became known since.
+    weights: Vec<Vec<F>>,
+}
+
+impl<'a, F: Real> Packed<'a, F> {
+    fn new(layer: Layer<'a, F>, known: Vec<usize>, stages: &[Range<usize>]) -> Self {
+        let of_stage = |stage: &Range<usize>| {
             let before = known_before(&known, stage);
-            pack(units(&layer.groups, stage), 0..before);
+            let all = units(&layer.groups, stage);
+            let mut weights = Vec::with_capacity(all.len() * known[stage.end - 1]);
+            let mut pack = |units: Range<usize>, inputs: Range<usize>| {
+                for tile in tiles(units) {
+                    layer.pack(inputs.clone(), tile, &mut weights);
+                }
+            };
+            pack(all, 0..before);
             for t in stage.clone() {
                 pack(layer.groups[t].clone(), before..known[t]);
             }
-        }
+            weights
+        };
+        let weights = stages.par_iter().map(of_stage).collect();
         Self {
             layer,
             known,
@@ -98,9 +124,9 @@ fn tiles(units: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The inverse of a layer for any batch.
-pub(super) struct Incremental<F> {
-    layers: Vec<Packed<F>>,
-    variables: Vec<Range<usize>>,
+pub(super) struct Incremental<'a, F> {
+    layers: Vec<Packed<'a, F>>,
+    variables: &'a [Range<usize>],
     /// Ranges of levels.
     stages: Vec<Range<usize>>,
     activation: ConditionerActivation,
@@ -115,12 +141,12 @@ struct Scratch<F> {
     parameters: Buffer<F>,
 }
 
-impl<F: Real> Incremental<F> {
+impl<'a, F: Real> Incremental<'a, F> {
     /// `layers` in the order of application, the last one giving the parameters of each level's
     /// variables side by side.
     pub(super) fn new(
-        layers: Vec<Layer<F>>,
-        variables: Vec<Range<usize>>,
+        layers: Vec<Layer<'a, F>>,
+        variables: &'a [Range<usize>],
         activation: ConditionerActivation,
         scale: LogScale,
     ) -> Self {
@@ -144,7 +170,7 @@ impl<F: Real> Incremental<F> {
 
     /// `x` and its log-determinant for `y`, `[batch, dim]`.
     pub(super) fn solve(&self, y: &[F]) -> (Vec<F>, Vec<F>) {
-        let dim = self.layers[0].layer.inputs;
+        let dim = self.layers[0].layer.pattern.inputs();
         let rows = y.len() / dim;
         let zeros = |len| vec![F::default(); len];
         let (mut x, mut log_det) = (zeros(y.len()), zeros(rows));
@@ -177,8 +203,9 @@ impl<F: Real> Incremental<F> {
             let groups = &last.layer.groups;
             self.stages.iter().map(|stage| units(groups, stage).len())
         });
+        let inputs = self.layers.iter().map(|l| l.layer.pattern.inputs());
         Scratch {
-            inputs: self.layers.iter().map(|l| rows(l.layer.inputs)).collect(),
+            inputs: inputs.map(rows).collect(),
             parameters: rows(parameters.max().unwrap_or(0)),
         }
     }
@@ -186,7 +213,7 @@ impl<F: Real> Incremental<F> {
 
 /// Up to [`CHUNK`] rows of a batch.
 struct Chunk<'a, F> {
-    incremental: &'a Incremental<F>,
+    incremental: &'a Incremental<'a, F>,
     scratch: &'a mut Scratch<F>,
     first_row: usize,
     y: &'a [F],
@@ -207,9 +234,12 @@ impl<F: Real> WithSimd for Chunk<'_, F> {
         } = self.incremental;
         let rows = self.log_det.len();
         let last = layers.len() - 1;
-        let mut rest: Vec<&[F]> = layers.iter().map(|layer| &layer.weights[..]).collect();
+        let mut rest: Vec<&[F]> = vec![&[]; layers.len()];
         let mut log_det = [F::default(); CHUNK];
-        for stage in stages {
+        for (s, stage) in stages.iter().enumerate() {
+            for (rest, layer) in rest.iter_mut().zip(layers) {
+                *rest = &layer.weights[s];
+            }
             for (l, layer) in layers.iter().enumerate() {
                 let all = units(&layer.layer.groups, stage);
                 let before = known_before(&layer.known, stage);
@@ -303,21 +333,21 @@ impl<F: Real> Chunk<'_, F> {
 /// Bias and context of some units.
 #[inline(always)]
 fn preset<F: Real>(
-    layer: &Layer<F>,
+    layer: &Layer<'_, F>,
     units: Range<usize>,
     first_row: usize,
     rows: usize,
     target: &mut [F],
 ) {
-    if layer.offset.len() == layer.outputs {
-        for (unit, bias) in target.chunks_exact_mut(CHUNK).zip(&layer.offset[units]) {
-            unit.fill(*bias);
-        }
-        return;
-    }
+    let outputs = layer.pattern.outputs();
     for (unit, u) in target.chunks_exact_mut(CHUNK).zip(units) {
+        let column = layer.column(u);
+        if layer.offset.len() == outputs {
+            unit.fill(layer.offset[column]);
+            continue;
+        }
         for (lane, row) in unit[..rows].iter_mut().zip(first_row..) {
-            *lane = layer.offset[row * layer.outputs + u];
+            *lane = layer.offset[row * outputs + column];
         }
     }
 }

@@ -146,6 +146,13 @@ impl Pattern {
         &self.bits[panel * self.inputs..(panel + 1) * self.inputs]
     }
 
+    /// For a true column, a word for each row and the place of the bit that says whether it reads the row.
+    pub(super) fn readers(&self, column: usize) -> (&[u32], usize) {
+        let width = self.columns.width;
+        let stored = self.columns.stored(column / width, column % width);
+        (self.bits(stored / PANEL), stored % PANEL)
+    }
+
     /// The blocks that are not empty, by panels of columns.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
