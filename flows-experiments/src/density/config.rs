@@ -5,6 +5,7 @@ use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::data::sets::SetId;
+use crate::experiment::parse_toml;
 use crate::table_flow::{FitConfig, Shape, choose};
 use crate::train::Course;
 
@@ -143,13 +144,8 @@ impl Job {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file is not TOML, or has keys or values that do not belong.
-    #[error("{origin}: {reason}")]
-    Parse {
-        /// File or preset.
-        origin: String,
-        /// The parser's words, on one line.
-        reason: String,
-    },
+    #[error("{0}")]
+    Parse(String),
     /// A name that stands for nothing, or a value out of range.
     #[error("{0}")]
     Value(String),
@@ -161,17 +157,7 @@ impl DensityConfig {
     /// # Errors
     /// [`ConfigError::Parse`] naming the unknown key or the value that does not fit.
     pub fn from_toml(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(String::new(), |span| {
-                let before = &text.as_bytes()[..span.start.min(text.len())];
-                let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-                format!(", line {line}")
-            });
-            ConfigError::Parse {
-                origin: format!("{origin}{line}"),
-                reason: error.message().lines().collect::<Vec<_>>().join(" "),
-            }
-        })
+        parse_toml(text, origin).map_err(ConfigError::Parse)
     }
 
     /// The built-in configuration `quick` or `paper`.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::parse_toml;
+
 /// How a variable depends on its parents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -76,10 +78,7 @@ impl GraphConfig {
     /// # Errors
     /// One line with the parser's words.
     pub fn from_toml(text: &str, origin: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
-            let words = error.message().lines().collect::<Vec<_>>().join(" ");
-            format!("{origin}: {words}")
-        })
+        parse_toml(text, origin)
     }
 
     /// Says what is out of range, if anything.

@@ -27,7 +27,7 @@ use crate::targets::Target;
 /// the fit against the number of blocks, of cells and of hidden units. Likelihoods are by the exact
 /// determinant, beside the surrogate of training.
 ///
-/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a folder
+/// Without options it runs the preset `quick`, about two minutes on two cores, and leaves a folder
 /// with summary.json, table.md and the pictures. A run that was interrupted goes on with --resume and
 /// ends with the same numbers.
 #[derive(Debug, Parser)]

@@ -468,7 +468,7 @@ impl RegularizationConfig {
 /// A built-in configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Preset {
-    /// Two targets, one weight each, one seed: about three minutes on two cores.
+    /// Two targets, one weight each, one seed: about two minutes on two cores.
     #[default]
     Quick,
     /// Every weight, three seeds: about 25 minutes on two cores.

@@ -26,7 +26,7 @@ use crate::targets::Target;
 /// sets are fitted by maximum likelihood and reported by the negative log-likelihood of fresh
 /// samples and, where the density is known, by its gap to the entropy.
 ///
-/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a folder
+/// Without options it runs the preset `quick`, one to two minutes on two cores, and leaves a folder
 /// with summary.json, table.md, one picture a target and overview.png. A run that was interrupted
 /// goes on with --resume and ends with the same numbers.
 #[derive(Debug, Parser)]

@@ -309,7 +309,7 @@ impl ToyConfig {
 /// A built-in configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Preset {
-    /// Two energies and two sample sets, a few models: about three minutes on two cores.
+    /// Two energies and two sample sets, a few models: one to two minutes on two cores.
     #[default]
     Quick,
     /// The paper's figure 4: eight targets, every model, three seeds: about two hours on two cores.
