@@ -166,6 +166,6 @@ mod tests {
             assert!(problem.is_some_and(|p| p.starts_with(word)), "{text}");
         }
         let error = GraphConfig::from_toml("edges = 3", "here").unwrap_err();
-        assert!(error.starts_with("here: unknown field"), "{error}");
+        assert!(error.starts_with("here, line 1: unknown field"), "{error}");
     }
 }
