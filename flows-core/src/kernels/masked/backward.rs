@@ -10,7 +10,7 @@ use super::buffer::Buffer;
 use super::network::{Network, Trace, position};
 use super::packed::{Packed, retain};
 use super::pattern::{PANEL, Pattern, copy};
-use super::product::{outer, product};
+use super::product::{Start, outer, product};
 use crate::bijectors::LogScale;
 use crate::kernels::lanes::{Real, load, store};
 use crate::nn::ConditionerActivation;
@@ -44,17 +44,17 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
         for l in (0..last).rev() {
             let (own, above) = self.gradients.split_at_mut(l + 1);
             let weights = &self.transposed[l + 1 - skipped];
-            product::<F, S>(simd, above[0], weights, rows, own[l]);
+            product::<F, S>(simd, above[0], weights, (rows, Start::Zero), own[l]);
             let units = level(network, self.trace, l + 1, self.first_row, rows);
             slope::<F, S>(simd, network.activation, units, own[l]);
         }
         if !self.x.is_empty() {
-            let mut through = Buffer::zeros(rows * network.width(0));
+            let mut through = Buffer::any(rows * network.width(0));
             product::<F, S>(
                 simd,
                 self.gradients[0],
                 &self.transposed[0],
-                rows,
+                (rows, Start::Zero),
                 &mut through,
             );
             for (row, x) in self.x.chunks_exact_mut(network.dim()).enumerate() {
@@ -82,6 +82,8 @@ impl<F: Real> BackwardChunk<'_, F> {
         let raw = level(network, self.trace, last + 1, self.first_row, rows);
         let output = &self.output[self.first_row * (dim + 1)..];
         let lanes = F::lanes::<S>();
+        // Between the columns of the parameters there may be padding.
+        self.gradients[last].fill(F::default());
         for (row, output) in output.chunks_exact(dim + 1).take(rows).enumerate() {
             let log_det = F::splat(simd, output[dim]);
             for first in (0..dim).step_by(lanes) {
@@ -196,7 +198,8 @@ impl<F: Real> WithSimd for WeightBlock<'_, F> {
                     if self.panels.contains(&block.row_panel) {
                         let a = self.panel(self.read, first, rows, block.row_panel);
                         let at = (block.row_panel - self.panels.start) * PANEL * PANEL;
-                        outer::<F, S>(simd, a, d, &mut sums[at..at + PANEL * PANEL]);
+                        let sums = &mut sums[at..at + PANEL * PANEL];
+                        outer::<F, S>(simd, a, d, block.rows.clone(), sums);
                     }
                 }
             }

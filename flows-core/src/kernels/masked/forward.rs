@@ -6,7 +6,7 @@ use super::affine::Affine;
 use super::network::{Layer, Network, position};
 use super::packed::Packed;
 use super::pattern::{Columns, PANEL, copy};
-use super::product::product;
+use super::product::{Start, product};
 use crate::kernels::lanes::{Real, store, sum_of};
 use crate::nn::ConditionerActivation;
 
@@ -38,6 +38,7 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
         let rows = out.len() / (dim + 1);
         let x = &network.x[first_row * dim..(first_row + rows) * dim];
         for (panel, to) in levels[0].chunks_exact_mut(rows * PANEL).enumerate() {
+            clear_padding(Columns::new(1, dim), panel, to);
             for (x, to) in x.chunks_exact(dim).zip(to.chunks_exact_mut(PANEL)) {
                 for (within, column, count) in Columns::new(1, dim).segments(panel) {
                     copy(&mut to[within..within + count], &x[column..column + count]);
@@ -48,7 +49,7 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
         for (l, layer) in network.layers.iter().enumerate() {
             let (read, computed) = levels.split_at_mut(l + 1);
             preset(layer, first_row, rows, computed[0]);
-            product::<F, S>(simd, read[l], &packed[l], rows, computed[0]);
+            product::<F, S>(simd, read[l], &packed[l], (rows, Start::There), computed[0]);
             if l < last {
                 activate::<F, S>(simd, network.activation, computed[0]);
             }
@@ -77,6 +78,16 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
     }
 }
 
+/// Zeros where a panel has no columns: nothing reads them, but what was left there might be no number, or one
+/// that takes long to multiply.
+#[inline(always)]
+fn clear_padding<F: Real>(columns: Columns, panel: usize, units: &mut [F]) {
+    let count: usize = columns.segments(panel).map(|(_, _, count)| count).sum();
+    if count < PANEL {
+        units.fill(F::default());
+    }
+}
+
 /// Bias and context of the units.
 #[inline(always)]
 fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &mut [F]) {
@@ -85,6 +96,7 @@ fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &
     let stride = if layer.with_context { count } else { 0 };
     let offset = &layer.offset[first_row * stride..];
     for (panel, units) in units.chunks_exact_mut(rows * PANEL).enumerate() {
+        clear_padding(columns, panel, units);
         for (row, units) in units.chunks_exact_mut(PANEL).enumerate() {
             let offset = &offset[row * stride..];
             for (within, column, count) in columns.segments(panel) {

@@ -102,15 +102,17 @@ impl<F: Real> Network<'_, F> {
         rayon::current_num_threads() > 1 && products >= PRODUCTS
     }
 
-    /// Zeros for the levels of `rows` rows.
-    fn buffers(&self, levels: std::ops::RangeInclusive<usize>, rows: usize) -> Vec<Buffer<F>> {
-        levels
-            .map(|l| Buffer::zeros(rows * self.width(l)))
-            .collect()
+    /// Room for the levels of `rows` rows.
+    pub(super) fn buffers(
+        &self,
+        levels: std::ops::RangeInclusive<usize>,
+        rows: usize,
+    ) -> Vec<Buffer<F>> {
+        levels.map(|l| Buffer::any(rows * self.width(l))).collect()
     }
 
     /// The parts of each buffer, chunk by chunk.
-    fn chunks<'b>(&self, buffers: &'b mut [Buffer<F>]) -> Vec<Vec<&'b mut [F]>> {
+    pub(super) fn chunks<'b>(&self, buffers: &'b mut [Buffer<F>]) -> Vec<Vec<&'b mut [F]>> {
         let count = self.rows().div_ceil(self.chunk_rows());
         let mut chunks: Vec<Vec<&mut [F]>> = Vec::new();
         chunks.resize_with(count, Vec::new);
@@ -123,7 +125,7 @@ impl<F: Real> Network<'_, F> {
         chunks
     }
 
-    fn pack(&self, threads: bool) -> Vec<Packed<F>> {
+    pub(super) fn pack(&self, threads: bool) -> Vec<Packed<F>> {
         let layers: Vec<_> = self.layers.iter().collect();
         map(threads, layers, |l| Packed::new(l.pattern, l.weight))
     }
@@ -213,7 +215,7 @@ impl<F: Real> Network<'_, F> {
     }
 
     /// `dW = a^T d` for each layer, with `a` what it read and `d` the gradients of what it computed.
-    fn weight_gradients(
+    pub(super) fn weight_gradients(
         &self,
         arch: Arch,
         trace: &Trace<F>,

@@ -30,7 +30,7 @@ pub(super) struct Packed<F> {
 
 impl<F: Real> Packed<F> {
     /// Room for blocks sorted by `to`, of which there are `panels`.
-    fn zeros(blocks: impl Iterator<Item = (usize, usize, Range<usize>)>, panels: usize) -> Self {
+    fn room(blocks: impl Iterator<Item = (usize, usize, Range<usize>)>, panels: usize) -> Self {
         let mut start = 0;
         let blocks = blocks.map(|(from, to, rows)| {
             let size = rows.len() * PANEL;
@@ -46,7 +46,7 @@ impl<F: Real> Packed<F> {
         let bound = |to| blocks.partition_point(|block| block.to < to);
         Self {
             panels: (0..panels).map(|to| bound(to)..bound(to + 1)).collect(),
-            numbers: Buffer::zeros(start),
+            numbers: Buffer::any(start),
             blocks,
         }
     }
@@ -56,7 +56,7 @@ impl<F: Real> Packed<F> {
         let outputs = pattern.outputs();
         let blocks = pattern.blocks().iter();
         let blocks = blocks.map(|b| (b.row_panel, b.column_panel, b.rows.clone()));
-        let mut packed = Self::zeros(blocks, pattern.columns.panels());
+        let mut packed = Self::room(blocks, pattern.columns.panels());
         for block in &packed.blocks {
             let bits = pattern.bits(block.to);
             let own = &mut packed.numbers[block.start..][..block.rows.len() * PANEL];
@@ -82,7 +82,7 @@ impl<F: Real> Packed<F> {
         blocks.sort_by_key(|block| block.row_panel);
         let blocks = blocks.into_iter();
         let blocks = blocks.map(|b| (b.column_panel, b.row_panel, b.columns.clone()));
-        let mut packed = Self::zeros(blocks, inputs.div_ceil(PANEL));
+        let mut packed = Self::room(blocks, inputs.div_ceil(PANEL));
         let mut square = [F::default(); PANEL * PANEL];
         for block in &packed.blocks {
             let bits = pattern.bits(block.from);

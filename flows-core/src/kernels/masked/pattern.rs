@@ -162,11 +162,18 @@ impl Pattern {
 /// Copies the columns of a segment. Nearly all are whole groups, and a copy of known length is no call.
 #[inline(always)]
 pub(super) fn copy<F: Copy>(to: &mut [F], from: &[F]) {
-    match (
-        <&mut [F; GROUP]>::try_from(&mut *to),
-        <&[F; GROUP]>::try_from(from),
-    ) {
-        (Ok(to), Ok(from)) => *to = *from,
-        _ => to.copy_from_slice(from),
+    if !copy_exactly::<F, GROUP>(to, from) && !copy_exactly::<F, { GROUP / 2 }>(to, from) {
+        to.copy_from_slice(from);
+    }
+}
+
+#[inline(always)]
+fn copy_exactly<F: Copy, const N: usize>(to: &mut [F], from: &[F]) -> bool {
+    match (<&mut [F; N]>::try_from(to), <&[F; N]>::try_from(from)) {
+        (Ok(to), Ok(from)) => {
+            *to = *from;
+            true
+        }
+        _ => false,
     }
 }
