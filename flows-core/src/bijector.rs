@@ -14,6 +14,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Error;
+use crate::kernels::Stage;
 
 /// What a map gives back: the mapped rows and the log-determinant of the direction called.
 #[derive(Debug, Clone)]
@@ -131,6 +132,13 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay {
     /// Training calls it once a step with a seed made of run and step, so that a resumed run draws
     /// what an uninterrupted one would have drawn.
     fn resample_noise(&mut self, _seed: u64) {}
+
+    /// This layer as part of a run that a composition hands to one fused operation, or nothing, as for all
+    /// layers of other crates.
+    #[doc(hidden)]
+    fn stage(&self, _context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
+        None
+    }
 
     /// Checks the shapes of a call.
     ///

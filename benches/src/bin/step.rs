@@ -50,6 +50,10 @@ struct Args {
     generic: bool,
 }
 
+// A training step takes and gives back hundreds of small tensors.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     install_panic_hook();
     exit_code(run(Args::parse()))

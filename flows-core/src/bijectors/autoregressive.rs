@@ -9,7 +9,7 @@ use super::jacobi::jacobi;
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
 use crate::error::Error;
-use crate::kernels::masked;
+use crate::kernels::{Stage, masked};
 use crate::masks::{DependencyMask, MaskConfig};
 use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
@@ -236,6 +236,10 @@ impl<B: Backend> Bijector<B> for MaskedAffine<B> {
         }
         let raw = self.conditioner.forward(x.clone(), context);
         self.scale.affine(raw).forward(x)
+    }
+
+    fn stage(&self, context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
+        Stage::masked(&self.conditioner, self.scale, context)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::bijector::{
     Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
 };
 use crate::error::Error;
+use crate::kernels::masked;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
 ///
@@ -47,6 +48,27 @@ impl<B: Backend, L: Bijector<B>> Chain<B, L> {
     }
 }
 
+impl<B: Backend, L: Bijector<B>> Chain<B, L> {
+    /// The layer at index `at`, or as many layers from there on as one operation computes, and the index of the
+    /// layer that comes next.
+    fn step(
+        &self,
+        at: usize,
+        x: Tensor<B, 2>,
+        context: &Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, usize) {
+        let layers = &self.layers[at..];
+        let stages = layers
+            .iter()
+            .map(|layer| layer.stage(context.as_ref().filter(|_| layer.context_dim() > 0)));
+        if let Some((mapped, count)) = masked::fused_run(stages, &x) {
+            return (mapped, at + count);
+        }
+        let context = context_for(&layers[0], context);
+        (layers[0].forward_and_log_det(x, context), at + 1)
+    }
+}
+
 /// The context dimension of a composition, whose parts take either none or the same.
 pub(crate) fn shared_context_dim(
     name: &'static str,
@@ -80,12 +102,16 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
 
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
-        let mut layers = self.layers.iter();
-        let first = layers.next().expect("a chain holds at least one layer");
-        let start = first.forward_and_log_det(x, context_for(first, &context));
-        layers.fold(start, |sum, layer| {
-            sum.then(|x| layer.forward_and_log_det(x, context_for(layer, &context)))
-        })
+        let (start, mut at) = self.step(0, x, &context);
+        let mut sum = start;
+        while at < self.layers.len() {
+            sum = sum.then(|x| {
+                let (mapped, next) = self.step(at, x, &context);
+                at = next;
+                mapped
+            });
+        }
+        sum
     }
 
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
 use crate::error::Error;
+use crate::kernels::Stage;
 
 /// Layers of any kind, one after the other.
 pub type Stack<B> = Chain<B, Layer<B>>;
@@ -176,6 +177,10 @@ impl<B: Backend> Bijector<B> for Layer<B> {
 
     fn resample_noise(&mut self, seed: u64) {
         each!(self, layer => layer.resample_noise(seed))
+    }
+
+    fn stage(&self, context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
+        each!(self, layer => layer.stage(context))
     }
 }
 

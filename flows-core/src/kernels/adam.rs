@@ -1,11 +1,11 @@
-//! A step of Adam as one pass over memory.
+//! A step of Adam or Adamax as one pass over memory.
 
-use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Element, Tensor, backend::Backend};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::fused_kernels_enabled;
-use super::host::{Host, is_plain_host};
+use super::host::{Host, HostMut, is_plain_host};
 use super::lanes::{Real, dispatch, load, store};
 
 /// Numbers of a piece that one thread takes: a few passes through the first-level cache.
@@ -16,10 +16,19 @@ const PIECE: usize = 16_384;
 pub struct AdamParameter<B: Backend, const D: usize> {
     /// The parameter.
     pub value: Tensor<B, D>,
-    /// Mean of the gradient.
-    pub first: Tensor<B, D>,
-    /// Mean of the squared gradient.
-    pub second: Tensor<B, D>,
+    /// Mean of the gradient, one number after the other.
+    pub first: Tensor<B, 1>,
+    /// Mean of the squared gradient, or the gradient's decaying maximum, likewise.
+    pub second: Tensor<B, 1>,
+}
+
+/// What a gradient is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdamNorm {
+    /// `sqrt(v) + epsilon` with `v <- b2 v + (1 - b2) g^2`: Adam.
+    Two,
+    /// `u <- max(b2 u, |g| + epsilon)`: Adamax.
+    Infinity,
 }
 
 /// The numbers of a step, the same for every parameter.
@@ -27,19 +36,24 @@ pub struct AdamParameter<B: Backend, const D: usize> {
 pub struct AdamStep {
     /// Decay of the mean of the gradient.
     pub beta_1: f64,
-    /// Decay of the mean of the squared gradient.
+    /// Decay of the mean of the squared gradient, or of the maximum.
     pub beta_2: f64,
     /// Learning rate, bias corrections included.
     pub rate: f64,
-    /// Added to the root of the mean square.
+    /// Added to the root of the mean square, or to the size of the gradient.
     pub epsilon: f64,
+    /// Which of the two.
+    pub norm: AdamNorm,
 }
 
 impl AdamStep {
-    /// `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, `x <- x - rate m / (sqrt(v) + epsilon)`
-    /// (Kingma & Ba, arXiv:1412.6980, algorithm 1, the bias corrections moved into the two scalars).
+    /// `m <- b1 m + (1 - b1) g`, `x <- x - rate m / s` with `s` as [`AdamNorm`] says (Kingma & Ba,
+    /// arXiv:1412.6980, algorithms 1 and 2, the bias corrections moved into the scalars).
     ///
     /// In one pass on the CPU backends, in Burn operations elsewhere; the two agree to rounding.
+    ///
+    /// # Panics
+    /// If the moments have another number of elements than the parameter, or the gradient another shape.
     pub fn apply<B: Backend, const D: usize>(
         self,
         parameter: AdamParameter<B, D>,
@@ -50,22 +64,40 @@ impl AdamStep {
             first,
             second,
         } = parameter;
-        let dtype = value.dtype();
-        let same = [&first, &second, &gradient]
-            .iter()
-            .all(|t| t.dtype() == dtype);
+        let (dtype, shape) = (value.dtype(), value.shape());
+        assert!(
+            gradient.shape() == shape
+                && [&first, &second]
+                    .iter()
+                    .all(|m| m.dims() == [shape.num_elements()]),
+            "Adam: a parameter of {shape:?}, a gradient of {:?}, moments of {:?} and {:?}",
+            gradient.shape(),
+            first.dims(),
+            second.dims(),
+        );
+        let same = [first.dtype(), second.dtype(), gradient.dtype()] == [dtype; 3];
         if fused_kernels_enabled() && is_plain_host::<B>() && same {
             match dtype {
-                DType::F32 => return self.fused::<f32, B, D>([value, first, second], gradient),
-                DType::F64 => return self.fused::<f64, B, D>([value, first, second], gradient),
+                DType::F32 => return self.fused::<f32, B, D>(value, [first, second], gradient),
+                DType::F64 => return self.fused::<f64, B, D>(value, [first, second], gradient),
                 _ => {}
             }
         }
+        let gradient = gradient.flatten::<1>(0, D - 1);
         let first = first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
-        let second = second * self.beta_2 + gradient.square() * (1.0 - self.beta_2);
-        let direction = first.clone() / (second.clone().sqrt() + self.epsilon);
+        let second = second * self.beta_2;
+        let (second, size) = match self.norm {
+            AdamNorm::Two => {
+                let second = second + gradient.square() * (1.0 - self.beta_2);
+                (second.clone(), second.sqrt() + self.epsilon)
+            }
+            AdamNorm::Infinity => {
+                let largest = second.max_pair(gradient.abs() + self.epsilon);
+                (largest.clone(), largest)
+            }
+        };
         AdamParameter {
-            value: value - direction * self.rate,
+            value: value - (first.clone() / size * self.rate).reshape(shape),
             first,
             second,
         }
@@ -73,40 +105,35 @@ impl AdamStep {
 
     fn fused<F: Real + Element, B: Backend, const D: usize>(
         self,
-        tensors: [Tensor<B, D>; 3],
+        value: Tensor<B, D>,
+        moments: [Tensor<B, 1>; 2],
         gradient: Tensor<B, D>,
     ) -> AdamParameter<B, D> {
         let (device, dtype) = (gradient.device(), gradient.dtype());
         let gradient = Host::new(gradient);
-        // Tensors that nothing else holds give their memory away and get it back.
-        let mut data = tensors.map(Tensor::into_data);
-        let [value, first, second] = data.each_mut().map(|data: &mut TensorData| {
-            let numbers = data.as_mut_slice::<F>().expect("data of the checked type");
-            numbers.chunks_mut(PIECE)
-        });
-        let gradients = gradient.numbers::<F>().chunks(PIECE);
-        let pieces = value.zip(first).zip(second.zip(gradients));
-        let pieces = pieces.map(|((value, first), (second, gradient))| Piece {
+        // Tensors that nothing else holds are written where they lie.
+        let mut value = HostMut::new(value);
+        let [mut first, mut second] = moments.map(HostMut::new);
+        let all = Piece {
             step: self,
-            value,
-            first,
-            second,
-            gradient,
-        });
-        let pieces: Vec<_> = pieces.collect();
+            value: value.numbers::<F>(),
+            first: first.numbers(),
+            second: second.numbers(),
+            gradient: gradient.numbers(),
+        };
         let arch = Arch::new();
-        if pieces.len() > 1 {
+        if all.gradient.len() > PIECE {
+            let pieces = all.pieces();
             pieces
                 .into_par_iter()
                 .for_each(|piece| dispatch(arch, piece));
         } else {
-            pieces.into_iter().for_each(|piece| dispatch(arch, piece));
+            dispatch(arch, all);
         }
-        let [value, first, second] = data.map(|data| Tensor::from_data(data, (&device, dtype)));
         AdamParameter {
-            value,
-            first,
-            second,
+            value: value.into_tensor(&device, dtype),
+            first: first.into_tensor(&device, dtype),
+            second: second.into_tensor(&device, dtype),
         }
     }
 }
@@ -119,11 +146,43 @@ struct Piece<'a, F> {
     gradient: &'a [F],
 }
 
+impl<F> Piece<'_, F> {
+    fn pieces(self) -> Vec<Self> {
+        let moments = self
+            .first
+            .chunks_mut(PIECE)
+            .zip(self.second.chunks_mut(PIECE));
+        let pairs = self
+            .value
+            .chunks_mut(PIECE)
+            .zip(self.gradient.chunks(PIECE));
+        let pieces = pairs.zip(moments);
+        let pieces = pieces.map(|((value, gradient), (first, second))| Self {
+            step: self.step,
+            value,
+            first,
+            second,
+            gradient,
+        });
+        pieces.collect()
+    }
+}
+
 impl<F: Real> WithSimd for Piece<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.step.norm {
+            AdamNorm::Two => self.run::<S, false>(simd),
+            AdamNorm::Infinity => self.run::<S, true>(simd),
+        }
+    }
+}
+
+impl<F: Real> Piece<'_, F> {
+    #[inline(always)]
+    fn run<S: Simd, const INFINITY: bool>(self, simd: S) {
         let lanes = F::lanes::<S>();
         let Self {
             step,
@@ -141,6 +200,7 @@ impl<F: Real> WithSimd for Piece<'_, F> {
             step.epsilon,
         ]
         .map(|number| F::splat(simd, F::of(number)));
+        let zero = F::splat(simd, F::of(0.0));
         let moments = first.chunks_mut(lanes).zip(second.chunks_mut(lanes));
         let pairs = value.chunks_mut(lanes).zip(gradient.chunks(lanes));
         for ((value, gradient), (first, second)) in pairs.zip(moments) {
@@ -148,8 +208,15 @@ impl<F: Real> WithSimd for Piece<'_, F> {
             let m = F::mul(simd, beta_1, load::<F, S>(simd, first));
             let m = F::fma(simd, rest_1, g, m);
             let v = F::mul(simd, beta_2, load::<F, S>(simd, second));
-            let v = F::fma(simd, F::mul(simd, rest_2, g), g, v);
-            let size = F::add(simd, F::sqrt(simd, v), epsilon);
+            let (v, size) = if INFINITY {
+                let minus = F::sub(simd, zero, g);
+                let here = F::add(simd, F::where_less(simd, g, zero, minus, g), epsilon);
+                let largest = F::where_less(simd, v, here, here, v);
+                (largest, largest)
+            } else {
+                let v = F::fma(simd, F::mul(simd, rest_2, g), g, v);
+                (v, F::add(simd, F::sqrt(simd, v), epsilon))
+            };
             let direction = F::div(simd, m, size);
             let moved = F::fnma(simd, rate, direction, load::<F, S>(simd, value));
             store::<F, S>(m, first);
@@ -163,6 +230,7 @@ impl<F: Real> WithSimd for Piece<'_, F> {
 #[cfg(all(feature = "flex", feature = "ndarray"))]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
     use burn_autodiff::Autodiff;
     use burn_flex::Flex;
     use burn_ndarray::NdArray;
@@ -177,7 +245,7 @@ mod tests {
     }
 
     /// Parameter and moments after some steps.
-    fn trained<B: Backend>(len: usize, dtype: DType) -> Vec<f64> {
+    fn trained<B: Backend>(len: usize, dtype: DType, norm: AdamNorm) -> Vec<f64> {
         let rng = &mut StdRng::seed_from_u64(7);
         let value = vector::<B>(len, dtype, rng);
         let zeros = value.zeros_like();
@@ -191,6 +259,7 @@ mod tests {
             beta_2: 0.999,
             rate: 0.01,
             epsilon: 1e-8,
+            norm,
         };
         for _ in 0..4 {
             parameter = step.apply(parameter, vector(len, dtype, rng));
@@ -203,10 +272,13 @@ mod tests {
     #[test]
     fn one_pass_agrees_with_burn_operations() {
         for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-14)] {
-            for len in [1, 17, 2 * PIECE + 5] {
+            let cases =
+                [1, 17, 2 * PIECE + 5].map(|len| [(len, AdamNorm::Two), (len, AdamNorm::Infinity)]);
+            for &(len, norm) in cases.as_flattened() {
                 // With autodiff there is no fused step.
-                let generic = trained::<Autodiff<Flex>>(len, dtype);
-                for fused in [trained::<Flex>(len, dtype), trained::<NdArray>(len, dtype)] {
+                let generic = trained::<Autodiff<Flex>>(len, dtype, norm);
+                let flex = trained::<Flex>(len, dtype, norm);
+                for fused in [flex, trained::<NdArray>(len, dtype, norm)] {
                     for (a, b) in fused.iter().zip(&generic) {
                         assert!((a - b).abs() <= tolerance, "{dtype:?}, {len}: {a} and {b}");
                     }

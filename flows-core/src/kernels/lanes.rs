@@ -384,6 +384,26 @@ pub(crate) fn dispatch<W: WithSimd>(arch: pulp::Arch, work: W) -> W::Output {
     arch.dispatch(work)
 }
 
+/// Copies a few numbers. Most often these are whole vectors or halves of one, and a copy of known length is no
+/// call.
+#[inline(always)]
+pub(crate) fn copy<F: Copy>(to: &mut [F], from: &[F]) {
+    if !copy_exactly::<F, 16>(to, from) && !copy_exactly::<F, 8>(to, from) {
+        to.copy_from_slice(from);
+    }
+}
+
+#[inline(always)]
+fn copy_exactly<F: Copy, const N: usize>(to: &mut [F], from: &[F]) -> bool {
+    match (<&mut [F; N]>::try_from(to), <&[F; N]>::try_from(from)) {
+        (Ok(to), Ok(from)) => {
+            *to = *from;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// One vector from at most as many numbers, zeros behind them.
 #[inline(always)]
 pub(crate) fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
@@ -393,7 +413,7 @@ pub(crate) fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
     }
     let mut vector = F::splat(simd, F::default());
     let all: &mut [F] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut vector));
-    all[..numbers.len()].copy_from_slice(numbers);
+    copy(&mut all[..numbers.len()], numbers);
     vector
 }
 
@@ -401,7 +421,8 @@ pub(crate) fn load<F: Real, S: Simd>(simd: S, numbers: &[F]) -> F::V<S> {
 #[inline(always)]
 pub(crate) fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
     let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
-    numbers.copy_from_slice(&all[..numbers.len()]);
+    let count = numbers.len();
+    copy(numbers, &all[..count]);
 }
 
 /// The sum of the first `count` numbers of a vector.
@@ -411,5 +432,5 @@ pub(crate) fn sum_of<F: Real, S: Simd>(simd: S, vector: F::V<S>, count: usize) -
         return F::sum(simd, vector);
     }
     let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
-    all[..count].iter().fold(F::default(), |a, &b| a.plus(b))
+    F::sum(simd, load::<F, S>(simd, &all[..count]))
 }

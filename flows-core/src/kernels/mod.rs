@@ -39,7 +39,9 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
 
-pub use adam::{AdamParameter, AdamStep};
+pub use adam::{AdamNorm, AdamParameter, AdamStep};
+#[doc(hidden)]
+pub use masked::Stage;
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 

@@ -19,6 +19,12 @@ fn agrees_without_gradients() {
 }
 
 #[test]
+fn runs_agree_with_burn_operations() {
+    masked::runs_agree_with_burn_operations::<Autodiff<Flex>>(1e-4);
+    masked::runs_agree_with_burn_operations::<Autodiff<NdArray>>(1e-4);
+}
+
+#[test]
 fn does_not_depend_on_threads() {
     masked::does_not_depend_on_threads::<Autodiff<Flex>>();
 }

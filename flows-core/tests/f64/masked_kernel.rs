@@ -22,6 +22,14 @@ fn agrees_without_gradients() {
 }
 
 #[test]
+fn runs_agree_with_burn_operations() {
+    device::<Flex>();
+    masked::runs_agree_with_burn_operations::<Wide>(1e-12);
+    device::<NdArray>();
+    masked::runs_agree_with_burn_operations::<WideNdArray>(1e-12);
+}
+
+#[test]
 fn does_not_depend_on_threads() {
     device::<Flex>();
     masked::does_not_depend_on_threads::<Wide>();

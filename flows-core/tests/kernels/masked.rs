@@ -10,7 +10,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
 use flows_core::bijector::{Bijector, Invert};
-use flows_core::bijectors::{LogScale, MaskedAffine, MaskedAffineConfig};
+use flows_core::bijectors::{
+    Chain, ElementwiseAffineConfig, Layer, LayerConfig, LogScale, MaskedAffine, MaskedAffineConfig,
+    PermutationConfig,
+};
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::ConditionerActivation;
 
@@ -53,16 +56,21 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
     }
 }
 
-/// Value, log-determinant, and the gradients of a scalar of both for input, context and parameters.
 fn results<B: AutodiffBackend>(config: &MaskedAffineConfig, rows: usize) -> Vec<Vec<f64>> {
-    let device = B::Device::default();
     let rng = &mut StdRng::seed_from_u64(3);
-    let layer: MaskedAffine<B> = config.init(&device, rng).unwrap().map(&mut Move(100));
-    let x = tensor::<B, 2>([rows, config.dim], 1).require_grad();
-    let context = (config.context_dim > 0)
-        .then(|| tensor::<B, 2>([rows, config.context_dim], 2).require_grad());
+    let layer: MaskedAffine<B> = config.init(&B::Device::default(), rng).unwrap();
+    results_of(layer, rows)
+}
+
+/// Value, log-determinant, and the gradients of a scalar of both for input, context and parameters, after each
+/// parameter was moved.
+fn results_of<B: AutodiffBackend, L: Bijector<B>>(layer: L, rows: usize) -> Vec<Vec<f64>> {
+    let layer = layer.map(&mut Move(100));
+    let (dim, context_dim) = (layer.dim(), layer.context_dim());
+    let x = tensor::<B, 2>([rows, dim], 1).require_grad();
+    let context = (context_dim > 0).then(|| tensor::<B, 2>([rows, context_dim], 2).require_grad());
     let mapped = layer.forward_and_log_det(x.clone(), context.clone());
-    let weights = tensor::<B, 2>([rows, config.dim], 5);
+    let weights = tensor::<B, 2>([rows, dim], 5);
     let loss = (mapped.value.clone().sin() * weights).sum()
         + (mapped.log_det.clone() * tensor::<B, 1>([rows], 6)).sum();
     let gradients = loss.backward();
@@ -178,13 +186,86 @@ pub(crate) fn agrees_without_gradients<B: AutodiffBackend>(tolerance: f64) {
     }
 }
 
-/// A batch large enough for several chunks gives the same bits on any number of threads.
+/// Stacks whose runs of layers are one operation, with the rows of a batch.
+fn stacks() -> Vec<(Vec<LayerConfig>, usize)> {
+    let masked = |dim: usize, hidden: &[usize], context_dim: usize| {
+        LayerConfig::MaskedAffine(MaskedAffineConfig {
+            context_dim,
+            activation: ConditionerActivation::Tanh,
+            ..MaskedAffineConfig::new(dim, hidden.to_vec())
+        })
+    };
+    let shuffle = |dim: usize, seed: u64| {
+        LayerConfig::Permutation(PermutationConfig::new(dim, Ordering::Random { seed }))
+    };
+    let affine = |dim: usize| LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(dim));
+    let repeat = |layers: &[LayerConfig], times: usize| {
+        let layers = layers.iter().cycle().take(times * layers.len());
+        layers.cloned().collect::<Vec<_>>()
+    };
+    vec![
+        // Permutations before, between, twice and behind; a context for one of the layers.
+        (
+            vec![
+                shuffle(6, 1),
+                masked(6, &[13], 0),
+                shuffle(6, 2),
+                shuffle(6, 3),
+                masked(6, &[40, 33], 2),
+                shuffle(6, 4),
+            ],
+            33,
+        ),
+        // A layer without a stage ends a run.
+        (
+            vec![
+                masked(5, &[9], 0),
+                shuffle(5, 1),
+                affine(5),
+                shuffle(5, 2),
+                masked(5, &[], 0),
+            ],
+            130,
+        ),
+        // More tensors than a node has parents: several runs.
+        (repeat(&[masked(4, &[8, 7], 0), shuffle(4, 1)], 12), 12),
+        // Levels too large to work on several layers together.
+        (repeat(&[masked(40, &[70, 64], 0), shuffle(40, 1)], 3), 700),
+        (repeat(&[shuffle(3, 1)], 2), 3),
+    ]
+}
+
+/// Compares runs of layers of `B`, which has a kernel, with the reference.
+pub(crate) fn runs_agree_with_burn_operations<B: AutodiffBackend>(tolerance: f64)
+where
+    Autodiff<B>: AutodiffBackend,
+{
+    fn stack<B: Backend>(configs: &[LayerConfig]) -> Chain<B, Layer<B>> {
+        let rng = &mut StdRng::seed_from_u64(3);
+        let layers = configs.iter().map(|c| c.init(&Default::default(), rng));
+        Chain::new(layers.collect::<Result<_, _>>().unwrap()).unwrap()
+    }
+    for (k, (configs, rows)) in stacks().into_iter().enumerate() {
+        let what = format!("stack {k}");
+        let reference = results_of::<Autodiff<B>, _>(stack(&configs), rows);
+        let fused = results_of::<B, _>(stack(&configs), rows);
+        assert_close(&fused, &reference, tolerance, &what);
+        // Without gradients nothing is kept, which is a path of its own.
+        let plain = stack::<B::InnerBackend>(&configs).map(&mut Move(100));
+        let context = (plain.context_dim() > 0).then(|| tensor([rows, plain.context_dim()], 2));
+        let mapped = plain.forward_and_log_det(tensor([rows, plain.dim()], 1), context);
+        let plain = [values(mapped.value), values(mapped.log_det)];
+        assert_close(&plain, &reference[..2], tolerance, &what);
+    }
+}
+
+/// A batch large enough for several chunks and threads gives the same bits on any number of threads.
 pub(crate) fn does_not_depend_on_threads<B: AutodiffBackend>() {
     let config = MaskedAffineConfig::new(20, vec![150, 130]);
     let [one, three] = [1, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let pool = pool.build().unwrap();
-        pool.install(|| results::<B>(&config, 301))
+        pool.install(|| results::<B>(&config, 1201))
     });
     assert!(one == three);
 }

@@ -6,7 +6,7 @@ use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use flows_core::kernels::{AdamParameter, AdamStep};
+use flows_core::kernels::{AdamNorm, AdamParameter, AdamStep};
 use flows_core::state::State;
 
 /// Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1), with `beta = (0.9, 0.999)`, `epsilon = 1e-8`.
@@ -62,6 +62,7 @@ impl<B: AutodiffBackend> Adam<B> {
                 // become two scalars instead of two passes over the tensors.
                 rate: learning_rate * corrected_2.sqrt() / corrected_1,
                 epsilon: EPSILON * corrected_2.sqrt(),
+                norm: AdamNorm::Two,
             },
         };
         module.map(&mut update)
@@ -116,7 +117,6 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         // A parameter the loss did not reach this time keeps its place among the moments.
         let gradient = self.gradients.remove::<B::InnerBackend, D>(id);
         let gradient = gradient.unwrap_or_else(|| value.zeros_like());
-        let shape = value.shape();
         let moments = self.before.next().unwrap_or_else(|| {
             let zeros = gradient.zeros_like().flatten(0, D - 1);
             Moments {
@@ -126,13 +126,13 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         });
         let parameter = AdamParameter {
             value,
-            first: moments.first.reshape(shape.clone()),
-            second: moments.second.reshape(shape),
+            first: moments.first,
+            second: moments.second,
         };
         let moved = self.step.apply(parameter, gradient);
         self.after.push(Moments {
-            first: moved.first.flatten(0, D - 1),
-            second: moved.second.flatten(0, D - 1),
+            first: moved.first,
+            second: moved.second,
         });
         let moved = moved.value;
         Param::from_mapped_value(id, Tensor::from_inner(moved).require_grad(), mapper)

@@ -1,4 +1,4 @@
-//! The backward pass through a masked affine layer: gradients of the units for some rows, then gradients of
+//! The backward pass through masked affine layers: gradients of the units for some rows, then gradients of
 //! some weights for all rows.
 
 use std::ops::Range;
@@ -7,146 +7,141 @@ use pulp::{Simd, WithSimd};
 
 use super::affine::Affine;
 use super::buffer::Buffer;
-use super::network::{Network, Trace, position};
+use super::network::{Network, position};
 use super::packed::{Packed, retain};
-use super::pattern::{PANEL, Pattern, copy};
-use super::product::{Start, outer, product};
+use super::pattern::{PANEL, Pattern};
+use super::product::{Finish, Start, outer, product};
 use crate::bijectors::LogScale;
-use crate::kernels::lanes::{Real, load, store};
-use crate::nn::ConditionerActivation;
+use crate::kernels::lanes::{Real, copy, load, store};
 
 /// The rows from `first_row` on, down to the gradients of all units. Returns their sums over these rows, for each
-/// layer.
+/// network and layer.
 pub(super) struct BackwardChunk<'a, F> {
-    pub(super) network: &'a Network<'a, F>,
-    pub(super) trace: &'a Trace<F>,
-    /// The transposed weights of all layers, or of all but the first.
-    pub(super) transposed: &'a [Packed<F>],
+    pub(super) networks: &'a [Network<'a, F>],
+    /// The levels of each network for the whole batch.
+    pub(super) trace: &'a [Vec<Buffer<F>>],
+    /// The transposed weights of each network: of all layers, or of all but the first where nobody asks for the
+    /// gradient of the input.
+    pub(super) transposed: &'a [Vec<Packed<'a, F>>],
     pub(super) first_row: usize,
-    /// Of value and log-determinant, for the whole batch, `[batch, dim + 1]`.
+    /// Those of value and log-determinant of these rows, `[rows, dim + 1]`; only the latter is read.
     pub(super) output: &'a [F],
-    /// Room for those of what each layer computes, `[panel][row][PANEL]`.
-    pub(super) gradients: Vec<&'a mut [F]>,
-    /// Of these rows of the input, `[rows, dim]`; empty if not asked for.
-    pub(super) x: &'a mut [F],
+    /// Room for those of what each layer of each network computes, `[panel][row][PANEL]`.
+    pub(super) gradients: Vec<Vec<&'a mut [F]>>,
+    /// Those of the value of these rows, which become those of the input, `[rows, dim]`.
+    pub(super) value: &'a mut [F],
+    /// The column that each column of the value is, where they are not in their order.
+    pub(super) order: Option<&'a [usize]>,
 }
 
 impl<F: Real> WithSimd for BackwardChunk<'_, F> {
-    type Output = Vec<Vec<F>>;
+    type Output = Vec<Vec<Vec<F>>>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) -> Vec<Vec<F>> {
-        let network = self.network;
-        let last = network.layers.len() - 1;
-        let rows = self.gradients[last].len() / network.width(last + 1);
-        self.affine::<S>(simd, rows);
-        let skipped = network.layers.len() - self.transposed.len();
-        for l in (0..last).rev() {
-            let (own, above) = self.gradients.split_at_mut(l + 1);
-            let weights = &self.transposed[l + 1 - skipped];
-            product::<F, S>(simd, above[0], weights, (rows, Start::Zero), own[l]);
-            let units = level(network, self.trace, l + 1, self.first_row, rows);
-            slope::<F, S>(simd, network.activation, units, own[l]);
-        }
-        if !self.x.is_empty() {
-            let mut through = Buffer::any(rows * network.width(0));
-            product::<F, S>(
-                simd,
-                self.gradients[0],
-                &self.transposed[0],
-                (rows, Start::Zero),
-                &mut through,
-            );
-            for (row, x) in self.x.chunks_exact_mut(network.dim()).enumerate() {
-                for (i, x) in x.iter_mut().enumerate() {
-                    *x = x.plus(through[position(rows, row, i)]);
+    fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
+        let dim = self.networks[0].dim();
+        let rows = self.value.len() / dim;
+        let value = self.value;
+        undo(self.order, dim, value);
+        for (n, network) in self.networks.iter().enumerate().rev() {
+            let levels = |level: usize| {
+                let width = network.width(level);
+                &self.trace[n][level][self.first_row * width..][..rows * width]
+            };
+            let gradients = &mut self.gradients[n];
+            let last = network.layers.len() - 1;
+            let ends = (levels(0), levels(last + 1));
+            affine::<F, S>(simd, network, ends, self.output, value, gradients[last]);
+            let transposed = &self.transposed[n];
+            let skipped = network.layers.len() - transposed.len();
+            for l in (0..last).rev() {
+                let (own, above) = gradients.split_at_mut(l + 1);
+                let weights = &transposed[l + 1 - skipped];
+                let finish = Finish::Slope(network.activation, levels(l + 1));
+                let ends = (Start::Zero, finish);
+                product::<F, S>(simd, above[0], weights, rows, ends, own[l]);
+            }
+            if skipped == 0 {
+                let mut through = Buffer::any(rows * network.width(0));
+                let ends = (Start::Zero, Finish::Nothing);
+                let weights = &transposed[0];
+                product::<F, S>(simd, gradients[0], weights, rows, ends, &mut through);
+                for (row, value) in value.chunks_exact_mut(dim).enumerate() {
+                    for (i, value) in value.iter_mut().enumerate() {
+                        *value = value.plus(through[position(rows, row, i)]);
+                    }
                 }
+                undo(network.order, dim, value);
             }
         }
+        // Loops, and no closures: those are compiled without this function's instruction set.
         let mut sums = Vec::with_capacity(self.gradients.len());
-        for units in &self.gradients {
-            sums.push(column_sums::<F, S>(simd, units, rows));
+        for gradients in &self.gradients {
+            let mut own = Vec::with_capacity(gradients.len());
+            for units in gradients {
+                own.push(column_sums::<F, S>(simd, units, rows));
+            }
+            sums.push(own);
         }
         sums
     }
 }
 
-impl<F: Real> BackwardChunk<'_, F> {
-    /// Gradients of the raw outputs, and what reaches `x` directly.
-    #[inline(always)]
-    fn affine<S: Simd>(&mut self, simd: S, rows: usize) {
-        let network = self.network;
-        let (dim, last) = (network.dim(), network.layers.len() - 1);
-        let columns = network.layers[last].pattern.columns;
-        let input = level(network, self.trace, 0, self.first_row, rows);
-        let raw = level(network, self.trace, last + 1, self.first_row, rows);
-        let output = &self.output[self.first_row * (dim + 1)..];
-        let lanes = F::lanes::<S>();
-        // Between the columns of the parameters there may be padding.
-        self.gradients[last].fill(F::default());
-        for (row, output) in output.chunks_exact(dim + 1).take(rows).enumerate() {
-            let log_det = F::splat(simd, output[dim]);
-            for first in (0..dim).step_by(lanes) {
-                let count = lanes.min(dim - first);
-                let at = |kind| position(rows, row, columns.stored(kind, first));
-                let (m_at, s_at) = (at(0), at(columns.kinds() - 1));
-                let m = F::vectors::<S>(&raw[m_at..m_at + lanes])[0];
-                let s = F::vectors::<S>(&raw[s_at..s_at + lanes])[0];
-                let x_at = position(rows, row, first);
-                let x = F::vectors::<S>(&input[x_at..x_at + lanes])[0];
-                let y = load::<F, S>(simd, &output[first..first + count]);
-                let affine = Affine::<F, S>::new(simd, network.scale, m, s);
-                let scaled = F::mul(simd, y, F::exp(simd, affine.log_scale));
-                let by_log_scale = F::fma(simd, scaled, x, log_det);
-                let by_shift = F::mul(simd, y, affine.shift_by_s);
-                let by_s = F::fma(simd, by_log_scale, affine.slope, by_shift);
-                let by_m = F::mul(simd, y, affine.shift_by_m);
-                let gradients = &mut self.gradients[last];
-                if network.scale != LogScale::Additive {
-                    store::<F, S>(by_s, &mut gradients[s_at..s_at + count]);
-                }
-                store::<F, S>(by_m, &mut gradients[m_at..m_at + count]);
-                if !self.x.is_empty() {
-                    let x_at = row * dim + first;
-                    store::<F, S>(scaled, &mut self.x[x_at..x_at + count]);
-                }
-            }
+/// Gradients of columns taken in some order become gradients of the columns.
+#[inline(always)]
+fn undo<F: Real>(order: Option<&[usize]>, dim: usize, gradients: &mut [F]) {
+    let Some(order) = order else { return };
+    let mut own = vec![F::default(); dim];
+    for gradients in gradients.chunks_exact_mut(dim) {
+        own.copy_from_slice(gradients);
+        for (&g, &k) in own.iter().zip(order) {
+            gradients[k] = g;
         }
     }
 }
 
-/// Some rows of a level.
+/// Gradients of the raw outputs from those of value and log-determinant; `value` becomes what reaches the input
+/// directly.
 #[inline(always)]
-fn level<'a, F: Real>(
-    network: &Network<'_, F>,
-    trace: &'a Trace<F>,
-    level: usize,
-    first_row: usize,
-    rows: usize,
-) -> &'a [F] {
-    let width = network.width(level);
-    &trace.0[level][first_row * width..(first_row + rows) * width]
-}
-
-/// Multiplies by the slope of the activation, which follows from its value.
-#[inline(always)]
-fn slope<F: Real, S: Simd>(
+fn affine<F: Real, S: Simd>(
     simd: S,
-    activation: ConditionerActivation,
-    units: &[F],
+    network: &Network<'_, F>,
+    (input, raw): (&[F], &[F]),
+    output: &[F],
+    value: &mut [F],
     gradients: &mut [F],
 ) {
-    let (zero, one) = (F::splat(simd, F::default()), F::splat(simd, F::of(1.0)));
-    let gradients = F::vectors_mut::<S>(gradients).iter_mut();
-    for (g, &u) in gradients.zip(F::vectors::<S>(units)) {
-        *g = match activation {
-            ConditionerActivation::Relu => F::where_less(simd, zero, u, *g, zero),
-            ConditionerActivation::Tanh => F::mul(simd, *g, F::fnma(simd, u, u, one)),
-            ConditionerActivation::Elu => {
-                let below = F::mul(simd, *g, F::add(simd, u, one));
-                F::where_less(simd, u, zero, below, *g)
+    let (dim, last) = (network.dim(), network.layers.len() - 1);
+    let columns = network.layers[last].pattern.columns;
+    let rows = value.len() / dim;
+    let lanes = F::lanes::<S>();
+    // Between the columns of the parameters there may be padding.
+    gradients.fill(F::default());
+    let outputs = output.chunks_exact(dim + 1);
+    for (row, (value, output)) in value.chunks_exact_mut(dim).zip(outputs).enumerate() {
+        let log_det = F::splat(simd, output[dim]);
+        for first in (0..dim).step_by(lanes) {
+            let count = lanes.min(dim - first);
+            let at = |kind| position(rows, row, columns.stored(kind, first));
+            let (m_at, s_at) = (at(0), at(columns.kinds() - 1));
+            let m = F::vectors::<S>(&raw[m_at..m_at + lanes])[0];
+            let s = F::vectors::<S>(&raw[s_at..s_at + lanes])[0];
+            let x_at = position(rows, row, first);
+            let x = F::vectors::<S>(&input[x_at..x_at + lanes])[0];
+            let value = &mut value[first..first + count];
+            let y = load::<F, S>(simd, value);
+            let affine = Affine::<F, S>::new(simd, network.scale, m, s);
+            let scaled = F::mul(simd, y, F::exp(simd, affine.log_scale));
+            let by_log_scale = F::fma(simd, scaled, x, log_det);
+            let by_shift = F::mul(simd, y, affine.shift_by_s);
+            let by_s = F::fma(simd, by_log_scale, affine.slope, by_shift);
+            let by_m = F::mul(simd, y, affine.shift_by_m);
+            if network.scale != LogScale::Additive {
+                store::<F, S>(by_s, &mut gradients[s_at..s_at + count]);
             }
-        };
+            store::<F, S>(by_m, &mut gradients[m_at..m_at + count]);
+            store::<F, S>(scaled, value);
+        }
     }
 }
 

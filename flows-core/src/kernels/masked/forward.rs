@@ -1,25 +1,28 @@
-//! The forward pass of some rows through a masked affine layer.
+//! The forward pass of some rows through masked affine layers.
 
 use pulp::{Simd, WithSimd};
 
 use super::affine::Affine;
 use super::network::{Layer, Network, position};
 use super::packed::Packed;
-use super::pattern::{Columns, PANEL, copy};
-use super::product::{Start, product};
-use crate::kernels::lanes::{Real, store, sum_of};
-use crate::nn::ConditionerActivation;
+use super::pattern::{Columns, PANEL};
+use super::product::{Finish, Start, product};
+use crate::kernels::lanes::{Real, copy, store, sum_of};
 
 /// The rows from `first_row` on.
 pub(super) struct ForwardChunk<'a, F> {
-    pub(super) network: &'a Network<'a, F>,
-    /// The weights of each layer.
-    pub(super) packed: &'a [Packed<F>],
+    pub(super) networks: &'a [Network<'a, F>],
+    /// The weights of each network.
+    pub(super) packed: &'a [Vec<Packed<'a, F>>],
     pub(super) first_row: usize,
-    /// Room for the input and for what each layer computes, `[panel][row][PANEL]`.
-    pub(super) levels: Vec<&'a mut [F]>,
+    /// The input of these rows, `[rows, dim]`; none where it is the value in `out`.
+    pub(super) x: Option<&'a [F]>,
+    /// Room for the levels of each network, where they are read later.
+    pub(super) levels: Option<Vec<Vec<&'a mut [F]>>>,
     /// Value and log-determinant, `[rows, dim + 1]`.
     pub(super) out: &'a mut [F],
+    /// The column that each column of the value is, where they are not in their order.
+    pub(super) order: Option<&'a [usize]>,
 }
 
 impl<F: Real> WithSimd for ForwardChunk<'_, F> {
@@ -27,54 +30,115 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            network,
-            packed,
-            first_row,
-            mut levels,
-            out,
-        } = self;
-        let dim = network.dim();
-        let rows = out.len() / (dim + 1);
-        let x = &network.x[first_row * dim..(first_row + rows) * dim];
-        for (panel, to) in levels[0].chunks_exact_mut(rows * PANEL).enumerate() {
-            clear_padding(Columns::new(1, dim), panel, to);
-            for (x, to) in x.chunks_exact(dim).zip(to.chunks_exact_mut(PANEL)) {
-                for (within, column, count) in Columns::new(1, dim).segments(panel) {
-                    copy(&mut to[within..within + count], &x[column..column + count]);
+        let dim = self.networks[0].dim();
+        let rows = self.out.len() / (dim + 1);
+        let mut kept = self.levels.into_iter().flatten();
+        let mut x = self.x;
+        for (network, packed) in self.networks.iter().zip(self.packed) {
+            // The memory that one network gives back is in the cache for the next.
+            let mut room = Vec::new();
+            let mut levels = kept.next().unwrap_or_else(|| {
+                room = network.levels(0, rows);
+                room.iter_mut().map(|level| &mut **level).collect()
+            });
+            let x = x.take();
+            match x {
+                Some(x) => enter(network, x, dim, rows, levels[0]),
+                None => enter(network, self.out, dim + 1, rows, levels[0]),
+            }
+            let last = network.layers.len() - 1;
+            for (l, layer) in network.layers.iter().enumerate() {
+                let (read, computed) = levels.split_at_mut(l + 1);
+                let bias;
+                let start = if layer.with_context {
+                    preset(layer, self.first_row, rows, computed[0]);
+                    Start::There
+                } else {
+                    bias = layer.bias();
+                    Start::Row(&bias)
+                };
+                let finish = if l < last {
+                    Finish::Activation(network.activation)
+                } else {
+                    Finish::Nothing
+                };
+                let ends = (start, finish);
+                product::<F, S>(simd, read[l], &packed[l], rows, ends, computed[0]);
+            }
+            leave::<F, S>(simd, network, &levels, x.is_some(), self.out);
+        }
+        if let Some(order) = self.order {
+            let mut value = vec![F::default(); dim];
+            for out in self.out.chunks_exact_mut(dim + 1) {
+                value.copy_from_slice(&out[..dim]);
+                for (out, &k) in out.iter_mut().zip(order) {
+                    *out = value[k];
                 }
             }
         }
-        let last = network.layers.len() - 1;
-        for (l, layer) in network.layers.iter().enumerate() {
-            let (read, computed) = levels.split_at_mut(l + 1);
-            preset(layer, first_row, rows, computed[0]);
-            product::<F, S>(simd, read[l], &packed[l], (rows, Start::There), computed[0]);
-            if l < last {
-                activate::<F, S>(simd, network.activation, computed[0]);
+    }
+}
+
+/// The input level of `rows` rows, from the first `dim` of every `stride` values.
+#[inline(always)]
+fn enter<F: Real>(
+    network: &Network<'_, F>,
+    values: &[F],
+    stride: usize,
+    rows: usize,
+    level: &mut [F],
+) {
+    let columns = Columns::new(1, network.dim());
+    for (panel, to) in level.chunks_exact_mut(rows * PANEL).enumerate() {
+        clear_padding(columns, panel, to);
+        for (from, to) in values.chunks_exact(stride).zip(to.chunks_exact_mut(PANEL)) {
+            for (within, column, count) in columns.segments(panel) {
+                let to = &mut to[within..within + count];
+                match network.order {
+                    None => copy(to, &from[column..column + count]),
+                    Some(order) => {
+                        for (to, &k) in to.iter_mut().zip(&order[column..column + count]) {
+                            *to = from[k];
+                        }
+                    }
+                }
             }
         }
-        let columns = network.layers[last].pattern.columns;
-        let lanes = F::lanes::<S>();
-        for (row, out) in out.chunks_exact_mut(dim + 1).enumerate() {
-            let mut sum = F::default();
-            for first in (0..dim).step_by(lanes) {
-                let count = lanes.min(dim - first);
-                let vector = |level: usize, column: usize| {
-                    let at = position(rows, row, column);
-                    F::vectors::<S>(&levels[level][at..at + lanes])[0]
-                };
-                let x = vector(0, first);
-                let m = vector(last + 1, columns.stored(0, first));
-                let s = vector(last + 1, columns.stored(columns.kinds() - 1, first));
-                let affine = Affine::<F, S>::new(simd, network.scale, m, s);
-                let scale = F::exp(simd, affine.log_scale);
-                let y = F::fma(simd, x, scale, affine.shift);
-                store::<F, S>(y, &mut out[first..first + count]);
-                sum = sum.plus(sum_of::<F, S>(simd, affine.log_scale, count));
-            }
-            out[dim] = sum;
+    }
+}
+
+/// Value and log-determinant from input and raw outputs; the log-determinant is added to that of the networks
+/// before.
+#[inline(always)]
+fn leave<F: Real, S: Simd>(
+    simd: S,
+    network: &Network<'_, F>,
+    levels: &[&mut [F]],
+    is_first: bool,
+    out: &mut [F],
+) {
+    let (dim, last) = (network.dim(), network.layers.len() - 1);
+    let columns = network.layers[last].pattern.columns;
+    let rows = out.len() / (dim + 1);
+    let lanes = F::lanes::<S>();
+    for (row, out) in out.chunks_exact_mut(dim + 1).enumerate() {
+        let mut sum = if is_first { F::default() } else { out[dim] };
+        for first in (0..dim).step_by(lanes) {
+            let count = lanes.min(dim - first);
+            let vector = |level: usize, column: usize| {
+                let at = position(rows, row, column);
+                F::vectors::<S>(&levels[level][at..at + lanes])[0]
+            };
+            let x = vector(0, first);
+            let m = vector(last + 1, columns.stored(0, first));
+            let s = vector(last + 1, columns.stored(columns.kinds() - 1, first));
+            let affine = Affine::<F, S>::new(simd, network.scale, m, s);
+            let scale = F::exp(simd, affine.log_scale);
+            let y = F::fma(simd, x, scale, affine.shift);
+            store::<F, S>(y, &mut out[first..first + count]);
+            sum = sum.plus(sum_of::<F, S>(simd, affine.log_scale, count));
         }
+        out[dim] = sum;
     }
 }
 
@@ -88,12 +152,11 @@ fn clear_padding<F: Real>(columns: Columns, panel: usize, units: &mut [F]) {
     }
 }
 
-/// Bias and context of the units.
+/// Offsets with a row for each sample.
 #[inline(always)]
 fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &mut [F]) {
     let columns = layer.pattern.columns;
-    let count = columns.count();
-    let stride = if layer.with_context { count } else { 0 };
+    let stride = columns.count();
     let offset = &layer.offset[first_row * stride..];
     for (panel, units) in units.chunks_exact_mut(rows * PANEL).enumerate() {
         clear_padding(columns, panel, units);
@@ -104,36 +167,6 @@ fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &
                     &mut units[within..within + count],
                     &offset[column..column + count],
                 );
-            }
-        }
-    }
-}
-
-/// Applies the activation to each unit.
-#[inline(always)]
-pub(super) fn activate<F: Real, S: Simd>(
-    simd: S,
-    activation: ConditionerActivation,
-    units: &mut [F],
-) {
-    let (zero, one) = (F::splat(simd, F::default()), F::splat(simd, F::of(1.0)));
-    let units = F::vectors_mut::<S>(units);
-    match activation {
-        ConditionerActivation::Relu => {
-            for u in units {
-                // Not a maximum, which would hide a NaN.
-                *u = F::where_less(simd, *u, zero, zero, *u);
-            }
-        }
-        ConditionerActivation::Tanh => {
-            for u in units {
-                *u = F::tanh(simd, *u);
-            }
-        }
-        ConditionerActivation::Elu => {
-            for u in units {
-                let below = F::sub(simd, F::exp(simd, *u), one);
-                *u = F::where_less(simd, *u, zero, below, *u);
             }
         }
     }

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 
 use super::affine::Affine;
 use super::buffer::Buffer;
-use super::forward::activate;
 use super::pattern::Pattern;
+use super::product::activate;
 use crate::bijectors::LogScale;
 use crate::kernels::lanes::{CHUNK, Real};
 use crate::nn::ConditionerActivation;
@@ -256,7 +256,9 @@ impl<F: Real> WithSimd for Chunk<'_, F> {
                     let read = &read[since.start * CHUNK..since.end * CHUNK];
                     accumulate::<F, S>(simd, read, &mut rest[l], target);
                     if l < last {
-                        activate::<F, S>(simd, *activation, target);
+                        for unit in F::vectors_mut::<S>(target) {
+                            *unit = activate::<F, S>(simd, *activation, *unit);
+                        }
                     }
                 }
                 let first = self.place(last, stage, &layers[last].layer.groups[t]).start;

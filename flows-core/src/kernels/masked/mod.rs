@@ -13,6 +13,7 @@ mod operation;
 mod packed;
 mod pattern;
 mod product;
+mod run;
 
 use std::sync::Arc;
 
@@ -25,9 +26,58 @@ use crate::kernels::host::{Host, is_host, is_plain_host};
 use crate::kernels::lanes::Real;
 use crate::nn::{Connections, Made, Schedule};
 use incremental::{Incremental, Layer};
-use operation::{Inputs, Shape};
+use operation::{Inputs, Masked, Shape};
 pub(crate) use operation::{Linear, Offset};
 pub(crate) use pattern::Pattern;
+
+/// A layer as part of a run of layers that one fused operation computes; see
+/// [`Bijector::stage`](crate::bijector::Bijector::stage).
+#[derive(Debug, Clone)]
+pub struct Stage<B: Backend>(Kind<B>);
+
+#[derive(Debug, Clone)]
+enum Kind<B: Backend> {
+    /// Column `k` of the result is column `order[k]`.
+    Permutation(Vec<usize>),
+    Masked(Masked<B>),
+}
+
+impl<B: Backend> Stage<B> {
+    pub(crate) fn permutation(order: &[usize]) -> Self {
+        Self(Kind::Permutation(order.to_vec()))
+    }
+
+    /// An affine autoregressive layer, where there is a kernel for it.
+    pub(crate) fn masked(
+        made: &Made<B>,
+        scale: LogScale,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Option<Self> {
+        Masked::new(made, scale, context).map(|masked| Self(Kind::Masked(masked)))
+    }
+}
+
+impl<B: Backend> Masked<B> {
+    fn new(made: &Made<B>, scale: LogScale, context: Option<&Tensor<B, 2>>) -> Option<Self> {
+        (made.connections() == Connections::Plain).then(|| Self {
+            order: None,
+            layers: made.linear_layers(context).collect(),
+            shape: Shape {
+                patterns: Arc::clone(made.patterns()),
+                activation: made.activation(),
+                scale,
+            },
+        })
+    }
+}
+
+/// Whether layers on this backend, for this input, are worth asking for their stages.
+fn has_kernel<B: Backend>(x: &Tensor<B, 2>) -> bool {
+    fused_kernels_enabled()
+        && x.dims()[0] > 0
+        && is_host::<B>()
+        && matches!(x.dtype(), DType::F32 | DType::F64)
+}
 
 /// The forward direction of an affine autoregressive layer as one differentiable operation, or nothing where
 /// there is no kernel for it: another backend, mixed or half-precision numbers, a batch without rows, residual
@@ -38,28 +88,56 @@ pub(crate) fn affine_forward<B: Backend>(
     x: &Tensor<B, 2>,
     context: Option<&Tensor<B, 2>>,
 ) -> Option<Mapped<B>> {
-    if !fused_kernels_enabled()
-        || x.dims()[0] == 0
-        || made.connections() != Connections::Plain
-        || !is_host::<B>()
-    {
+    if !has_kernel(x) {
         return None;
     }
-    let shape = Shape {
-        patterns: Arc::clone(made.patterns()),
-        activation: made.activation(),
-        scale,
-    };
-    let inputs = Inputs {
+    let stage = Stage::masked(made, scale, context)?;
+    run([Some(stage)].into_iter(), x).map(|(mapped, _)| mapped)
+}
+
+/// The first layers of a composition as one differentiable operation, and how many they are; nothing where no
+/// layer of them has a kernel.
+pub(crate) fn fused_run<B: Backend>(
+    stages: impl Iterator<Item = Option<Stage<B>>>,
+    x: &Tensor<B, 2>,
+) -> Option<(Mapped<B>, usize)> {
+    if has_kernel(x) { run(stages, x) } else { None }
+}
+
+fn run<B: Backend>(
+    stages: impl Iterator<Item = Option<Stage<B>>>,
+    x: &Tensor<B, 2>,
+) -> Option<(Mapped<B>, usize)> {
+    let mut inputs = Inputs {
         x: x.clone(),
-        layers: made.linear_layers(context).collect(),
-        shape,
+        networks: Vec::new(),
+        order: None,
     };
-    if !inputs.are_uniform() {
+    let (mut parents, mut count) = (1, 0);
+    for stage in stages.map_while(|stage| stage) {
+        match stage.0 {
+            Kind::Permutation(order) => {
+                inputs.order = Some(match inputs.order.take() {
+                    None => order,
+                    Some(before) => order.into_iter().map(|k| before[k]).collect(),
+                });
+            }
+            Kind::Masked(masked) => {
+                parents += masked.parents();
+                if parents > operation::MAX_PARENTS || !masked.is_of(x.dtype()) {
+                    break;
+                }
+                let order = inputs.order.take();
+                inputs.networks.push(Masked { order, ..masked });
+            }
+        }
+        count += 1;
+    }
+    if inputs.networks.is_empty() {
         return None;
     }
     let (value, log_det) = operation::run(&inputs)?;
-    Some(Mapped { value, log_det })
+    Some((Mapped { value, log_det }, count))
 }
 
 /// The inverse of an affine autoregressive layer for `y` with its columns sorted by level, `x` sorted likewise, or
@@ -70,36 +148,25 @@ pub(crate) fn incremental_inverse<B: Backend>(
     y: &Tensor<B, 2>,
     context: Option<&Tensor<B, 2>>,
 ) -> Option<Mapped<B>> {
-    if !fused_kernels_enabled()
-        || y.dims()[0] == 0
-        || made.connections() != Connections::Plain
-        || !is_plain_host::<B>()
-    {
+    if !has_kernel(y) || !is_plain_host::<B>() {
         return None;
     }
-    let inputs = Inputs {
-        x: y.clone(),
-        layers: made.linear_layers(context).collect(),
-        shape: Shape {
-            patterns: Arc::clone(made.patterns()),
-            activation: made.activation(),
-            scale,
-        },
-    };
-    if !inputs.are_uniform() {
-        return None;
-    }
+    let masked = Masked::new(made, scale, context).filter(|masked| masked.is_of(y.dtype()))?;
     let schedule = Schedule::new(made);
     match y.dtype() {
-        DType::F32 => Some(solve::<f32, B>(&inputs, &schedule)),
-        DType::F64 => Some(solve::<f64, B>(&inputs, &schedule)),
+        DType::F32 => Some(solve::<f32, B>(&masked, y, &schedule)),
+        DType::F64 => Some(solve::<f64, B>(&masked, y, &schedule)),
         _ => None,
     }
 }
 
-fn solve<F: Real + Element, B: Backend>(inputs: &Inputs<B>, schedule: &Schedule) -> Mapped<B> {
-    let last = inputs.layers.len() - 1;
-    let hosts = inputs.layers.iter().map(|layer| {
+fn solve<F: Real + Element, B: Backend>(
+    masked: &Masked<B>,
+    y: &Tensor<B, 2>,
+    schedule: &Schedule,
+) -> Mapped<B> {
+    let last = masked.layers.len() - 1;
+    let hosts = masked.layers.iter().map(|layer| {
         let offset = match &layer.offset {
             Offset::Bias(bias) => Host::new(bias.clone()),
             Offset::Rows(rows) => Host::new(rows.clone()),
@@ -110,7 +177,7 @@ fn solve<F: Real + Element, B: Backend>(inputs: &Inputs<B>, schedule: &Schedule)
     let parameters = schedule.variables.iter();
     let parameters = parameters.map(|own| schedule.parameters_of(own)).collect();
     let groups = schedule.groups.iter().cloned().chain([parameters]);
-    let layers = hosts.iter().zip(&*inputs.shape.patterns).zip(groups);
+    let layers = hosts.iter().zip(&*masked.shape.patterns).zip(groups);
     let layers = layers
         .enumerate()
         .map(|(l, (((weight, offset), pattern), groups))| Layer {
@@ -124,10 +191,9 @@ fn solve<F: Real + Element, B: Backend>(inputs: &Inputs<B>, schedule: &Schedule)
     let problem = Incremental::new(
         layers.collect(),
         &schedule.variables,
-        inputs.shape.activation,
-        inputs.shape.scale,
+        masked.shape.activation,
+        masked.shape.scale,
     );
-    let y = &inputs.x;
     let (x, log_det) = problem.solve(Host::new(y.clone()).numbers());
     let ([rows, dim], device, dtype) = (y.dims(), y.device(), y.dtype());
     Mapped {

@@ -1,10 +1,12 @@
-//! The layer as one operation of a backend, and as one node of the autodiff graph.
+//! A run of layers as one operation of a backend, and as one node of the autodiff graph.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use burn::tensor::{
-    DType, Element, Tensor, TensorData, TensorPrimitive, backend::Backend, ops::FloatTensor,
+    DType, Element, Tensor, TensorData, TensorPrimitive,
+    backend::{AutodiffBackend, Backend},
+    ops::FloatTensor,
 };
 use burn_autodiff::{
     Autodiff, NodeId,
@@ -17,18 +19,30 @@ use burn_autodiff::{
 };
 use pulp::Arch;
 
-use super::network::{Gradients, Layer, Network, Trace};
+use super::network::{Layer, Network};
 use super::pattern::Pattern;
+use super::run::{Gradients, Run, Trace};
 use crate::bijectors::LogScale;
 use crate::kernels::host::Host;
 use crate::kernels::lanes::Real;
 use crate::kernels::split::{Parts, split, split_tracked};
 use crate::nn::ConditionerActivation;
 
-/// What a layer takes.
+/// What a run of layers takes.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs<B: Backend> {
     pub(super) x: Tensor<B, 2>,
+    /// At least one.
+    pub(super) networks: Vec<Masked<B>>,
+    /// The column that each column of the result is, where they are not in their order.
+    pub(super) order: Option<Vec<usize>>,
+}
+
+/// A masked affine layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Masked<B: Backend> {
+    /// The column that each input is, where they are not in their order.
+    pub(super) order: Option<Vec<usize>>,
     pub(super) layers: Vec<Linear<B>>,
     pub(super) shape: Shape,
 }
@@ -50,24 +64,27 @@ pub(crate) enum Offset<B: Backend> {
     Rows(Tensor<B, 2>),
 }
 
-impl<B: Backend> Inputs<B> {
-    /// Whether all numbers are of the same type, one that there is a kernel for.
-    pub(super) fn are_uniform(&self) -> bool {
-        let dtype = self.x.dtype();
-        let same = self.layers.iter().all(|layer| {
+impl<B: Backend> Masked<B> {
+    /// Whether all numbers are of this type.
+    pub(super) fn is_of(&self, dtype: DType) -> bool {
+        self.layers.iter().all(|layer| {
             let offset = match &layer.offset {
                 Offset::Bias(bias) => bias.dtype(),
                 Offset::Rows(rows) => rows.dtype(),
             };
             layer.weight.dtype() == dtype && offset == dtype
-        });
-        same && matches!(dtype, DType::F32 | DType::F64)
+        })
+    }
+
+    /// Tensors that it takes, beside its input.
+    pub(super) fn parents(&self) -> usize {
+        2 * self.layers.len()
     }
 }
 
 /// What is the same for every batch.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub(super) patterns: Arc<Vec<Pattern>>,
     pub(super) activation: ConditionerActivation,
     pub(super) scale: LogScale,
@@ -105,18 +122,18 @@ fn run_on<B: Backend, I: Backend>(inputs: &Inputs<B>) -> Option<Parts<B>> {
     out.downcast().ok().map(|out| *out)
 }
 
-/// The layer as one node of the graph. The number of parents is part of a node's type, so networks beyond five
-/// hidden layers take the generic path.
+/// Parents of a node at most.
+pub(super) const MAX_PARENTS: usize = 64;
+
+/// The run as one node of the graph. The number of parents is part of a node's type; there are a few such types,
+/// and the places left over are filled with a node that wants no gradient.
 fn tracked<I: Backend, C: CheckpointStrategy>(
     inputs: &Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
-    match inputs.layers.len() {
-        1 => tracked_with::<I, C, 3>(inputs),
-        2 => tracked_with::<I, C, 5>(inputs),
-        3 => tracked_with::<I, C, 7>(inputs),
-        4 => tracked_with::<I, C, 9>(inputs),
-        5 => tracked_with::<I, C, 11>(inputs),
-        6 => tracked_with::<I, C, 13>(inputs),
+    match 1 + inputs.networks.iter().map(Masked::parents).sum::<usize>() {
+        0..=8 => tracked_with::<I, C, 8>(inputs),
+        9..=32 => tracked_with::<I, C, 32>(inputs),
+        33..=MAX_PARENTS => tracked_with::<I, C, MAX_PARENTS>(inputs),
         _ => None,
     }
 }
@@ -125,29 +142,43 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     inputs: &Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
     let x = inputs.x.clone().into_primitive().tensor();
-    let mut nodes = vec![x.node];
-    let mut layers = Vec::with_capacity(inputs.layers.len());
-    for layer in inputs.layers.iter().cloned() {
-        let weight = layer.weight.into_primitive().tensor();
-        let offset = match layer.offset {
-            Offset::Bias(bias) => {
-                let bias = bias.into_primitive().tensor();
-                nodes.extend([weight.node, bias.node]);
-                Offset::Bias(tensor(bias.primitive))
-            }
-            Offset::Rows(rows) => {
-                let rows = rows.into_primitive().tensor();
-                nodes.extend([weight.node, rows.node]);
-                Offset::Rows(tensor(rows.primitive))
-            }
-        };
-        let weight = tensor(weight.primitive);
-        layers.push(Linear { weight, offset });
+    let mut nodes = Vec::with_capacity(PARENTS);
+    nodes.push(x.node);
+    let mut networks = Vec::with_capacity(inputs.networks.len());
+    for network in &inputs.networks {
+        let mut layers = Vec::with_capacity(network.layers.len());
+        for layer in network.layers.iter().cloned() {
+            let weight = layer.weight.into_primitive().tensor();
+            nodes.push(weight.node);
+            let offset = match layer.offset {
+                Offset::Bias(bias) => {
+                    let bias = bias.into_primitive().tensor();
+                    nodes.push(bias.node);
+                    Offset::Bias(tensor(bias.primitive))
+                }
+                Offset::Rows(rows) => {
+                    let rows = rows.into_primitive().tensor();
+                    nodes.push(rows.node);
+                    Offset::Rows(tensor(rows.primitive))
+                }
+            };
+            let weight = tensor(weight.primitive);
+            layers.push(Linear { weight, offset });
+        }
+        networks.push(Masked {
+            order: network.order.clone(),
+            layers,
+            shape: network.shape.clone(),
+        });
+    }
+    if nodes.len() < PARENTS {
+        let nobody = Autodiff::<I, C>::from_inner(x.primitive.clone());
+        nodes.resize(PARENTS, nobody.node);
     }
     let inner = Inputs {
         x: tensor(x.primitive),
-        layers,
-        shape: inputs.shape.clone(),
+        networks,
+        order: inputs.order.clone(),
     };
     let nodes = <[_; PARENTS]>::try_from(nodes).ok()?;
     let operation = MaskedBackward::<PARENTS>;
@@ -171,7 +202,7 @@ fn tensor<I: Backend, const D: usize>(primitive: FloatTensor<I>) -> Tensor<I, D>
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-/// The backward pass of a layer with its parents: the input, then weight and offset of each linear layer.
+/// The backward pass of a run with its parents: the input, then weight and offset of each linear layer.
 #[derive(Debug)]
 struct MaskedBackward<const PARENTS: usize>;
 
@@ -212,9 +243,15 @@ impl<I: Backend, const PARENTS: usize> Backward<I, PARENTS> for MaskedBackward<P
     }
 }
 
-/// Host copies of the inputs.
+/// The numbers of the inputs.
 struct Data<'a> {
     x: Host,
+    networks: Vec<DataOfNetwork<'a>>,
+    order: Option<&'a [usize]>,
+}
+
+struct DataOfNetwork<'a> {
+    order: Option<&'a [usize]>,
     /// Weight, offset, and whether that has a row for each sample.
     layers: Vec<(Host, Host, bool)>,
     shape: &'a Shape,
@@ -222,35 +259,46 @@ struct Data<'a> {
 
 impl<'a> Data<'a> {
     fn new<I: Backend>(inputs: &'a Inputs<I>) -> Self {
-        let layers = inputs.layers.iter();
+        let networks = inputs.networks.iter().map(|network| {
+            let layers = network.layers.iter().map(|layer| {
+                let (offset, with_context) = match layer.offset.clone() {
+                    Offset::Bias(bias) => (Host::new(bias), false),
+                    Offset::Rows(rows) => (Host::new(rows), true),
+                };
+                (Host::new(layer.weight.clone()), offset, with_context)
+            });
+            DataOfNetwork {
+                order: network.order.as_deref(),
+                layers: layers.collect(),
+                shape: &network.shape,
+            }
+        });
         Self {
             x: Host::new(inputs.x.clone()),
-            layers: layers
-                .map(|layer| {
-                    let offset = match layer.offset.clone() {
-                        Offset::Bias(bias) => Host::new(bias),
-                        Offset::Rows(rows) => Host::new(rows),
-                    };
-                    let with_context = matches!(layer.offset, Offset::Rows(_));
-                    (Host::new(layer.weight.clone()), offset, with_context)
-                })
-                .collect(),
-            shape: &inputs.shape,
+            networks: networks.collect(),
+            order: inputs.order.as_deref(),
         }
     }
 
-    fn network<F: Real + Element>(&self) -> Network<'_, F> {
-        let layers = self.layers.iter().zip(self.shape.patterns.iter());
-        let layers = layers.map(|((weight, offset, with_context), pattern)| Layer {
-            pattern,
-            weight: weight.numbers(),
-            offset: offset.numbers(),
-            with_context: *with_context,
+    fn run<F: Real + Element>(&self) -> Run<'_, F> {
+        let networks = self.networks.iter().map(|network| {
+            let layers = network.layers.iter().zip(network.shape.patterns.iter());
+            let layers = layers.map(|((weight, offset, with_context), pattern)| Layer {
+                pattern,
+                weight: weight.numbers(),
+                offset: offset.numbers(),
+                with_context: *with_context,
+            });
+            Network {
+                order: network.order,
+                layers: layers.collect(),
+                activation: network.shape.activation,
+                scale: network.shape.scale,
+            }
         });
-        Network {
-            layers: layers.collect(),
-            activation: self.shape.activation,
-            scale: self.shape.scale,
+        Run {
+            networks: networks.collect(),
+            order: self.order,
             x: self.x.numbers(),
         }
     }
@@ -261,11 +309,11 @@ type AnyTrace = Arc<dyn Any + Send + Sync>;
 /// Value and log-determinant, and the trace if it is to be kept.
 fn forward<I: Backend>(inputs: &Inputs<I>, keep: bool) -> (FloatTensor<I>, AnyTrace) {
     fn compute<F: Real + Element>(data: &Data<'_>, keep: bool) -> (Vec<F>, AnyTrace) {
-        let network = data.network::<F>();
+        let run = data.run::<F>();
         if !keep {
-            return (network.forward(Arch::new()), Arc::new(()));
+            return (run.forward(Arch::new()), Arc::new(()));
         }
-        let (out, trace) = network.forward_traced(Arch::new());
+        let (out, trace) = run.forward_traced(Arch::new());
         (out, Arc::new(trace))
     }
     let (device, dtype) = (inputs.x.device(), inputs.x.dtype());
@@ -293,24 +341,22 @@ fn backward<I: Backend>(saved: &Saved<I>, output: Tensor<I, 2>, wants_x: bool) -
         output: &Host,
         wants_x: bool,
     ) -> Vec<TensorData> {
-        let network = data.network::<F>();
+        let run = data.run::<F>();
         let trace = trace.downcast_ref::<Trace<F>>();
         let trace = trace.expect("the trace of these inputs");
-        let Gradients { x, layers } =
-            network.backward(Arch::new(), trace, output.numbers(), wants_x);
-        let rows = network.x.len() / network.layers[0].pattern.inputs();
-        let shape = [
-            if wants_x { rows } else { 0 },
-            network.layers[0].pattern.inputs(),
-        ];
-        let mut gradients = vec![TensorData::new(x, shape)];
-        for ((weight, offset), layer) in layers.into_iter().zip(&network.layers) {
+        let Gradients { x, layers } = run.backward(Arch::new(), trace, output.numbers(), wants_x);
+        let dim = run.dim();
+        let mut gradients = vec![TensorData::new(
+            x,
+            [if wants_x { run.rows() } else { 0 }, dim],
+        )];
+        let linear = run.networks.iter().flat_map(|network| &network.layers);
+        for ((weight, offset), layer) in layers.into_iter().zip(linear) {
             let (inputs, outputs) = (layer.pattern.inputs(), layer.pattern.outputs());
             gradients.push(TensorData::new(weight, [inputs, outputs]));
-            let rows = offset.len() / outputs;
             gradients.push(match layer.with_context {
                 false => TensorData::new(offset, [outputs]),
-                true => TensorData::new(offset, [rows, outputs]),
+                true => TensorData::new(offset, [run.rows(), outputs]),
             });
         }
         gradients

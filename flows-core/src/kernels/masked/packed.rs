@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::pattern::{Block, PANEL, Pattern, copy};
-use crate::kernels::lanes::Real;
+use super::pattern::{Block, Columns, PANEL, Pattern};
+use crate::kernels::lanes::{Real, copy};
 
 /// A block of a packed matrix.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct PackedBlock {
     /// Panel of the left factor's columns.
     pub(super) from: usize,
@@ -19,47 +19,88 @@ pub(super) struct PackedBlock {
     start: usize,
 }
 
-/// The blocks of a masked matrix, or of its transpose, zero outside the mask.
-pub(super) struct Packed<F> {
+/// Where the blocks of a packed matrix lie.
+#[derive(Debug, Clone)]
+pub(super) struct Packing {
     /// By panels of the result.
     blocks: Vec<PackedBlock>,
     /// The blocks of each panel of the result.
     panels: Vec<Range<usize>>,
-    numbers: Buffer<F>,
+    /// Columns up to the last true one of each panel of the result.
+    widths: Vec<usize>,
+    /// Numbers in all.
+    len: usize,
 }
 
-impl<F: Real> Packed<F> {
-    /// Room for blocks sorted by `to`, of which there are `panels`.
-    fn room(blocks: impl Iterator<Item = (usize, usize, Range<usize>)>, panels: usize) -> Self {
-        let mut start = 0;
+impl Packing {
+    /// Of blocks sorted by `to`.
+    fn new(
+        blocks: impl Iterator<Item = (usize, usize, Range<usize>)>,
+        widths: impl Iterator<Item = usize>,
+    ) -> Self {
+        let mut len = 0;
         let blocks = blocks.map(|(from, to, rows)| {
-            let size = rows.len() * PANEL;
-            start += size;
+            let start = len;
+            len += rows.len() * PANEL;
             PackedBlock {
                 from,
                 to,
                 rows,
-                start: start - size,
+                start,
             }
         });
         let blocks: Vec<PackedBlock> = blocks.collect();
         let bound = |to| blocks.partition_point(|block| block.to < to);
+        let widths: Vec<usize> = widths.collect();
+        let panels = (0..widths.len()).map(|to| bound(to)..bound(to + 1));
         Self {
-            panels: (0..panels).map(|to| bound(to)..bound(to + 1)).collect(),
-            numbers: Buffer::any(start),
+            panels: panels.collect(),
+            widths,
+            len,
             blocks,
         }
     }
 
-    /// `weight` of `[inputs, outputs]`, to be multiplied by what the layer reads.
-    pub(super) fn new(pattern: &Pattern, weight: &[F]) -> Self {
-        let outputs = pattern.outputs();
-        let blocks = pattern.blocks().iter();
+    /// For a matrix of these blocks and columns.
+    pub(super) fn direct(blocks: &[Block], columns: Columns) -> Self {
+        let blocks = blocks.iter();
         let blocks = blocks.map(|b| (b.row_panel, b.column_panel, b.rows.clone()));
-        let mut packed = Self::room(blocks, pattern.columns.panels());
-        for block in &packed.blocks {
+        let widths = (0..columns.panels()).map(|panel| {
+            let segments = columns.segments(panel);
+            let ends = segments.map(|(within, _, count)| within + count);
+            ends.last().unwrap_or(0)
+        });
+        Self::new(blocks, widths)
+    }
+
+    /// For the transpose of a matrix of these blocks and rows.
+    pub(super) fn transposed(blocks: &[Block], inputs: usize) -> Self {
+        let mut blocks: Vec<&Block> = blocks.iter().collect();
+        blocks.sort_by_key(|block| block.row_panel);
+        let blocks = blocks.into_iter();
+        let blocks = blocks.map(|b| (b.column_panel, b.row_panel, b.columns.clone()));
+        let widths = (0..inputs).step_by(PANEL);
+        let widths = widths.map(|first| PANEL.min(inputs - first));
+        Self::new(blocks, widths)
+    }
+}
+
+/// A masked matrix, or its transpose, zero outside the mask.
+pub(super) struct Packed<'a, F> {
+    packing: &'a Packing,
+    numbers: Buffer<F>,
+}
+
+impl<'a, F: Real> Packed<'a, F> {
+    /// `weight` of `[inputs, outputs]`, to be multiplied by what the layer reads.
+    #[inline(always)]
+    pub(super) fn new(pattern: &'a Pattern, weight: &[F]) -> Self {
+        let outputs = pattern.outputs();
+        let packing = &pattern.direct;
+        let mut numbers = Buffer::any(packing.len);
+        for block in &packing.blocks {
             let bits = pattern.bits(block.to);
-            let own = &mut packed.numbers[block.start..][..block.rows.len() * PANEL];
+            let own = &mut numbers[block.start..][..block.rows.len() * PANEL];
             let first = block.from * PANEL + block.rows.start;
             for (row, out) in (first..).zip(own.chunks_exact_mut(PANEL)) {
                 for (within, column, count) in pattern.columns.segments(block.to) {
@@ -72,47 +113,52 @@ impl<F: Real> Packed<F> {
                 retain(out, bits[row]);
             }
         }
-        packed
+        Self { packing, numbers }
     }
 
     /// The transpose of `weight`, to be multiplied by gradients of what the layer computes.
-    pub(super) fn transposed(pattern: &Pattern, weight: &[F]) -> Self {
+    #[inline(always)]
+    pub(super) fn transposed(pattern: &'a Pattern, weight: &[F]) -> Self {
         let (inputs, outputs) = (pattern.inputs(), pattern.outputs());
-        let mut blocks: Vec<&Block> = pattern.blocks().iter().collect();
-        blocks.sort_by_key(|block| block.row_panel);
-        let blocks = blocks.into_iter();
-        let blocks = blocks.map(|b| (b.column_panel, b.row_panel, b.columns.clone()));
-        let mut packed = Self::room(blocks, inputs.div_ceil(PANEL));
+        let packing = &pattern.transposed;
+        let mut numbers = Buffer::any(packing.len);
         let mut square = [F::default(); PANEL * PANEL];
-        for block in &packed.blocks {
+        for block in &packing.blocks {
             let bits = pattern.bits(block.from);
-            let first = block.to * PANEL;
             square.fill(F::default());
+            let first = block.to * PANEL;
             let rows = (first..inputs).zip(square.chunks_exact_mut(PANEL));
-            for (row, out) in rows {
+            for (input, row) in rows {
                 for (within, column, count) in pattern.columns.segments(block.from) {
-                    let from = row * outputs + column;
+                    let from = input * outputs + column;
                     copy(
-                        &mut out[within..within + count],
+                        &mut row[within..within + count],
                         &weight[from..from + count],
                     );
                 }
-                retain(out, bits[row]);
+                retain(row, bits[input]);
             }
-            let own = &mut packed.numbers[block.start..][..block.rows.len() * PANEL];
+            let own = &mut numbers[block.start..][..block.rows.len() * PANEL];
             for (column, out) in block.rows.clone().zip(own.chunks_exact_mut(PANEL)) {
                 for (row, out) in out.iter_mut().enumerate() {
                     *out = square[row * PANEL + column];
                 }
             }
         }
-        packed
+        Self { packing, numbers }
     }
 
     /// For each panel of the result its blocks.
     #[inline(always)]
     pub(super) fn panels(&self) -> impl Iterator<Item = &[PackedBlock]> {
-        self.panels.iter().map(|range| &self.blocks[range.clone()])
+        let Packing { panels, blocks, .. } = self.packing;
+        panels.iter().map(|range| &blocks[range.clone()])
+    }
+
+    /// Columns up to the last true one of a panel of the result.
+    #[inline(always)]
+    pub(super) fn width(&self, panel: usize) -> usize {
+        self.packing.widths[panel]
     }
 
     /// The numbers of a block, `[rows, PANEL]`.

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::packed::Packing;
 use crate::masks::WeightMask;
 
 /// Side of a block, and columns that are worked on together: one word of mask bits, two of the widest vectors.
@@ -81,6 +82,9 @@ pub(crate) struct Pattern {
     bits: Vec<u32>,
     /// By panels of columns.
     blocks: Vec<Block>,
+    /// How the matrix is packed, and its transpose.
+    pub(super) direct: Packing,
+    pub(super) transposed: Packing,
 }
 
 impl Pattern {
@@ -99,16 +103,11 @@ impl Pattern {
                 bits.push(word);
             }
         }
-        let mut pattern = Self {
-            inputs,
-            columns,
-            bits,
-            blocks: Vec::new(),
-        };
+        let mut blocks = Vec::new();
         for column_panel in 0..columns.panels() {
             for row_panel in 0..inputs.div_ceil(PANEL) {
                 let first = row_panel * PANEL;
-                let words = &pattern.bits(column_panel)[first..inputs.min(first + PANEL)];
+                let words = &bits[column_panel * inputs..][first..inputs.min(first + PANEL)];
                 let all = words.iter().fold(0, |a, b| a | b);
                 if all == 0 {
                     continue;
@@ -120,7 +119,7 @@ impl Pattern {
                     .zip(words.iter().rposition(used));
                 let (low, high) = rows.expect("a block that is not empty");
                 let columns = all.trailing_zeros() as usize..32 - all.leading_zeros() as usize;
-                pattern.blocks.push(Block {
+                blocks.push(Block {
                     row_panel,
                     column_panel,
                     rows: low..high + 1,
@@ -128,7 +127,14 @@ impl Pattern {
                 });
             }
         }
-        pattern
+        Self {
+            inputs,
+            columns,
+            bits,
+            direct: Packing::direct(&blocks, columns),
+            transposed: Packing::transposed(&blocks, inputs),
+            blocks,
+        }
     }
 
     /// Rows of the matrix.
@@ -156,24 +162,5 @@ impl Pattern {
     /// The blocks that are not empty, by panels of columns.
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
-    }
-}
-
-/// Copies the columns of a segment. Nearly all are whole groups, and a copy of known length is no call.
-#[inline(always)]
-pub(super) fn copy<F: Copy>(to: &mut [F], from: &[F]) {
-    if !copy_exactly::<F, GROUP>(to, from) && !copy_exactly::<F, { GROUP / 2 }>(to, from) {
-        to.copy_from_slice(from);
-    }
-}
-
-#[inline(always)]
-fn copy_exactly<F: Copy, const N: usize>(to: &mut [F], from: &[F]) -> bool {
-    match (<&mut [F; N]>::try_from(to), <&[F; N]>::try_from(from)) {
-        (Ok(to), Ok(from)) => {
-            *to = *from;
-            true
-        }
-        _ => false,
     }
 }
