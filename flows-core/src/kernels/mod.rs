@@ -23,7 +23,7 @@
 mod adam;
 mod ddnf;
 mod hidden;
-mod host;
+pub(crate) mod host;
 mod lanes;
 pub(crate) mod masked;
 mod narrow;

@@ -1,9 +1,11 @@
 //! The exact log-determinant, and the linear solve that goes with it.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
 
-use super::elimination::Eliminated;
+use super::elimination::{Eliminated, log_abs_dets};
 use super::small::{det2, det2_identity_plus, inverse2};
+use crate::kernels::fused_kernels_enabled;
+use crate::kernels::host::{Host, is_plain_host};
 use crate::nn::Linearization;
 use crate::nn::field::constant;
 
@@ -50,7 +52,10 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     match a.dims()[1] {
         1 => flat(a).abs().log(),
         2 => det2(a).abs().log(),
-        _ => {
+        m => {
+            if let Some(value) = in_memory(&a, m) {
+                return value;
+            }
             let fixed = constant(a.clone());
             let eliminated = Eliminated::new(fixed.clone());
             let slope = eliminated.inverse.clone().swap_dims(1, 2);
@@ -58,6 +63,25 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
             eliminated.log_abs_det() + tangent
         }
     }
+}
+
+/// The same without a derivative, where the matrices lie in memory and nothing records their history.
+fn in_memory<B: Backend>(a: &Tensor<B, 3>, m: usize) -> Option<Tensor<B, 1>> {
+    if !(fused_kernels_enabled() && is_plain_host::<B>()) {
+        return None;
+    }
+    let (device, dtype, host) = (a.device(), a.dtype(), Host::new(a.clone()));
+    let data = match dtype {
+        DType::F32 => data(log_abs_dets(host.numbers::<f32>(), m)),
+        DType::F64 => data(log_abs_dets(host.numbers::<f64>(), m)),
+        _ => return None,
+    };
+    Some(Tensor::from_data(data, (&device, dtype)))
+}
+
+fn data<F: Element>(values: Vec<F>) -> TensorData {
+    let length = values.len();
+    TensorData::new(values, [length])
 }
 
 /// `u` with `(I + B) u = r`, row by row: Newton's step for `z + B(z) = y`.
