@@ -24,7 +24,7 @@ mod adam;
 mod ddnf;
 mod hidden;
 pub(crate) mod host;
-mod lanes;
+pub(crate) mod lanes;
 pub(crate) mod masked;
 mod narrow;
 mod operation;

@@ -17,6 +17,7 @@
 use std::ops::{Add, Div, Mul, Sub};
 
 use burn::tensor::{Int, Tensor, backend::Backend};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// What elimination leaves of a batch of square matrices.
@@ -156,21 +157,27 @@ impl<B: Backend> Steps<B> {
     }
 }
 
-/// `log |det A|` of a batch of `m x m` matrices by LU with partial pivoting, one matrix after the other:
-/// on a CPU, a few numbers in the first-level cache instead of passes over the whole batch. Not finite for a
-/// singular matrix.
-pub(super) fn log_abs_dets<F: Number>(numbers: &[F], m: usize) -> Vec<F> {
-    let size = m * m;
-    numbers
-        .par_chunks(size * MATRICES)
-        .flat_map_iter(|piece| {
-            let mut a = vec![F::default(); size];
-            piece.chunks_exact(size).map(move |matrix| {
-                a.copy_from_slice(matrix);
-                log_abs_det(&mut a, m)
-            })
-        })
-        .collect()
+/// `log |det A_i|` of `n` matrices, `m x m`, which `fill(i, a)` writes over what it finds in `a`: by LU with
+/// partial pivoting, one after the other. On a CPU these are a few numbers in the first-level cache instead
+/// of passes over the whole batch. Not finite for a singular matrix.
+pub(super) fn log_abs_dets<F: Number>(
+    n: usize,
+    m: usize,
+    fill: impl Fn(usize, &mut [F]) + Sync,
+) -> Vec<F> {
+    let mut found = vec![F::default(); n];
+    let pieces = found.par_chunks_mut(MATRICES).enumerate();
+    pieces.for_each(|(piece, found)| {
+        let mut a = vec![F::default(); m * m];
+        // One choice of instructions for all matrices of the piece.
+        Arch::new().dispatch(|| {
+            for (i, found) in found.iter_mut().enumerate() {
+                fill(piece * MATRICES + i, &mut a);
+                *found = log_abs_det(&mut a, m);
+            }
+        });
+    });
+    found
 }
 
 /// Matrices that a thread takes at a time.
@@ -210,6 +217,7 @@ impl Number for f64 {
     }
 }
 
+#[inline(always)]
 fn log_abs_det<F: Number>(a: &mut [F], m: usize) -> F {
     let mut sum = F::default();
     for k in 0..m {
@@ -295,7 +303,9 @@ mod tests {
                 .iter()
                 .flat_map(|a| a.transpose().as_slice().to_vec());
             let numbers: Vec<f64> = rows.collect();
-            let found = log_abs_dets(&numbers, m);
+            let n = matrices.len();
+            let copy = |i: usize, a: &mut [f64]| a.copy_from_slice(&numbers[i * m * m..][..m * m]);
+            let found = log_abs_dets(n, m, copy);
             let generic = Eliminated::new(batch(&matrices)).log_abs_det();
             let generic: Vec<f64> = generic.into_data().iter().collect();
             for (found, generic) in found.iter().zip(&generic) {
@@ -304,15 +314,19 @@ mod tests {
                     "m = {m}"
                 );
             }
-            let singles: Vec<f32> = numbers.iter().map(|v| *v as f32).collect();
-            for (single, double) in log_abs_dets(&singles, m).iter().zip(&found) {
+            let singles = |i: usize, a: &mut [f32]| {
+                let from = numbers[i * m * m..].iter();
+                a.iter_mut().zip(from).for_each(|(a, v)| *a = *v as f32);
+            };
+            for (single, double) in log_abs_dets(n, m, singles).iter().zip(&found) {
                 assert!((f64::from(*single) - double).abs() < 1e-2, "m = {m}");
             }
         }
-        assert!(!log_abs_dets(&[0.0f64; 9], 3)[0].is_finite());
-        let mut with_nan = [1.0f64, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-        with_nan[4] = f64::NAN;
-        assert!(log_abs_dets(&with_nan, 3)[0].is_nan());
+        assert!(!log_abs_dets(1, 3, |_, a: &mut [f64]| a.fill(0.0))[0].is_finite());
+        let with_nan = |_, a: &mut [f64]| {
+            a.copy_from_slice(&[1.0, 0.0, 0.0, 0.0, f64::NAN, 0.0, 0.0, 0.0, 1.0]);
+        };
+        assert!(log_abs_dets(1, 3, with_nan)[0].is_nan());
     }
 
     #[test]

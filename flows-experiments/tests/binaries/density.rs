@@ -24,7 +24,9 @@ fn gas(folder: &Path) {
     fs::create_dir_all(folder.join("gas")).unwrap();
     let mut state = 1u64;
     let mut uniform = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (state >> 11) as f64 / (1u64 << 53) as f64
     };
     for (name, rows) in [("train", 600), ("validation", 150), ("test", 200)] {
@@ -125,7 +127,11 @@ fn a_grid_is_scored_on_validation_rows_and_shows_its_best() {
     let grid = "[[grid]]\nmodels = ['maf']\nhidden = [[4], [16]]\nweight_decay = [0.0, 5.0]\n";
     let config = small(folder.path(), grid);
     // Test rows that would show: nothing may look at them.
-    fs::copy(folder.path().join("gas/train.npy"), folder.path().join("gas/test.npy")).unwrap();
+    fs::copy(
+        folder.path().join("gas/train.npy"),
+        folder.path().join("gas/test.npy"),
+    )
+    .unwrap();
     let out = folder.path().join("out");
     let done = density()
         .arg("--config")
@@ -152,11 +158,19 @@ fn a_grid_is_scored_on_validation_rows_and_shows_its_best() {
     }
     let best = rows
         .iter()
-        .max_by(|a, b| a["mean"].as_f64().unwrap().total_cmp(&b["mean"].as_f64().unwrap()))
+        .max_by(|a, b| {
+            a["mean"]
+                .as_f64()
+                .unwrap()
+                .total_cmp(&b["mean"].as_f64().unwrap())
+        })
         .unwrap();
     let table = fs::read_to_string(out.join("table.md")).unwrap();
     let bold = format!("**{}**", best["variant"].as_str().unwrap());
-    assert!(table.contains(&bold) && table.matches("**").count() == 2, "{table}");
+    assert!(
+        table.contains(&bold) && table.matches("**").count() == 2,
+        "{table}"
+    );
     assert!(!out.join("gas-pairs.png").exists());
 }
 
@@ -168,13 +182,22 @@ fn a_configuration_that_cannot_be_is_refused_before_anything_is_made() {
         let config = small(folder.path(), more);
         let out = folder.path().join("refused");
         let mut command = density();
-        command.arg("--config").arg(config).arg("--data-dir").arg(folder.path());
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("--data-dir")
+            .arg(folder.path());
         let said = command.arg("--out").arg(&out).assert().code(2);
-        said.stderr(contains(words.to_owned()).and(predicates::str::is_match("^error: .*\n$").unwrap()));
+        said.stderr(
+            contains(words.to_owned()).and(predicates::str::is_match("^error: .*\n$").unwrap()),
+        );
         assert!(!out.exists());
     };
     refused("weight_decay = -1.0\n", "weight_decay is -1");
     refused("speed = 3\n", "small.toml, line 10: unknown field `speed`");
     refused("[[grid]]\nsets = ['mnist']\n", "unknown set 'mnist'");
-    refused("[[grid]]\nmodels = ['maf']\n[[grid]]\nmodels = ['maf']\n", "is listed twice");
+    refused(
+        "[[grid]]\nmodels = ['maf']\n[[grid]]\nmodels = ['maf']\n",
+        "is listed twice",
+    );
 }

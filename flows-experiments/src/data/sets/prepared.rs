@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{DataSet, STANDARDIZED, SetId, read};
-use crate::data::{DataError, Rows};
 use crate::data::source::{Header, Source};
+use crate::data::{DataError, Rows};
 
 /// Where the first of the three is looked for.
 pub(super) fn files(set: SetId) -> String {
@@ -49,7 +49,10 @@ fn with_parts(
     let [train, validation, test] = parts;
     let (train, validation, test) = (train?, validation?, test?);
     let width = train.width();
-    if let Some(other) = [&validation, &test].iter().find(|rows| rows.width() != width) {
+    if let Some(other) = [&validation, &test]
+        .iter()
+        .find(|rows| rows.width() != width)
+    {
         return Err(DataError::Table(format!(
             "the parts of set '{}' have {width} and {} columns",
             set.name(),
@@ -85,7 +88,9 @@ fn hdf5_parts(path: &Path) -> Result<Parts, DataError> {
         let dataset = file.dataset(name).map_err(|e| wrong(e.to_string()))?;
         let &[rows, width] = dataset.shape() else {
             let shape = dataset.shape();
-            return Err(wrong(format!("'{name}' has shape {shape:?}, expected a matrix")));
+            return Err(wrong(format!(
+                "'{name}' has shape {shape:?}, expected a matrix"
+            )));
         };
         if rows == 0 || width == 0 {
             return Err(wrong(format!("'{name}' is empty")));
@@ -135,7 +140,10 @@ mod tests {
         let set = load(SetId::Bsds, folder.path()).unwrap().unwrap();
         let sizes = [&set.train, &set.validation, &set.test].map(Rows::len);
         assert_eq!((sizes, set.columns.len()), ([4, 2, 3], 63));
-        for (part, rows) in [&set.train, &set.validation, &set.test].into_iter().enumerate() {
+        for (part, rows) in [&set.train, &set.validation, &set.test]
+            .into_iter()
+            .enumerate()
+        {
             for (i, row) in rows.iter().enumerate() {
                 for (j, value) in row.iter().enumerate() {
                     assert_eq!(*value, (100 * part + i) as f64 + j as f64 / 64.0);
@@ -146,7 +154,10 @@ mod tests {
         for cut in [0, 7, 100, FILE.len() / 2, FILE.len() - 600] {
             let folder = archive(&FILE[..cut]);
             let error = load(SetId::Bsds, folder.path()).unwrap_err().to_string();
-            assert!(error.contains("BSDS300.hdf5") && !error.contains('\n'), "{error}");
+            assert!(
+                error.contains("BSDS300.hdf5") && !error.contains('\n'),
+                "{error}"
+            );
         }
     }
 
