@@ -354,33 +354,6 @@ mod tests {
     }
 
     #[test]
-    fn weight_decay_holds_a_fit_back() {
-        let rng = &mut stream(0, "table", 0);
-        let values = (0..600).map(|_| rng.random::<f64>().powi(3)).collect();
-        let table = Table::from_values(["a", "b"], values).unwrap();
-        let norm = |weight_decay: f64| {
-            let config = FitConfig {
-                course: Course {
-                    steps: 100,
-                    weight_decay,
-                    ..Course::default()
-                },
-                ..FitConfig::new(MafConfig {
-                    layers: 1,
-                    hidden: vec![8],
-                    ..MafConfig::new(2)
-                })
-            };
-            let fitted = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
-            let parameters = state(&fitted.flow);
-            let squares = parameters.values().flat_map(|data| data.iter::<f64>());
-            squares.map(|v| v * v).sum::<f64>()
-        };
-        let [free, held] = [norm(0.0), norm(100.0)];
-        assert!(held < 0.5 * free, "{held}, {free}");
-    }
-
-    #[test]
     fn a_newer_format_and_a_claim_too_large_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");

@@ -160,3 +160,35 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         Param::from_mapped_value(id, Tensor::from_inner(moved).require_grad(), mapper)
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use flows_core::state::state;
+    use flows_models::MafConfig;
+
+    #[test]
+    fn weight_decay_shrinks_what_has_no_gradient_by_its_rate() {
+        type B = Autodiff<Flex>;
+        let rng = &mut crate::train::stream(0, "parameters", 0);
+        let model = MafConfig::new(2)
+            .init::<B>(&Default::default(), rng)
+            .unwrap();
+        let before = state(&model);
+        let step = |decay: f64, model| {
+            let mut adam = Adam::<B>::default().with_weight_decay(decay);
+            state(&adam.step(0.1, model, GradientsParams::new()))
+        };
+        assert_eq!(step(0.0, model.clone()), before);
+        let after = step(0.5, model);
+        let mut moved = 0;
+        for (name, values) in &before {
+            for (old, new) in values.iter::<f32>().zip(after[name].iter::<f32>()) {
+                assert!((new - 0.95 * old).abs() <= 1e-6 * old.abs(), "{name}");
+                moved += usize::from(new != old);
+            }
+        }
+        assert!(moved > 100);
+    }
+}
