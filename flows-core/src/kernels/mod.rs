@@ -23,8 +23,8 @@
 mod adam;
 mod ddnf;
 mod hidden;
-mod host;
-mod lanes;
+pub(crate) mod host;
+pub(crate) mod lanes;
 pub(crate) mod masked;
 mod narrow;
 mod operation;

@@ -1,9 +1,12 @@
 //! The exact log-determinant, and the linear solve that goes with it.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
 
-use super::elimination::Eliminated;
+use super::elimination::{Eliminated, Number, log_abs_dets};
 use super::small::{det2, det2_identity_plus, inverse2};
+use crate::kernels::fused_kernels_enabled;
+use crate::kernels::host::{Host, is_plain_host};
+use crate::kernels::lanes::Real;
 use crate::nn::Linearization;
 use crate::nn::field::constant;
 
@@ -11,6 +14,9 @@ use crate::nn::field::constant;
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {
     if let (1, 2, Some(c)) = (b.depth(), b.width(1), b.shared_closing()) {
         return two_units(b, c).abs().log();
+    }
+    if let Some(value) = one_layer_in_memory(b) {
+        return value;
     }
     let core = b.core();
     match core.dims()[1] {
@@ -50,7 +56,10 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     match a.dims()[1] {
         1 => flat(a).abs().log(),
         2 => det2(a).abs().log(),
-        _ => {
+        m => {
+            if let Some(value) = in_memory(&a, m) {
+                return value;
+            }
             let fixed = constant(a.clone());
             let eliminated = Eliminated::new(fixed.clone());
             let slope = eliminated.inverse.clone().swap_dims(1, 2);
@@ -58,6 +67,58 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
             eliminated.log_abs_det() + tangent
         }
     }
+}
+
+/// The same without a derivative, where the matrices lie in memory and nothing records their history.
+fn in_memory<B: Backend>(a: &Tensor<B, 3>, m: usize) -> Option<Tensor<B, 1>> {
+    fn with<F: Number + Real + Element>(a: &Host, n: usize, m: usize) -> TensorData {
+        let numbers = a.numbers::<F>();
+        let copy = |i: usize, a: &mut [F]| a.copy_from_slice(&numbers[i * m * m..][..m * m]);
+        TensorData::new(log_abs_dets(n, m, copy), [n])
+    }
+    let dtype = host_type(a)?;
+    let (n, host) = (a.dims()[0], Host::new(a.clone()));
+    let data = match dtype {
+        DType::F32 => with::<f32>(&host, n, m),
+        _ => with::<f64>(&host, n, m),
+    };
+    Some(Tensor::from_data(data, (&a.device(), dtype)))
+}
+
+/// `log |det(I + D C)|` for one hidden layer about as wide as the input or narrower, with `C = W_2 W_1`
+/// shared by all points: each matrix is written where it is eliminated.
+fn one_layer_in_memory<B: Backend>(b: &Linearization<'_, B>) -> Option<Tensor<B, 1>> {
+    fn with<F: Number + Real + Element>(d: &Host, c: &Host, n: usize, m: usize) -> TensorData {
+        let (d, c) = (d.numbers::<F>(), c.numbers::<F>());
+        let fill = |i: usize, a: &mut [F]| {
+            let rows = a.chunks_exact_mut(m).zip(c.chunks_exact(m));
+            for (k, ((a, c), d)) in rows.zip(&d[i * m..(i + 1) * m]).enumerate() {
+                a.iter_mut().zip(c).for_each(|(a, c)| *a = *d * *c);
+                a[k] = a[k] + F::of(1.0);
+            }
+        };
+        TensorData::new(log_abs_dets(n, m, fill), [n])
+    }
+    let (m, dim) = (b.width(1), b.width(0));
+    if b.depth() != 1 || m < 3 || m > dim + dim / 4 {
+        return None;
+    }
+    let (c, d) = (b.shared_closing()?, b.slope(1));
+    let dtype = host_type(&c)?;
+    let (n, device) = (d.dims()[0], d.device());
+    let (d, c) = (Host::new(d), Host::new(c));
+    let data = match dtype {
+        DType::F32 => with::<f32>(&d, &c, n, m),
+        _ => with::<f64>(&d, &c, n, m),
+    };
+    Some(Tensor::from_data(data, (&device, dtype)))
+}
+
+/// The type of numbers that lie in memory, where nothing records their history.
+fn host_type<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<DType> {
+    let dtype = tensor.dtype();
+    let known = matches!(dtype, DType::F32 | DType::F64);
+    (known && fused_kernels_enabled() && is_plain_host::<B>()).then_some(dtype)
 }
 
 /// `u` with `(I + B) u = r`, row by row: Newton's step for `z + B(z) = y`.

@@ -1,11 +1,14 @@
 //! What to run: sets, models, seeds and budgets, from a preset, a TOML file and options.
 
+use std::path::{Path, PathBuf};
+
 use flows_core::bijectors::LogScale;
 use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
+use super::grid::{Grid, Variant};
 use crate::data::sets::SetId;
-use crate::experiment::parse_toml;
+use crate::experiment::{self, Job as _, parse_toml};
 use crate::table_flow::{FitConfig, Shape, choose};
 use crate::train::Course;
 
@@ -24,6 +27,10 @@ pub struct DensityConfig {
     /// Samples of each model in the pictures.
     #[serde(default = "default_samples")]
     pub samples: usize,
+    /// Sizes and rates to choose from. With any, models are scored on the validation rows: the test rows
+    /// decide nothing and are not looked at.
+    #[serde(default, rename = "grid", skip_serializing_if = "Vec::is_empty")]
+    pub grids: Vec<Grid>,
     /// Other budgets or sizes for some sets or models; later ones win.
     #[serde(default, rename = "override", skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
@@ -50,9 +57,15 @@ pub struct ModelSpec {
     /// Widths of hidden layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<Vec<usize>>,
+    /// Cells of each block of a DDNF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cells: Option<usize>,
     /// Whether the columns are decorrelated first; by default as the family does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whiten: Option<bool>,
+    /// Whether batch normalization follows each layer of a MAF or RealNVP.
+    #[serde(default)]
+    pub batch_norm: bool,
     /// Parameterization of the scales of a MADE or MAF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<LogScale>,
@@ -80,21 +93,51 @@ pub struct Override {
     /// Looks without an improvement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+    /// Rate at which parameters shrink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
     /// Layers, or blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
     /// Widths of hidden layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<Vec<usize>>,
+    /// Cells of each block of a DDNF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cells: Option<usize>,
+    /// Whether the columns are decorrelated first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whiten: Option<bool>,
+    /// Whether batch normalization follows each layer of a MAF or RealNVP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<bool>,
 }
 
-/// One run: a set, a model, a seed.
+impl Override {
+    /// Puts its values in the place of others.
+    fn apply(&self, spec: &mut ModelSpec, course: &mut Course) {
+        course.steps = self.steps.unwrap_or(course.steps);
+        course.batch = self.batch.unwrap_or(course.batch);
+        course.learning_rate = self.learning_rate.unwrap_or(course.learning_rate);
+        course.patience = self.patience.unwrap_or(course.patience);
+        course.weight_decay = self.weight_decay.unwrap_or(course.weight_decay);
+        spec.layers = self.layers.or(spec.layers);
+        spec.hidden = self.hidden.clone().or(spec.hidden.take());
+        spec.cells = self.cells.or(spec.cells);
+        spec.whiten = self.whiten.or(spec.whiten);
+        spec.batch_norm = self.batch_norm.unwrap_or(spec.batch_norm);
+    }
+}
+
+/// One run: a set, a model, a seed, and its place in a grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// What is fitted to.
     pub set: SetId,
     /// Name of the model.
     pub model: String,
+    /// Its place in a grid, in words; empty where there is no choice.
+    pub variant: String,
     /// The model as the table calls for it, overrides applied.
     pub spec: ModelSpec,
     /// Seed of everything random but the set's own noise.
@@ -104,11 +147,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// `set model seed`, unique within an experiment.
-    pub fn name(&self) -> String {
-        format!("{} {} seed {}", self.set.name(), self.model, self.seed)
-    }
-
     /// Whether the model has a closed form: then a seed makes no difference.
     pub fn is_gaussian(&self) -> bool {
         self.spec.family == "gaussian"
@@ -127,8 +165,15 @@ impl Job {
         };
         let chosen = choose(Some(&self.spec.family), shape).map_err(|e| e.to_string())?;
         let mut model = chosen.model;
-        if let (ModelConfig::Maf(maf), Some(scale)) = (&mut model, self.spec.scale) {
-            maf.scale = scale;
+        let batch_norm = self.spec.batch_norm;
+        match &mut model {
+            ModelConfig::Maf(maf) => {
+                maf.scale = self.spec.scale.unwrap_or(maf.scale);
+                maf.batch_norm = batch_norm;
+            }
+            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm = batch_norm,
+            ModelConfig::Ddnf(ddnf) => ddnf.cells = self.spec.cells.unwrap_or(ddnf.cells),
+            _ => {}
         }
         Ok(FitConfig {
             training_log_det: chosen.training_log_det,
@@ -151,6 +196,37 @@ pub enum ConfigError {
     Value(String),
 }
 
+impl experiment::Job for Job {
+    fn name(&self) -> String {
+        let variant = match self.variant.as_str() {
+            "" => String::new(),
+            variant => format!(", {variant},"),
+        };
+        format!(
+            "{} {}{variant} seed {}",
+            self.set.name(),
+            self.model,
+            self.seed
+        )
+    }
+
+    fn steps(&self) -> usize {
+        if self.is_gaussian() {
+            0
+        } else {
+            self.course.steps
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        let mut path = Path::new(self.set.name()).join(&self.model);
+        if !self.variant.is_empty() {
+            path.push(self.variant.replace(", ", "_").replace(' ', "-"));
+        }
+        path.join(format!("seed-{}", self.seed))
+    }
+}
+
 impl DensityConfig {
     /// Reads TOML; `origin` names the file or preset in errors.
     ///
@@ -165,6 +241,7 @@ impl DensityConfig {
         let text = match name {
             Preset::Quick => include_str!("../../configs/density-quick.toml"),
             Preset::Paper => include_str!("../../configs/density-paper.toml"),
+            Preset::Grid => include_str!("../../configs/density-grid.toml"),
         };
         Self::from_toml(text, "built-in preset").expect("the presets are tested")
     }
@@ -178,11 +255,13 @@ impl DensityConfig {
         if self.sets.is_empty() || self.models.is_empty() || self.seeds == 0 || self.samples == 0 {
             return wrong("sets, models, seeds and samples must not be empty or 0".to_owned());
         }
-        for list in &self.overrides {
-            for set in &list.sets {
+        let filters = self.overrides.iter().map(|o| (&o.sets, &o.models));
+        let filters = filters.chain(self.grids.iter().map(|g| (&g.sets, &g.models)));
+        for (sets, models) in filters {
+            for set in sets {
                 self.set(set)?;
             }
-            for model in &list.models {
+            for model in models {
                 self.spec(model)?;
             }
         }
@@ -190,25 +269,29 @@ impl DensityConfig {
         for set in &self.sets {
             let set = self.set(set)?;
             for model in &self.models {
-                let (spec, course) = self.adapted(self.spec(model)?, set.name(), model);
-                if let Some(problem) = course.problem() {
-                    return wrong(format!("course: {problem}"));
-                }
-                for seed in 0..self.seeds {
-                    let job = Job {
-                        set,
-                        model: model.clone(),
-                        spec: spec.clone(),
-                        seed,
-                        course: course.clone(),
-                    };
-                    if job.is_gaussian() && seed > 0 {
-                        continue;
+                for variant in self.variants(set.name(), model) {
+                    let (mut spec, mut course) = self.adapted(self.spec(model)?, set.name(), model);
+                    variant.values.apply(&mut spec, &mut course);
+                    if let Some(problem) = course.problem() {
+                        return wrong(format!("course: {problem}"));
                     }
-                    if jobs.contains(&job) {
-                        return wrong(format!("'{}' is listed twice", job.name()));
+                    for seed in 0..self.seeds {
+                        let job = Job {
+                            set,
+                            model: model.clone(),
+                            variant: variant.name.clone(),
+                            spec: spec.clone(),
+                            seed,
+                            course: course.clone(),
+                        };
+                        if job.is_gaussian() && seed > 0 {
+                            continue;
+                        }
+                        if jobs.iter().any(|j: &Job| j.path() == job.path()) {
+                            return wrong(format!("'{}' is listed twice", job.name()));
+                        }
+                        jobs.push(job);
                     }
-                    jobs.push(job);
                 }
             }
         }
@@ -233,20 +316,29 @@ impl DensityConfig {
 
     fn adapted(&self, spec: &ModelSpec, set: &str, model: &str) -> (ModelSpec, Course) {
         let (mut spec, mut course) = (spec.clone(), self.course.clone());
-        let named = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
         for other in &self.overrides {
-            if !(named(&other.sets, set) && named(&other.models, model)) {
-                continue;
+            if named(&other.sets, set) && named(&other.models, model) {
+                other.apply(&mut spec, &mut course);
             }
-            course.steps = other.steps.unwrap_or(course.steps);
-            course.batch = other.batch.unwrap_or(course.batch);
-            course.learning_rate = other.learning_rate.unwrap_or(course.learning_rate);
-            course.patience = other.patience.unwrap_or(course.patience);
-            spec.layers = other.layers.or(spec.layers);
-            spec.hidden = other.hidden.clone().or(spec.hidden);
         }
         (spec, course)
     }
+
+    /// What the grids offer this model on this set; one empty variant where they offer nothing.
+    fn variants(&self, set: &str, model: &str) -> Vec<Variant> {
+        let grids = self.grids.iter();
+        let offered = grids.filter(|g| named(&g.sets, set) && named(&g.models, model));
+        let all: Vec<Variant> = offered.flat_map(Grid::variants).collect();
+        if all.is_empty() {
+            return Grid::default().variants();
+        }
+        all
+    }
+}
+
+/// Whether a list names `name`; an empty one names everything.
+fn named(list: &[String], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|n| n == name)
 }
 
 /// A built-in configuration.
@@ -257,6 +349,8 @@ pub enum Preset {
     Quick,
     /// The sizes, learning rates and patience of arXiv:1705.07057, three seeds: days on a CPU.
     Paper,
+    /// How the sizes and rates of `quick` were chosen: each of a grid, scored on validation rows.
+    Grid,
 }
 
 #[cfg(test)]
@@ -265,11 +359,16 @@ mod tests {
 
     #[test]
     fn the_presets_are_sound_and_build_their_models() {
-        for preset in [Preset::Quick, Preset::Paper] {
+        for preset in [Preset::Quick, Preset::Paper, Preset::Grid] {
             let config = DensityConfig::preset(preset);
             let jobs = config.jobs().unwrap();
             let gaussians = jobs.iter().filter(|job| job.is_gaussian()).count();
-            assert_eq!(gaussians, config.sets.len());
+            // A closed form has nothing to choose.
+            let expected = match preset {
+                Preset::Grid => 0,
+                _ => config.sets.len(),
+            };
+            assert_eq!(gaussians, expected);
             for job in jobs.iter().filter(|job| !job.is_gaussian()) {
                 match job.fit_config(6) {
                     Ok(fit) => assert_eq!(fit.problem(), None),

@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod grid;
 mod picture;
 mod published;
 mod run;
@@ -11,6 +12,7 @@ mod summary;
 
 pub use cli::Args;
 pub use config::{ConfigError, DensityConfig, Job, ModelSpec, Override, Preset};
+pub use grid::Grid;
 pub use published::published;
-pub use run::{Outcome, Record};
+pub use run::{DensityPlan, Outcome, Record, Scored};
 pub use summary::{Row, Summary};

@@ -1,17 +1,19 @@
 //! One run: fit, score on the test rows, keep the model.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use serde::{Deserialize, Serialize};
 
-use super::config::Job;
-use crate::data::sets::DataSet;
-use crate::data::{FullGaussian, Rows, Table};
-use crate::report::{read_json, write_json};
-use crate::table_flow::{Checkpointing, Estimate, FitError, TableFlow, fit_parts};
-use crate::train::{Evaluated, Stopped, TrainError, stream};
+use super::config::{ConfigError, DensityConfig, Job};
+use crate::data::sets::{DataSet, SetId};
+use crate::data::{DataError, FullGaussian, Rows, Table};
+use crate::experiment::{self, Plan, RunError, RunFolder, Stability, measure_stability};
+use crate::report::format_estimate;
+use crate::table_flow::{Checkpointing, Estimate, FitConfig, FitError, TableFlow, fit_parts};
+use crate::train::{Evaluated, Event, Stopped, TrainError, stream, tensor};
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct Record {
     pub set: String,
     /// Name of the model.
     pub model: String,
+    /// Its place in a grid, in words; empty where there was no choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     /// Its seed.
     pub seed: usize,
     /// How it ended.
@@ -29,8 +34,13 @@ pub struct Record {
     pub data: String,
     /// The units of the log-likelihoods.
     pub units: String,
-    /// Rows for training, validation and test.
+    /// The rows of the score.
+    pub scored: Scored,
+    /// Rows for training, for validation and for the score.
     pub rows: [usize; 3],
+    /// What a reader of the numbers has to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How a run ended.
@@ -40,7 +50,7 @@ pub struct Record {
 pub enum Outcome {
     /// Fitted and scored.
     Measured {
-        /// Log-likelihood of the test rows, in nats.
+        /// Log-likelihood of the rows of the score, in nats.
         test: Estimate,
         /// Mean log-likelihood of the validation rows, in nats.
         validation: f64,
@@ -60,6 +70,9 @@ pub enum Outcome {
         log_det: String,
         /// Whether the columns were decorrelated before the flow.
         whitened: bool,
+        /// Of a DDNF's fields along the paths of some validation rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stability: Option<Stability>,
     },
     /// Not run, for a reason.
     Refused {
@@ -73,77 +86,155 @@ pub enum Outcome {
     },
 }
 
-/// The files of one run.
-pub(super) struct RunFolder {
-    path: PathBuf,
-}
-
-impl RunFolder {
-    pub(super) fn new(out: &Path, job: &Job) -> std::io::Result<Self> {
-        let seed = format!("seed-{}", job.seed);
-        let path = out
-            .join("runs")
-            .join(job.set.name())
-            .join(&job.model)
-            .join(seed);
-        std::fs::create_dir_all(&path)?;
-        Ok(Self { path })
-    }
-
-    pub(super) fn record(&self) -> anyhow::Result<Option<Record>> {
-        let file = self.path.join("result.json");
-        if !file.exists() {
-            return Ok(None);
+impl experiment::Record for Record {
+    fn outcome(&self) -> String {
+        match &self.outcome {
+            Outcome::Measured {
+                test,
+                steps,
+                train_seconds,
+                ..
+            } => format!(
+                "{} nats, {} steps (best after {}), {train_seconds:.1} s",
+                format_estimate(test.mean, test.stderr),
+                steps[0],
+                steps[1]
+            ),
+            Outcome::Refused { reason } => format!("refused: {reason}"),
+            Outcome::Diverged { reason } => format!("diverged: {reason}"),
         }
-        Ok(Some(read_json(file)?))
     }
 
-    fn keep(&self, record: &Record) -> anyhow::Result<()> {
-        Ok(write_json(self.path.join("result.json"), record)?)
-    }
-
-    pub(super) fn model(&self) -> PathBuf {
-        self.path.join("model.flow")
-    }
-
-    fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+    fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
-/// Does a job, from its checkpoint where there is one, and keeps its record and model.
-pub(super) fn run_job<B: AutodiffBackend>(
-    job: &Job,
-    set: &DataSet,
-    folder: &RunFolder,
-    device: &B::Device,
-    on_look: &mut dyn FnMut(Evaluated),
-) -> anyhow::Result<Record> {
-    let outcome = if job.is_gaussian() {
-        gaussian(set)
-    } else {
-        match job.fit_config(set.columns.len()) {
-            Err(reason) => Outcome::Refused { reason },
-            Ok(config) => flow::<B>(&config, set, folder, device, on_look)?,
+/// The runs of the density experiment, and where their data are.
+#[derive(Debug)]
+pub struct DensityPlan {
+    /// The runs.
+    pub jobs: Vec<Job>,
+    /// The rows that models are scored on.
+    pub scored: Scored,
+    /// Folder with the data.
+    data: PathBuf,
+    /// Sets that were read already.
+    sets: [OnceLock<DataSet>; SetId::ALL.len()],
+}
+
+/// Rows that models are scored on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scored {
+    /// The test rows.
+    Test,
+    /// The validation rows, where there is something to choose: the test rows are not looked at.
+    Validation,
+}
+
+impl Scored {
+    /// As tables call them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Validation => "validation",
         }
-    };
-    let record = Record {
-        set: job.set.name().to_owned(),
-        model: job.model.clone(),
-        seed: job.seed,
-        outcome,
-        data: set.status.clone(),
-        units: set.units.to_owned(),
-        rows: [set.train.len(), set.validation.len(), set.test.len()],
-    };
-    folder.keep(&record)?;
-    // Only now: the record and the model are on the disk.
-    let _ = std::fs::remove_file(folder.checkpoint());
-    Ok(record)
+    }
+}
+
+impl DensityPlan {
+    /// The runs of `config`, on sets from the folder `data`.
+    ///
+    /// # Errors
+    /// As [`DensityConfig::jobs`].
+    pub fn new(config: &DensityConfig, data: PathBuf) -> Result<Self, ConfigError> {
+        Ok(Self {
+            jobs: config.jobs()?,
+            scored: if config.grids.is_empty() {
+                Scored::Test
+            } else {
+                Scored::Validation
+            },
+            data,
+            sets: Default::default(),
+        })
+    }
+
+    /// The sets of the runs, each once, in their order.
+    pub fn set_ids(&self) -> Vec<SetId> {
+        let mut ids = Vec::new();
+        for job in &self.jobs {
+            if !ids.contains(&job.set) {
+                ids.push(job.set);
+            }
+        }
+        ids
+    }
+
+    /// A set, read when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`SetId::load`].
+    pub fn set(&self, id: SetId) -> Result<&DataSet, DataError> {
+        let place = SetId::ALL.iter().position(|other| *other == id);
+        let cell = &self.sets[place.expect("all sets are listed")];
+        match cell.get() {
+            Some(set) => Ok(set),
+            None => {
+                let read = id.load(&self.data)?;
+                Ok(cell.get_or_init(|| read))
+            }
+        }
+    }
+}
+
+impl Plan for DensityPlan {
+    type Job = Job;
+    type Record = Record;
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn run<B: AutodiffBackend>(
+        &self,
+        job: &Job,
+        folder: &RunFolder,
+        device: &B::Device,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Record, RunError> {
+        let set = self.set(job.set).map_err(FitError::from)?;
+        let checkpoint = folder.checkpoint()?;
+        let scored = match self.scored {
+            Scored::Test => &set.test,
+            Scored::Validation => &set.validation,
+        };
+        let (outcome, warnings) = if job.is_gaussian() {
+            (gaussian(set, scored), Vec::new())
+        } else {
+            match job.fit_config(set.columns.len()) {
+                Err(reason) => (Outcome::Refused { reason }, Vec::new()),
+                Ok(config) => flow::<B>(&config, set, scored, &checkpoint, device, on_event)?,
+            }
+        };
+        Ok(Record {
+            set: job.set.name().to_owned(),
+            model: job.model.clone(),
+            variant: job.variant.clone(),
+            seed: job.seed,
+            outcome,
+            data: set.status.clone(),
+            units: set.units.to_owned(),
+            scored: self.scored,
+            rows: [set.train.len(), set.validation.len(), scored.len()],
+            warnings,
+        })
+    }
 }
 
 /// The closed form, fitted to the training rows like everything else.
-fn gaussian(set: &DataSet) -> Outcome {
+fn gaussian(set: &DataSet, scored: &Rows) -> Outcome {
     let begun = Instant::now();
     let Some(fitted) = FullGaussian::fit(&set.train) else {
         let reason = "the covariance of the training rows is singular".to_owned();
@@ -152,7 +243,7 @@ fn gaussian(set: &DataSet) -> Outcome {
     let train_seconds = begun.elapsed().as_secs_f64();
     let score = |rows: &Rows| -> Vec<f64> { rows.iter().map(|row| fitted.log_prob(row)).collect() };
     let dim = set.columns.len();
-    let test = score(&set.test);
+    let test = score(scored);
     Outcome::Measured {
         test: Estimate::of(&test),
         validation: Estimate::of(&score(&set.validation)).mean,
@@ -164,42 +255,60 @@ fn gaussian(set: &DataSet) -> Outcome {
         train_seconds,
         log_det: "exact, closed form".to_owned(),
         whitened: false,
+        stability: None,
     }
 }
 
+/// Rows whose paths are looked at for the stability of a DDNF.
+const STABILITY_ROWS: usize = 32;
+
+/// File of the fitted model in the folder of a run.
+const MODEL: &str = "model.flow";
+
 fn flow<B: AutodiffBackend>(
-    config: &crate::table_flow::FitConfig,
+    config: &FitConfig,
     set: &DataSet,
-    folder: &RunFolder,
+    scored: &Rows,
+    checkpoint: &Path,
     device: &B::Device,
-    on_look: &mut dyn FnMut(Evaluated),
-) -> anyhow::Result<Outcome> {
+    on_event: &mut dyn FnMut(Event),
+) -> Result<(Outcome, Vec<String>), RunError> {
     let table = |rows: &Rows| Table::from_values(set.columns.clone(), rows.values().to_vec());
-    let parts = [
-        table(&set.train)?,
-        table(&set.validation)?,
-        table(&set.test)?,
-    ];
-    let checkpoint = folder.checkpoint();
+    let table = |rows: &Rows| table(rows).map_err(FitError::from);
+    let parts = [table(&set.train)?, table(&set.validation)?, table(scored)?];
     let checkpointing = Checkpointing {
-        path: Some(&checkpoint),
+        path: Some(checkpoint),
         computed_on: "",
     };
-    let fitted = match fit_parts::<B>(&parts, config, checkpointing, device, on_look) {
+    let mut on_look = |look: Evaluated| {
+        on_event(Event {
+            step: look.step,
+            loss: -look.validation,
+        });
+    };
+    let fitted = match fit_parts::<B>(&parts, config, checkpointing, device, &mut on_look) {
         Ok(fitted) => fitted,
         Err(FitError::Train(diverged @ TrainError::Diverged { .. })) => {
             let reason = diverged.to_string();
-            return Ok(Outcome::Diverged { reason });
+            return Ok((Outcome::Diverged { reason }, Vec::new()));
         }
         Err(other) => return Err(other.into()),
     };
-    fitted.save(&folder.model())?;
+    fitted
+        .save(&checkpoint.with_file_name(MODEL))
+        .map_err(FitError::from)?;
+    let few = set
+        .validation
+        .slice(0, STABILITY_ROWS.min(set.validation.len()));
+    let start = tensor(&fitted.preprocessing().apply(&few), device);
+    let stability = measure_stability(fitted.flow().bijector().layers(), start);
+    let warnings = stability.iter().flat_map(|s| s.warnings.clone()).collect();
     let training = &fitted.header().training;
     let mut log_det = config.model.methods().0;
     if let Some(other) = &config.training_log_det {
         log_det += &format!("; {} in training", other.label());
     }
-    Ok(Outcome::Measured {
+    let measured = Outcome::Measured {
         test: training.test,
         validation: training.validation,
         parameters: training.parameters,
@@ -210,7 +319,9 @@ fn flow<B: AutodiffBackend>(
         train_seconds: training.seconds,
         log_det,
         whitened: config.whiten,
-    })
+        stability,
+    };
+    Ok((measured, warnings))
 }
 
 /// Samples of the first seed of a job, for pictures; `None` where it has no model.
@@ -225,7 +336,7 @@ pub(super) fn samples<B: AutodiffBackend>(
     if job.is_gaussian() {
         return Ok(FullGaussian::fit(&set.train).map(|fitted| fitted.sample(n, rng)));
     }
-    let path = folder.model();
+    let path = folder.file(MODEL);
     if !path.exists() {
         return Ok(None);
     }

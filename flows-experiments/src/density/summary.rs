@@ -34,11 +34,15 @@ pub struct Row {
     pub set: String,
     /// Name of the model.
     pub model: String,
-    /// Mean test log-likelihood over the seeds, in nats; not there where no run was measured.
+    /// Its place in a grid, in words; empty where there was no choice.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Mean log-likelihood of the rows of the score over the seeds, in nats; not there where no run was
+    /// measured.
     pub mean: Option<f64>,
     /// Standard error over the seeds; not there for fewer than two.
     pub stderr_seeds: Option<f64>,
-    /// Standard error over the test rows, the mean over the seeds.
+    /// Standard error over the rows, the mean over the seeds.
     pub stderr_rows: Option<f64>,
     /// Seeds measured.
     pub seeds: usize,
@@ -66,7 +70,8 @@ pub struct Row {
 pub(super) fn summarize(records: &[Record]) -> Vec<Row> {
     let mut groups: Vec<Vec<&Record>> = Vec::new();
     for record in records {
-        let same = |g: &&mut Vec<&Record>| g[0].set == record.set && g[0].model == record.model;
+        let key = |r: &Record| (r.set.clone(), r.model.clone(), r.variant.clone());
+        let same = |g: &&mut Vec<&Record>| key(g[0]) == key(record);
         match groups.iter_mut().find(same) {
             Some(group) => group.push(record),
             None => groups.push(vec![record]),
@@ -104,6 +109,12 @@ fn row_of(group: &[&Record]) -> Row {
             Outcome::Refused { reason } => notes.push(format!("refused: {reason}")),
             Outcome::Diverged { reason } => notes.push(format!("diverged: {reason}")),
         }
+        if !record.warnings.is_empty() {
+            let (seed, blocks) = (record.seed, record.warnings.len());
+            notes.push(format!(
+                "seed {seed}: fields of {blocks} blocks too stiff for their cells"
+            ));
+        }
     }
     notes.dedup();
     let stderr_seeds = match (means.len(), mean(&means)) {
@@ -117,6 +128,7 @@ fn row_of(group: &[&Record]) -> Row {
     Row {
         set: first.set.clone(),
         model: first.model.clone(),
+        variant: first.variant.clone(),
         mean: mean(&means),
         stderr_seeds,
         stderr_rows: mean(&errors),
@@ -211,6 +223,54 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
                     .map_or(String::new(), |s| format!("{s:.1}")),
             ),
             Cell::text(&row.log_det),
+            Cell::text(&row.note),
+        ]);
+    }
+    table
+}
+
+/// Every variant of every model with its score; the best of each model on each set in bold.
+pub(super) fn choice_table(rows: &[Row]) -> Table {
+    let mut table = Table::new([
+        "set",
+        "model",
+        "variant",
+        "validation, nats ± over rows",
+        "seeds",
+        "parameters",
+        "steps (best)",
+        "seconds",
+        "note",
+    ]);
+    for row in rows {
+        let rivals = rows
+            .iter()
+            .filter(|r| r.set == row.set && r.model == row.model);
+        let best = rivals
+            .filter_map(|r| r.mean)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let variant = match row.mean {
+            Some(mean) if mean == best && !row.variant.is_empty() => {
+                Cell::text(format!("**{}**", row.variant))
+            }
+            _ => Cell::text(&row.variant),
+        };
+        let steps = row
+            .steps
+            .iter()
+            .map(|[all, best]| format!("{all} ({best})"));
+        table.push(vec![
+            Cell::text(&row.set),
+            Cell::text(&row.model),
+            variant,
+            score(row),
+            Cell::text(row.seeds.to_string()),
+            Cell::text(row.parameters.map_or(String::new(), |n| n.to_string())),
+            Cell::text(steps.collect::<Vec<_>>().join(", ")),
+            Cell::text(
+                row.train_seconds
+                    .map_or(String::new(), |s| format!("{s:.1}")),
+            ),
             Cell::text(&row.note),
         ]);
     }

@@ -197,6 +197,11 @@ impl RunFolder {
         Ok(write_json(self.path.join(RECORD), record)?)
     }
 
+    /// A file of the run by its name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Keeps something for a picture, as JSON in `file`.
     ///
     /// # Errors

@@ -64,6 +64,9 @@ pub enum RunError {
     /// A run's checkpoint cannot be used.
     #[error(transparent)]
     Train(TrainError),
+    /// A table that a flow could not be fitted to.
+    #[error(transparent)]
+    Fit(#[from] crate::table_flow::FitError),
     /// A worker process failed, in its own words.
     #[error("{0}")]
     Worker(String),

@@ -102,8 +102,10 @@ fn draw_panel(
         .iter()
         .map(|(_, values)| count(values))
         .collect();
-    // The data set the scale: a model with a spike must not flatten the rest.
-    let highest = data.iter().copied().fold(f64::MIN_POSITIVE, f64::max) * 1.15;
+    // Everything is inside up to twice the data's peak; a higher spike of a model must not flatten the rest.
+    let peak = |bins: &[f64]| bins.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let models_peak = models.iter().map(|bins| peak(bins)).fold(0.0, f64::max);
+    let highest = peak(&data).max(models_peak.min(2.0 * peak(&data))) * 1.08;
     let place = |bin: usize, mass: f64| {
         let x = left + bin as i32 * width / BINS as i32;
         let y = bottom - ((mass / highest).min(1.0) * f64::from(height)) as i32;

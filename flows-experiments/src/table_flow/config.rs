@@ -57,6 +57,16 @@ impl FitConfig {
         }
     }
 
+    /// Whether the model has layers whose statistics come from the batch while it trains, and from the
+    /// whole training set afterwards.
+    pub(super) fn batch_norm(&self) -> bool {
+        match &self.model {
+            ModelConfig::Maf(maf) => maf.batch_norm,
+            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm,
+            _ => false,
+        }
+    }
+
     /// Says what is out of range, if anything.
     pub fn problem(&self) -> Option<String> {
         let fractions = [("validation", self.validation), ("test", self.test)];
@@ -68,18 +78,6 @@ impl FitConfig {
         let held_out = self.validation + self.test;
         if held_out > 0.9 {
             return Some(format!("validation and test take {held_out} of the rows"));
-        }
-        let batch_norm = match &self.model {
-            ModelConfig::Maf(maf) => maf.batch_norm,
-            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm,
-            _ => false,
-        };
-        if batch_norm {
-            let name = self.model.name();
-            return Some(format!(
-                "model '{name}' has batch_norm, whose statistics of the whole training set a fit to a table \
-                 does not take; leave it out"
-            ));
         }
         if self.model.fast_direction() == FastDirection::Sampling {
             return Some(sampling_only(self.model.name()));
@@ -147,6 +145,9 @@ pub enum FitError {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The fitted model could not be written.
+    #[error(transparent)]
+    Keep(#[from] super::ModelError),
 }
 
 /// Columns a model conditions on, where its family can; `None` for a family that cannot.

@@ -304,6 +304,56 @@ mod tests {
     }
 
     #[test]
+    fn batch_normalization_is_fixed_at_the_training_rows() {
+        let rng = &mut stream(0, "table", 0);
+        let values = (0..600).map(|_| rng.random::<f64>().powi(2)).collect();
+        let table = Table::from_values(["a", "b"], values).unwrap();
+        let config = FitConfig {
+            course: Course {
+                steps: 60,
+                batch: 50,
+                evaluate_every: 20,
+                ..Course::default()
+            },
+            ..FitConfig::new(MafConfig {
+                layers: 2,
+                hidden: vec![8],
+                batch_norm: true,
+                ..MafConfig::new(2)
+            })
+        };
+        let device = Default::default();
+        let mut looks = Vec::new();
+        let fitted = super::super::fit_with::<Autodiff<Flex>>(
+            &table,
+            &config,
+            Default::default(),
+            &device,
+            &mut |look| looks.push(look.validation),
+        )
+        .unwrap();
+        // What decided is what is kept: statistics of a batch would score differently.
+        let best = looks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        assert!((fitted.header.training.validation - best).abs() < 1e-9);
+        let split = crate::data::Split::shuffled(300, 0.1, 0.1, 0);
+        let validation = table.pick(&split.validation).density;
+        let scores = fitted.log_prob(&validation, None);
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        assert!((mean - best).abs() < 1e-4, "{mean}, {best}");
+        // Rows do not see each other, in another process either.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        fitted.save(&path).unwrap();
+        let loaded = TableFlow::<Flex>::load(&path, &device).unwrap();
+        for (i, score) in scores.iter().enumerate() {
+            let alone = loaded.log_prob(&validation.slice(i, i + 1), None)[0];
+            assert!((alone - score).abs() < 1e-4, "{alone}, {score}");
+        }
+        let samples = loaded.sample(50, None, &mut stream(1, "samples", 0));
+        assert!(samples.values().iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
     fn a_newer_format_and_a_claim_too_large_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");

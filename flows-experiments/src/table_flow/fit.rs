@@ -115,9 +115,20 @@ pub fn fit_parts<B: AutodiffBackend>(
     let rng = &mut stream(config.seed, "parameters", 0);
     let kept = build_normalizing::<B::InnerBackend>(&config.model.layers(), device, rng);
     let kept = kept.map_err(refuse)?;
-    // The same parameters under the log-determinant that is kept.
+    // The same parameters under the log-determinant that is kept, with the statistics of all rows that
+    // are trained on.
     let as_kept = |trained: &NormalizingFlow<B::InnerBackend>| {
-        load_state(kept.clone(), &state(trained)).expect("the same layers")
+        let mut flow = load_state(kept.clone(), &state(trained)).expect("the same layers");
+        if config.batch_norm() {
+            let all = |rows: &Rows| -> Vec<_> {
+                let pieces = super::chunks(train_units.x.len(), train_units.x.width());
+                let pieces = pieces.map(|(from, to)| tensor(&rows.slice(from, to), device));
+                pieces.collect()
+            };
+            let contexts = train_units.context.as_ref().map(all);
+            flow.fix_statistics(all(&train_units.x), contexts.as_deref());
+        }
+        flow
     };
     let log_det = preprocessing.log_det();
     let score = |trained: &NormalizingFlow<B::InnerBackend>| {
@@ -137,7 +148,12 @@ pub fn fit_parts<B: AutodiffBackend>(
         checkpoint: checkpointing.path,
     };
     let held_out = HeldOut {
-        rows: validation_units.x.len(),
+        rows: validation_units.x.len()
+            + if config.batch_norm() {
+                train_units.x.len()
+            } else {
+                0
+            },
         score: &score,
     };
     let course = &config.course;

@@ -69,6 +69,9 @@ pub struct Course {
     pub schedule: Schedule,
     /// Largest norm of the whole gradient; `0` leaves it as it is.
     pub clip_norm: f64,
+    /// Rate at which parameters shrink towards 0, in units of the learning rate
+    /// ([`Adam::with_weight_decay`]). A flow whose parameters are all 0 is, for most layers, the identity.
+    pub weight_decay: f64,
     /// Steps between two looks at the validation rows; `0` chooses: an epoch, but at least 50 steps
     /// and at most 500, and no look that takes longer than the steps between.
     pub evaluate_every: usize,
@@ -86,6 +89,7 @@ impl Default for Course {
             learning_rate: 2e-3,
             schedule: Schedule::Cosine,
             clip_norm: 5.0,
+            weight_decay: 0.0,
             evaluate_every: 0,
             patience: 15,
             checkpoint_seconds: 10.0,
@@ -98,6 +102,10 @@ impl Course {
     pub fn problem(&self) -> Option<String> {
         if self.patience == 0 {
             return Some("patience is 0, expected at least 1".to_owned());
+        }
+        let decay = self.weight_decay;
+        if !(decay >= 0.0 && decay.is_finite()) {
+            return Some(format!("weight_decay is {decay}, expected >= 0"));
         }
         let problem = self.as_train_config().problem()?;
         Some(problem.trim_start_matches("training.").to_owned())
@@ -268,7 +276,7 @@ where
     let per_epoch = (rows / batch).max(1);
     let every = course.interval(rows, held_out.rows);
     let rates = course.as_train_config();
-    let mut optimizer = Adam::default();
+    let mut optimizer = Adam::default().with_weight_decay(course.weight_decay);
     let mut header = Header {
         run: identity.name.to_owned(),
         ..Header::default()
@@ -291,7 +299,8 @@ where
         };
         model = load_state::<B, M>(model, &found.model).map_err(|e| other(e.to_string()))?;
         optimizer = Adam::from_state(&found.optimizer, device)
-            .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?;
+            .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?
+            .with_weight_decay(course.weight_decay);
         header = found.header;
         best = found.best;
     }

@@ -1,5 +1,6 @@
 //! The binaries as a user runs them.
 
+mod density;
 mod regularization;
 mod toy;
 
