@@ -12,7 +12,7 @@ use crate::data::images::ImageSetId;
 
 /// List, check and get the files of the image sets
 #[derive(Debug, ClapArgs)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
