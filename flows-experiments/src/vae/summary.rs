@@ -126,7 +126,7 @@ pub struct Row {
 }
 
 /// The rows of the records, in the order of the jobs.
-pub fn rows(records: &[RunRecord], config: &VaeExperimentConfig) -> Vec<Row> {
+pub(super) fn rows(records: &[RunRecord], config: &VaeExperimentConfig) -> Vec<Row> {
     let mut groups: Vec<Vec<&RunRecord>> = Vec::new();
     for record in records {
         let same = |g: &&mut Vec<&RunRecord>| {
