@@ -64,6 +64,8 @@ fn parse(mut bytes: impl Read) -> Result<IdxArray, String> {
 mod tests {
     use super::*;
     use crate::data::bytes::fuzz::mutations;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
 
     const FILE: [u8; 18] = [0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6];
 
@@ -82,6 +84,27 @@ mod tests {
             0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
         ];
         assert!(parse(&huge[..]).unwrap_err().contains("holds 0"));
+    }
+
+    #[test]
+    fn gzip_is_recognised_and_its_end_is_required() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("array");
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(&FILE).unwrap();
+        let packed = packed.finish().unwrap();
+        for bytes in [&FILE[..], &packed] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read_idx(&path).unwrap().shape, [2, 3]);
+        }
+        for length in 0..packed.len() {
+            std::fs::write(&path, &packed[..length]).unwrap();
+            let error = read_idx(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("array: ") && !error.contains('\n'),
+                "{length}: {error}"
+            );
+        }
     }
 
     #[test]

@@ -392,7 +392,12 @@ mod tests {
 
     #[test]
     fn changed_files_are_refused_or_read_and_never_panic() {
-        for bytes in mutations(&example(), 20_000, 3) {
+        let plain = mutations(&example(), 20_000, 3);
+        // The changes behind the compression as well, where a checksum does not catch them.
+        let inner = array("second", 6, &[1, 2], 9, &doubles(&[0.5, -1.0]));
+        let packed = mutations(&inner, 5_000, 4).into_iter();
+        let packed = packed.map(|bytes| file(&[compressed(&bytes)]));
+        for bytes in plain.into_iter().chain(packed) {
             if let Ok(found) = parse(&bytes[..], &["first", "second", "third"]) {
                 for array in found.values() {
                     assert_eq!(array.values.len(), array.shape.iter().product::<usize>());

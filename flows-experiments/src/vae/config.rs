@@ -300,6 +300,12 @@ impl VaeExperimentConfig {
         Ok(jobs)
     }
 
+    /// Whether pixels are what the published numbers are of: resampled in training, where they are grey and become black and white.
+    pub(super) fn is_binarized_as_published(&self) -> bool {
+        let grey = matches!(self.data, ImageSetId::Mnist | ImageSetId::Omniglot);
+        !grey || self.binarization == Binarization::Dynamic
+    }
+
     /// The model with this posterior.
     fn model(&self, posterior: &str, latent: usize) -> Result<VaeConfig, String> {
         let levels = self.data.pixels() == Pixels::Levels;

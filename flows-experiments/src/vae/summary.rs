@@ -180,7 +180,9 @@ fn row(group: &[&RunRecord], config: &VaeExperimentConfig) -> Row {
         nll_bits_per_dim: spread(&|m| bits(m, m.nll?.nats.mean)),
         active_units: spread(&|m| Some(m.active_units as f64)),
         published: match config.network {
-            NetworkConfig::Conv if first.latent == 64 => published(&first.posterior, config.data),
+            NetworkConfig::Conv if first.latent == 64 && config.is_binarized_as_published() => {
+                published(&first.posterior, config.data)
+            }
             _ => None,
         },
         log_det: match first.log_det.as_str() {
@@ -335,11 +337,16 @@ pub(super) fn notes(rows: &[Row], config: &VaeExperimentConfig) -> String {
     };
     format!(
         "Test images of {} ({}), binarization: {}. Nats an image, lower is better; mean ± standard deviation over seeds. -ELBO by one \
-         draw an image; NLL by importance sampling, probabilities within [1e-5, 1 - 1e-5]. Networks: {network}. At most {} epochs, \
+         draw an image; NLL by {} importance samples on {} test images, probabilities within [1e-5, 1 - 1e-5]. Networks: {network}. At most {} epochs, \
          warm-up {}, patience {}, batches of {}, Adamax at {}.\n",
         first.data,
         first.status_of_data,
         first.binarization,
+        config.evaluation.samples,
+        match config.evaluation.images {
+            0 => "all".to_owned(),
+            n => format!("the first {n}"),
+        },
         config.training.epochs,
         config.training.warm_up,
         config.training.patience,

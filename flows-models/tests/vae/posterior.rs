@@ -153,7 +153,7 @@ fn gradients_of_the_bound_are_those_of_differences() {
                     );
                 }
             }
-            let mut at = |state| {
+            let at = |state| {
                 let rng = &mut StdRng::seed_from_u64(11);
                 let fresh = small(posterior_of(name), network.clone(), rng);
                 loss(&load_state::<Wide, _>(fresh, state).unwrap()).into_scalar_f64()
