@@ -33,8 +33,8 @@ pub(super) fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Resu
         .map_err(|e| format!("ends within {part}: {e}"))
 }
 
-/// Random changes to a valid file, for the tests of every reader: none may panic or hang, and memory
-/// must follow what is read.
+/// Random changes to a valid file, for the tests of every reader: none may panic or hang, and
+/// memory must follow what is read.
 #[cfg(test)]
 pub(super) mod fuzz {
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};

@@ -1,7 +1,7 @@
 //! Getting published files: in one piece or in several, and only the right ones.
 //!
-//! A transfer goes to `FILE.part`. One that was cut off is continued there; a file gets its name when its
-//! checksum is the published one.
+//! A transfer goes to `FILE.part`. One that was cut off is continued there; a file gets its name
+//! when its checksum is the published one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -62,8 +62,8 @@ pub enum FetchError {
 /// How long a connection may take, and how long a transfer may stand still.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Gets `entry` into a data folder and returns where it is. `on_progress` hears bytes received and, where the server says,
-/// expected.
+/// Gets `entry` into a data folder and returns where it is. `on_progress` hears bytes received and,
+/// where the server says, expected.
 ///
 /// # Errors
 /// [`FetchError`], in one line.

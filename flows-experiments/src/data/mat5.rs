@@ -1,8 +1,8 @@
 //! Numeric arrays of MAT files, version 5.
 //!
-//! *MAT-File Format* (MathWorks): a header of 128 bytes, then data elements, each a tag with type and
-//! size before its data; a compressed element is a zlib stream that holds one element. Arrays are
-//! stored column by column.
+//! *MAT-File Format* (MathWorks): a header of 128 bytes, then data elements, each a tag with type
+//! and size before its data; a compressed element is a zlib stream that holds one element. Arrays
+//! are stored column by column.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -22,7 +22,8 @@ pub struct MatArray {
     pub values: Vec<f64>,
 }
 
-/// Most numbers of one array, two gigabytes of them: a compressed file can claim, and hold, far more.
+/// Most numbers of one array, two gigabytes of them: a compressed file can claim, and hold, far
+/// more.
 const MOST: usize = 1 << 28;
 /// Longest name in bytes.
 const LONGEST_NAME: u64 = 256;

@@ -29,7 +29,8 @@ impl Bitmap {
         }
     }
 
-    /// A heat map of `n` by `n` densities, row 0 at the bottom, its largest value being the top colour.
+    /// A heat map of `n` by `n` densities, row 0 at the bottom, its largest value being the top
+    /// colour.
     ///
     /// # Panics
     /// Where there are not `n * n` of them.
@@ -78,12 +79,13 @@ const GAP: u32 = 10;
 const TOP: u32 = 58;
 const TITLES: u32 = 26;
 
-/// Draws rows of bitmaps with names beside them and titles above the columns, and writes a PNG. `side` is that of the square a bitmap is
-/// enlarged to fit, in pixels; 0 leaves it to the function.
+/// Draws rows of bitmaps with names beside them and titles above the columns, and writes a PNG.
+/// `side` is that of the square a bitmap is enlarged to fit, in pixels; 0 leaves it to the
+/// function.
 ///
 /// # Errors
-/// [`ReportError::Draw`] where there is nothing to draw, or a row has more bitmaps than there are titles;
-/// [`ReportError::Write`] where the file cannot be written.
+/// [`ReportError::Draw`] where there is nothing to draw, or a row has more bitmaps than there are
+/// titles; [`ReportError::Write`] where the file cannot be written.
 pub fn draw_mosaic(
     path: impl AsRef<Path>,
     heading: &str,

@@ -13,8 +13,8 @@ use flows_core::state::State;
 /// `m <- beta_1 m + (1 - beta_1) g`, `u <- max(beta_2 u, |g| + epsilon)`,
 /// `theta <- theta - lr / (1 - beta_1^t) m / u`.
 ///
-/// `epsilon`, which the algorithm leaves out, keeps a parameter without gradient where it is. Moments are keyed by parameter
-/// order and keep their bits, as those of [`Adam`](super::Adam).
+/// `epsilon`, which the algorithm leaves out, keeps a parameter without gradient where it is.
+/// Moments are keyed by parameter order and keep their bits, as those of [`Adam`](super::Adam).
 #[derive(Debug)]
 pub struct Adamax<B: AutodiffBackend> {
     moments: Vec<Moments<B>>,

@@ -27,10 +27,10 @@ use crate::run_info::RunInfo;
 /// binarized. The digits are part of the program; other sets are read from a data folder, see
 /// `flows data list`.
 ///
-/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a folder
-/// with summary.json, table.md and the pictures. Training writes a checkpoint after an epoch and the
-/// NLL one every ten seconds; a run that was interrupted goes on with --resume and ends with the same
-/// numbers.
+/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a
+/// folder with summary.json, table.md and the pictures. Training writes a checkpoint after an epoch
+/// and the NLL one every ten seconds; a run that was interrupted goes on with --resume and ends
+/// with the same numbers.
 #[derive(Debug, Parser)]
 #[command(
     name = "vae",
@@ -84,7 +84,8 @@ pub struct Args {
     list: bool,
 }
 
-/// File that tells worker processes where the data is. It is no part of the configuration: a run may go on on another machine.
+/// File that tells worker processes where the data is. It is no part of the configuration: a run
+/// may go on on another machine.
 const DATA: &str = "data.json";
 
 impl Args {

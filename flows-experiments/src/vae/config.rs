@@ -74,9 +74,11 @@ pub struct VaeTraining {
     pub learning_rate: f64,
     /// Epochs over which the weight of the divergence rises to 1.
     pub warm_up: usize,
-    /// Epochs without a better validation bound, counted after the warm-up, after which training stops.
+    /// Epochs without a better validation bound, counted after the warm-up, after which training
+    /// stops.
     pub patience: usize,
-    /// Least seconds between two checkpoints, which are written after an epoch; 0 writes one after each.
+    /// Least seconds between two checkpoints, which are written after an epoch; 0 writes one after
+    /// each.
     #[serde(default)]
     pub checkpoint_seconds: f64,
 }
@@ -116,7 +118,8 @@ pub enum Preset {
     Dense,
     /// Dynamic MNIST, convolutional networks, small flows and 100 epochs, for a GPU
     Conv,
-    /// Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three seeds
+    /// Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three
+    /// seeds
     Paper,
 }
 
@@ -222,8 +225,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// The seed of everything random in this run: the same for all posteriors, so that they begin with the same networks and see
-    /// the same batches.
+    /// The seed of everything random in this run: the same for all posteriors, so that they begin
+    /// with the same networks and see the same batches.
     pub fn run_seed(&self) -> u64 {
         stream_seed(self.seed as u64, self.data.name(), self.model.latent as u64)
     }
@@ -300,7 +303,8 @@ impl VaeExperimentConfig {
         Ok(jobs)
     }
 
-    /// Whether pixels are what the published numbers are of: resampled in training, where they are grey and become black and white.
+    /// Whether pixels are what the published numbers are of: resampled in training, where they are
+    /// grey and become black and white.
     pub(super) fn is_binarized_as_published(&self) -> bool {
         let grey = matches!(self.data, ImageSetId::Mnist | ImageSetId::Omniglot);
         !grey || self.binarization == Binarization::Dynamic

@@ -156,7 +156,10 @@ impl<B: Backend> Evaluation<'_, B> {
         let seed = stream_seed(self.seed, "test", 0);
         let bounds = bound(&exact, test, seed, self.device);
         let part = |f: fn(&Bound) -> f64| Mean::of(bounds.iter().map(f));
-        let is_surrogate = matches!(self.posterior, PosteriorConfig::Ddnf { log_det, .. } if *log_det != LogDet::Exact);
+        let is_surrogate = match self.posterior {
+            PosteriorConfig::Ddnf { log_det, .. } => *log_det != LogDet::Exact,
+            _ => false,
+        };
         let surrogate_loss = is_surrogate.then(|| {
             let bounds = bound(model, test, seed, self.device);
             Mean::of(bounds.iter().map(|b| b.loss()))

@@ -1,4 +1,5 @@
-//! The experiment with variational autoencoders: a plain posterior against flows (the paper's table 1).
+//! The experiment with variational autoencoders: a plain posterior against flows (the paper's table
+//! 1).
 //!
 //! Runs of one seed share their networks at the start and their batches, whatever their posteriors.
 

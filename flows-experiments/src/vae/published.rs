@@ -2,9 +2,9 @@
 
 use crate::data::images::ImageSetId;
 
-/// Minus the bound with the convolutional networks, mean and standard deviation of three runs: nats, Frey faces in bits a dimension.
-/// Grathwohl et al., arXiv:1810.01367, table 3; the row of Sylvester flows is the best of the three kinds there. DDNF's numbers could
-/// not be had.
+/// Minus the bound with the convolutional networks, mean and standard deviation of three runs:
+/// nats, Frey faces in bits a dimension. Grathwohl et al., arXiv:1810.01367, table 3; the row of
+/// Sylvester flows is the best of the three kinds there. DDNF's numbers could not be had.
 const TABLE: [(&str, [&str; 4]); 4] = [
     (
         "gaussian",

@@ -61,8 +61,8 @@ impl Spread {
     }
 }
 
-/// One posterior and number of latent variables over the seeds. Nats an image unless it says otherwise; numbers that no seed has are
-/// `null`.
+/// One posterior and number of latent variables over the seeds. Nats an image unless it says
+/// otherwise; numbers that no seed has are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Name of the set.

@@ -1,7 +1,7 @@
 //! Training on the bound, epoch by epoch, with the best model kept.
 //!
-//! Order, binarization and noise are functions of the seed and of epoch or step, so a run that was interrupted ends with the same bits
-//! as one that was not.
+//! Order, binarization and noise are functions of the seed and of epoch or step, so a run that was
+//! interrupted ends with the same bits as one that was not.
 
 use std::path::Path;
 use std::time::Instant;
@@ -119,8 +119,8 @@ pub(super) fn tensor<B: Backend>(images: &Images, device: &B::Device) -> Tensor<
     Tensor::from_data(TensorData::new(images.values().to_vec(), shape), device)
 }
 
-/// Minimises minus the bound over `set.train`, and returns the parameters with the best bound on `set.validation`. Goes on from the
-/// run's checkpoint where there is one.
+/// Minimises minus the bound over `set.train`, and returns the parameters with the best bound on
+/// `set.validation`. Goes on from the run's checkpoint where there is one.
 ///
 /// # Errors
 /// [`TrainError`] where a checkpoint cannot be used, or the first epoch already is no number.

@@ -39,7 +39,8 @@ pub struct ConvDecoder<B: Backend> {
     bias: Param<Tensor<B, 1>>,
 }
 
-/// Channels, kernels and strides after the first transposed convolution, which is as large as the image after two halvings.
+/// Channels, kernels and strides after the first transposed convolution, which is as large as the
+/// image after two halvings.
 const LAYERS: [([usize; 2], usize); 5] = [
     ([64, 64], 1),
     ([64, 32], 2),
@@ -49,7 +50,8 @@ const LAYERS: [([usize; 2], usize); 5] = [
 ];
 
 impl<B: Backend> Decoder<B> {
-    /// The mirror image of the encoder, with `parameters` numbers a pixel. The encoder has checked the configuration.
+    /// The mirror image of the encoder, with `parameters` numbers a pixel. The encoder has checked
+    /// the configuration.
     pub(super) fn init(
         config: &NetworkConfig,
         [height, width]: [usize; 2],

@@ -10,8 +10,8 @@ use super::posterior::repeat_rows;
 /// What draws from the posterior say of one image, in nats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// `log (1/S sum_s w_s)` with `w = p(x|z) p(z) / q(z|x)`: tends to `log p(x)` from below as `S` grows (Burda et al.,
-    /// arXiv:1509.00519, theorem 1).
+    /// `log (1/S sum_s w_s)` with `w = p(x|z) p(z) / q(z|x)`: tends to `log p(x)` from below as `S`
+    /// grows (Burda et al., arXiv:1509.00519, theorem 1).
     pub log_p: f64,
     /// Standard error of `log_p`.
     pub stderr: f64,
@@ -23,8 +23,9 @@ pub struct Estimate {
 
 /// Estimates `log p(x)` of each image by `samples` draws from its posterior.
 ///
-/// Draws are taken in chunks of at most `rows` rows over all images given, and summed as they come: memory grows with `rows` and
-/// the number of images, not with `samples`. `clamp` is that of [`Likelihood::log_prob`](super::Likelihood::log_prob).
+/// Draws are taken in chunks of at most `rows` rows over all images given, and summed as they come:
+/// memory grows with `rows` and the number of images, not with `samples`. `clamp` is that of
+/// [`Likelihood::log_prob`](super::Likelihood::log_prob).
 ///
 /// # Shapes
 /// - `x`: `[batch, pixels]`
@@ -68,10 +69,11 @@ pub fn importance_samples<B: Backend>(
     sums.iter().map(estimate).collect()
 }
 
-/// Latent variables whose posterior mean depends on the image: `Var_x E[z_u|x] > 0.01` (arXiv:1509.00519, section 5.2).
+/// Latent variables whose posterior mean depends on the image: `Var_x E[z_u|x] > 0.01`
+/// (arXiv:1509.00519, section 5.2).
 ///
-/// The mean of a flow has no closed form. Two independent means of a few draws each are taken, and their covariance over the
-/// images: without the variance that the draws themselves add.
+/// The mean of a flow has no closed form. Two independent means of a few draws each are taken, and
+/// their covariance over the images: without the variance that the draws themselves add.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveUnits {
     /// Sums over images of both means, their product, and the images.

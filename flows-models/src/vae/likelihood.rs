@@ -32,7 +32,8 @@ impl Likelihood {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// [`Error::Config`] for fewer than two levels, and a deviation that is not positive and finite.
+    /// [`Error::Config`] for fewer than two levels, and a deviation that is not positive and
+    /// finite.
     pub fn validate(self) -> Result<(), Error> {
         match self {
             Self::Categorical { levels } if levels < 2 => {
@@ -56,8 +57,9 @@ impl Likelihood {
         }
     }
 
-    /// `log p(x|z)` in nats. A `clamp` of `c` keeps the probabilities of [`Bernoulli`](Self::Bernoulli) within `[c, 1 - c]`;
-    /// other distributions take no notice of it.
+    /// `log p(x|z)` in nats. A `clamp` of `c` keeps the probabilities of
+    /// [`Bernoulli`](Self::Bernoulli) within `[c, 1 - c]`; other distributions take no notice of
+    /// it.
     ///
     /// # Shapes
     /// - `parameters`: `[batch, parameters, pixels]`, as the decoder gives them

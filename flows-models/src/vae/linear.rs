@@ -24,7 +24,8 @@ impl<B: Backend> Linear<B> {
         }
     }
 
-    /// Weights `N(0, gain^2 / inputs)` around given biases: a map that is nearly constant at the start.
+    /// Weights `N(0, gain^2 / inputs)` around given biases: a map that is nearly constant at the
+    /// start.
     pub(super) fn around(
         biases: Vec<f64>,
         inputs: usize,

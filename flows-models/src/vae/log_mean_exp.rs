@@ -64,7 +64,8 @@ impl LogMeanExp {
         self.plain / self.count as f64
     }
 
-    /// Standard error of [`value`](Self::value) by the delta method: that of the mean of the exponentials, divided by the mean.
+    /// Standard error of [`value`](Self::value) by the delta method: that of the mean of the
+    /// exponentials, divided by the mean.
     pub fn stderr(&self) -> f64 {
         let n = self.count as f64;
         let mean = self.sum / n;

@@ -262,7 +262,8 @@ impl<B: Backend> Vae<B> {
         }
     }
 
-    /// The same model with another log-determinant of the DDNF blocks of its posterior, where it has such.
+    /// The same model with another log-determinant of the DDNF blocks of its posterior, where it
+    /// has such.
     ///
     /// # Errors
     /// As [`LogDet::validate`].

@@ -1,4 +1,5 @@
-//! Likelihoods against closed forms: an affine decoder with normal noise has a normal marginal and a normal posterior.
+//! Likelihoods against closed forms: an affine decoder with normal noise has a normal marginal and
+//! a normal posterior.
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
@@ -17,8 +18,8 @@ const W: [[f64; 3]; 2] = [[1.0, 0.5, -0.5], [0.5, 0.0, 1.0]];
 const OFFSET: [f64; 3] = [0.3, -0.2, 0.1];
 const STD: f64 = 0.7;
 
-/// `x = z W + offset + STD noise`. The encoder has the exact posterior for `stretch = 1` and `shift = 0`; otherwise its
-/// variances are `stretch` times too large and its means are off by `shift`.
+/// `x = z W + offset + STD noise`. The encoder has the exact posterior for `stretch = 1` and `shift
+/// = 0`; otherwise its variances are `stretch` times too large and its means are off by `shift`.
 fn linear_gaussian(stretch: f64, shift: f64) -> Vae<Flex> {
     let config = VaeConfig {
         likelihood: Likelihood::Gaussian { std: STD },
@@ -111,7 +112,8 @@ fn estimates_meet_the_closed_form_within_their_standard_error() {
         squares += score * score / 40.0;
         assert!(estimate.elbo < estimate.log_p - 0.05);
     }
-    // The standard errors themselves: the mean of 40 squared normal scores is 1 with a deviation of 0.22.
+    // The standard errors themselves: the mean of 40 squared normal scores is 1 with a deviation of
+    // 0.22.
     assert!((0.4..1.9).contains(&squares), "{squares}");
 }
 

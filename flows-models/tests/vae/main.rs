@@ -1,5 +1,6 @@
 //! Autoencoders in f64: log-determinants, gradients, and likelihoods that are known in closed form.
-//! The default float type of a device is fixed on first use, so these tests have a binary of their own.
+//! The default float type of a device is fixed on first use, so these tests have a binary of their
+//! own.
 
 mod importance;
 mod posterior;

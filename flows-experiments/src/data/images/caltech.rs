@@ -1,7 +1,8 @@
-//! Caltech 101 silhouettes (B. Marlin et al., 2010): 28 by 28 pixels, black and white, 4100/2264/2307.
+//! Caltech 101 silhouettes (B. Marlin et al., 2010): 28 by 28 pixels, black and white,
+//! 4100/2264/2307.
 //!
-//! The papers use the file `..._split1.mat` and `1 - x`, so that the object is white. Where only the file of all images is
-//! there, a split of the same sizes stands in.
+//! The papers use the file `..._split1.mat` and `1 - x`, so that the object is white. Where only
+//! the file of all images is there, a split of the same sizes stands in.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Frey faces (Roweis & Saul): 1,965 frames of 28 by 20 pixels in 256 grey levels, shuffled, 1565/200/200.
+//! Frey faces (Roweis & Saul): 1,965 frames of 28 by 20 pixels in 256 grey levels, shuffled,
+//! 1565/200/200.
 
 use std::path::Path;
 

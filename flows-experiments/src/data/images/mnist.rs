@@ -1,7 +1,7 @@
 //! MNIST (LeCun, Cortes & Burges), and its static binarization (Larochelle & Murray, 2011).
 //!
-//! Dynamic: the first 50,000 training images, the last 10,000 of them for validation, 10,000 for testing.
-//! Static: the three files of black and white images as they are.
+//! Dynamic: the first 50,000 training images, the last 10,000 of them for validation, 10,000 for
+//! testing. Static: the three files of black and white images as they are.
 
 use std::path::Path;
 

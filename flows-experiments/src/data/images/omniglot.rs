@@ -1,7 +1,9 @@
-//! Omniglot (B. Lake et al., 2015) in the form of the IWAE paper: 24,345 and 8,070 images of 28 by 28.
+//! Omniglot (B. Lake et al., 2015) in the form of the IWAE paper: 24,345 and 8,070 images of 28 by
+//! 28.
 //!
-//! Burda, Grosse & Salakhutdinov, arXiv:1509.00519. Its file `chardata.mat` holds images column by column, one a
-//! column. The training images are shuffled, the last 1,345 of them are for validation.
+//! Burda, Grosse & Salakhutdinov, arXiv:1509.00519. Its file `chardata.mat` holds images column by
+//! column, one a column. The training images are shuffled, the last 1,345 of them are for
+//! validation.
 
 use std::path::Path;
 

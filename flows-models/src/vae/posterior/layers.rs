@@ -17,7 +17,8 @@ pub enum DdnfContext {
     Shared,
     /// Through the biases of the first layer.
     Bias,
-    /// Through those, and updates of low rank of every weight matrix (FFJORD, arXiv:1810.01367, section 4.2).
+    /// Through those, and updates of low rank of every weight matrix (FFJORD, arXiv:1810.01367,
+    /// section 4.2).
     LowRank {
         /// Their rank, at least 1.
         rank: usize,

@@ -70,7 +70,8 @@ pub enum PosteriorConfig {
         /// Widths of the hidden layers of each network.
         hidden: Vec<usize>,
     },
-    /// Masked autoregressive maps with `h` as context, run in their sequential direction (arXiv:1705.07057).
+    /// Masked autoregressive maps with `h` as context, run in their sequential direction
+    /// (arXiv:1705.07057).
     Maf {
         /// Number of maps.
         flows: usize,

@@ -67,7 +67,8 @@ impl Layout {
 }
 
 impl<B: Backend> AmortizedSylvester<B> {
-    /// Maps near the identity for `h = 0`: `R1` near 0, `R2` near `tanh(1)` times the identity, `Q` random.
+    /// Maps near the identity for `h = 0`: `R1` near 0, `R2` near `tanh(1)` times the identity, `Q`
+    /// random.
     pub(super) fn init(
         config: &PosteriorConfig,
         Size { latent, features }: Size,
@@ -130,7 +131,7 @@ impl<B: Backend> AmortizedSylvester<B> {
                 basis: match self.kind {
                     Kind::Orthogonal { .. } => Basis::Columns(orthonormalize(raw())),
                     Kind::Householder { .. } => Basis::Columns(householder(raw())),
-                    Kind::Triangular if k % 2 == 0 => Basis::Identity,
+                    Kind::Triangular if k.is_multiple_of(2) => Basis::Identity,
                     Kind::Triangular => Basis::Reversal,
                 },
                 r1: upper_triangular(full.clone(), part(1)),
