@@ -2,6 +2,7 @@
 
 mod regularization;
 mod toy;
+mod vae;
 
 use std::fs;
 use std::path::Path;

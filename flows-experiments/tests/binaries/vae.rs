@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command as Process;
-use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use serde_json::Value;
+
+use super::{json, run_with_interruptions};
 
 fn vae() -> Command {
     let mut command = Command::cargo_bin("vae").unwrap();
@@ -36,10 +36,6 @@ fn small(folder: &Path) -> Command {
     let mut command = vae();
     command.arg("--config").arg(config);
     command
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// The rows of a summary without what a clock measured.
@@ -108,41 +104,7 @@ fn a_killed_run_resumes_to_the_same_rows() {
         .assert()
         .success();
 
-    let binary = assert_cmd::cargo::cargo_bin("vae");
-    let mut sittings = 0;
-    for patience in [0.4, 0.6, 0.9, 1.3, 2.0, 600.0] {
-        let mut command = Process::new(&binary);
-        command
-            .arg("--out")
-            .arg(&cut)
-            .stdout(std::process::Stdio::null());
-        if cut.join("config.toml").exists() {
-            command.arg("--resume");
-        } else {
-            command
-                .arg("--config")
-                .arg(folder.path().join("small.toml"));
-        }
-        let mut child = command.spawn().unwrap();
-        let begun = Instant::now();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success());
-                break true;
-            }
-            if begun.elapsed() > Duration::from_secs_f64(patience) {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        sittings += 1;
-        if ended {
-            break;
-        }
-    }
-    assert!(sittings > 1, "the first sitting was never interrupted");
+    run_with_interruptions("vae", &folder.path().join("small.toml"), &cut);
     let (whole, cut) = (rows(&whole), rows(&cut));
     assert_eq!(whole, cut);
 }
