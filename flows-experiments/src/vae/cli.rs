@@ -188,7 +188,7 @@ impl Task for Session {
         } = self.compute;
         let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
         let begun = Instant::now();
-        let run = run_all::<B, _>(&self.experiment, self.compute, &device, &mut |_, _| {});
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
         info.wall_seconds = begun.elapsed().as_secs_f64();
 
         // What was computed is written, whatever stopped the rest.
