@@ -124,12 +124,12 @@ fn the_bound_tightens_with_every_doubling_of_the_samples() {
     let truth = x.chunks(3).map(log_marginal).sum::<f64>() / 50.0;
     let mean = |samples: usize| {
         let mut sum = 0.0;
-        for repeat in 0..40 {
+        for repeat in 0..100 {
             let rng = &mut StdRng::seed_from_u64(1000 * samples as u64 + repeat);
             let found = importance_samples(&vae, tensor(&x), samples, 3200, None, rng);
             sum += found.iter().map(|e| e.log_p).sum::<f64>() / 50.0;
         }
-        sum / 40.0
+        sum / 100.0
     };
     let bounds: Vec<f64> = [1, 2, 4, 8, 16, 32].map(mean).to_vec();
     for pair in bounds.windows(2) {
@@ -192,7 +192,7 @@ fn units_that_carry_something_are_counted() {
         .collect();
     let vae = load_state::<Flex, _>(vae, &zeros).unwrap();
     let mut units = ActiveUnits::default();
-    units.observe(&vae, tensor(&x), 8, rng);
+    units.observe(&vae, tensor(&x), 40, rng);
     assert_eq!(units.count(), 0, "{:?}", units.covariances());
 }
 
