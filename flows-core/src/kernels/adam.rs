@@ -1,4 +1,4 @@
-//! A step of Adam as one pass over memory.
+//! A step of Adam or Adamax as one pass over memory.
 
 use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
 use pulp::{Arch, Simd, WithSimd};
@@ -18,8 +18,17 @@ pub struct AdamParameter<B: Backend, const D: usize> {
     pub value: Tensor<B, D>,
     /// Mean of the gradient.
     pub first: Tensor<B, D>,
-    /// Mean of the squared gradient.
+    /// Mean of the squared gradient, or the gradient's decaying maximum.
     pub second: Tensor<B, D>,
+}
+
+/// What a gradient is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdamNorm {
+    /// `sqrt(v) + epsilon` with `v <- b2 v + (1 - b2) g^2`: Adam.
+    Two,
+    /// `u <- max(b2 u, |g| + epsilon)`: Adamax.
+    Infinity,
 }
 
 /// The numbers of a step, the same for every parameter.
@@ -27,17 +36,19 @@ pub struct AdamParameter<B: Backend, const D: usize> {
 pub struct AdamStep {
     /// Decay of the mean of the gradient.
     pub beta_1: f64,
-    /// Decay of the mean of the squared gradient.
+    /// Decay of the mean of the squared gradient, or of the maximum.
     pub beta_2: f64,
     /// Learning rate, bias corrections included.
     pub rate: f64,
-    /// Added to the root of the mean square.
+    /// Added to the root of the mean square, or to the size of the gradient.
     pub epsilon: f64,
+    /// Which of the two.
+    pub norm: AdamNorm,
 }
 
 impl AdamStep {
-    /// `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, `x <- x - rate m / (sqrt(v) + epsilon)`
-    /// (Kingma & Ba, arXiv:1412.6980, algorithm 1, the bias corrections moved into the two scalars).
+    /// `m <- b1 m + (1 - b1) g`, `x <- x - rate m / s` with `s` as [`AdamNorm`] says (Kingma & Ba,
+    /// arXiv:1412.6980, algorithms 1 and 2, the bias corrections moved into the scalars).
     ///
     /// In one pass on the CPU backends, in Burn operations elsewhere; the two agree to rounding.
     pub fn apply<B: Backend, const D: usize>(
@@ -62,10 +73,19 @@ impl AdamStep {
             }
         }
         let first = first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
-        let second = second * self.beta_2 + gradient.square() * (1.0 - self.beta_2);
-        let direction = first.clone() / (second.clone().sqrt() + self.epsilon);
+        let second = second * self.beta_2;
+        let (second, size) = match self.norm {
+            AdamNorm::Two => {
+                let second = second + gradient.square() * (1.0 - self.beta_2);
+                (second.clone(), second.sqrt() + self.epsilon)
+            }
+            AdamNorm::Infinity => {
+                let largest = second.max_pair(gradient.abs() + self.epsilon);
+                (largest.clone(), largest)
+            }
+        };
         AdamParameter {
-            value: value - direction * self.rate,
+            value: value - first.clone() / size * self.rate,
             first,
             second,
         }
@@ -124,6 +144,16 @@ impl<F: Real> WithSimd for Piece<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.step.norm {
+            AdamNorm::Two => self.run::<S, false>(simd),
+            AdamNorm::Infinity => self.run::<S, true>(simd),
+        }
+    }
+}
+
+impl<F: Real> Piece<'_, F> {
+    #[inline(always)]
+    fn run<S: Simd, const INFINITY: bool>(self, simd: S) {
         let lanes = F::lanes::<S>();
         let Self {
             step,
@@ -141,6 +171,7 @@ impl<F: Real> WithSimd for Piece<'_, F> {
             step.epsilon,
         ]
         .map(|number| F::splat(simd, F::of(number)));
+        let zero = F::splat(simd, F::of(0.0));
         let moments = first.chunks_mut(lanes).zip(second.chunks_mut(lanes));
         let pairs = value.chunks_mut(lanes).zip(gradient.chunks(lanes));
         for ((value, gradient), (first, second)) in pairs.zip(moments) {
@@ -148,8 +179,15 @@ impl<F: Real> WithSimd for Piece<'_, F> {
             let m = F::mul(simd, beta_1, load::<F, S>(simd, first));
             let m = F::fma(simd, rest_1, g, m);
             let v = F::mul(simd, beta_2, load::<F, S>(simd, second));
-            let v = F::fma(simd, F::mul(simd, rest_2, g), g, v);
-            let size = F::add(simd, F::sqrt(simd, v), epsilon);
+            let (v, size) = if INFINITY {
+                let minus = F::sub(simd, zero, g);
+                let here = F::add(simd, F::where_less(simd, g, zero, minus, g), epsilon);
+                let largest = F::where_less(simd, v, here, here, v);
+                (largest, largest)
+            } else {
+                let v = F::fma(simd, F::mul(simd, rest_2, g), g, v);
+                (v, F::add(simd, F::sqrt(simd, v), epsilon))
+            };
             let direction = F::div(simd, m, size);
             let moved = F::fnma(simd, rate, direction, load::<F, S>(simd, value));
             store::<F, S>(m, first);
@@ -177,7 +215,7 @@ mod tests {
     }
 
     /// Parameter and moments after some steps.
-    fn trained<B: Backend>(len: usize, dtype: DType) -> Vec<f64> {
+    fn trained<B: Backend>(len: usize, dtype: DType, norm: AdamNorm) -> Vec<f64> {
         let rng = &mut StdRng::seed_from_u64(7);
         let value = vector::<B>(len, dtype, rng);
         let zeros = value.zeros_like();
@@ -191,6 +229,7 @@ mod tests {
             beta_2: 0.999,
             rate: 0.01,
             epsilon: 1e-8,
+            norm,
         };
         for _ in 0..4 {
             parameter = step.apply(parameter, vector(len, dtype, rng));
@@ -203,10 +242,13 @@ mod tests {
     #[test]
     fn one_pass_agrees_with_burn_operations() {
         for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-14)] {
-            for len in [1, 17, 2 * PIECE + 5] {
+            let cases =
+                [1, 17, 2 * PIECE + 5].map(|len| [(len, AdamNorm::Two), (len, AdamNorm::Infinity)]);
+            for &(len, norm) in cases.as_flattened() {
                 // With autodiff there is no fused step.
-                let generic = trained::<Autodiff<Flex>>(len, dtype);
-                for fused in [trained::<Flex>(len, dtype), trained::<NdArray>(len, dtype)] {
+                let generic = trained::<Autodiff<Flex>>(len, dtype, norm);
+                let flex = trained::<Flex>(len, dtype, norm);
+                for fused in [flex, trained::<NdArray>(len, dtype, norm)] {
                     for (a, b) in fused.iter().zip(&generic) {
                         assert!((a - b).abs() <= tolerance, "{dtype:?}, {len}: {a} and {b}");
                     }

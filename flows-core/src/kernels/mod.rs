@@ -39,7 +39,9 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
 
-pub use adam::{AdamParameter, AdamStep};
+pub(crate) use host::is_plain_host;
+
+pub use adam::{AdamNorm, AdamParameter, AdamStep};
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 

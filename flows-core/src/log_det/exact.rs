@@ -1,9 +1,11 @@
 //! The exact log-determinant, and the linear solve that goes with it.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rayon::prelude::*;
 
 use super::elimination::Eliminated;
 use super::small::{det2, det2_identity_plus, inverse2};
+use crate::kernels::is_plain_host;
 use crate::nn::Linearization;
 use crate::nn::field::constant;
 
@@ -50,6 +52,7 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     match a.dims()[1] {
         1 => flat(a).abs().log(),
         2 => det2(a).abs().log(),
+        _ if is_plain_host::<B>() => log_abs_det_in_memory(a),
         _ => {
             let fixed = constant(a.clone());
             let eliminated = Eliminated::new(fixed.clone());
@@ -58,6 +61,42 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
             eliminated.log_abs_det() + tangent
         }
     }
+}
+
+/// The same for numbers in this process's memory, without a history: matrix by matrix in f64, a
+/// hundred times faster than by tensor operations.
+fn log_abs_det_in_memory<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
+    let [n, m, _] = a.dims();
+    let options = (&a.device(), a.dtype());
+    let mut numbers: Vec<f64> = a.to_data().iter().collect();
+    let values: Vec<f64> = numbers
+        .par_chunks_mut(m * m)
+        .map(|a| log_abs_det_of(a, m))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [n]), options)
+}
+
+/// By elimination with partial pivoting, in place.
+fn log_abs_det_of(a: &mut [f64], m: usize) -> f64 {
+    let mut sum = 0.0;
+    for k in 0..m {
+        let size = |row: &usize| a[row * m + k].abs();
+        let largest = (k..m).max_by(|i, j| size(i).total_cmp(&size(j)));
+        let pivot_row = largest.expect("a column has rows left");
+        sum += size(&pivot_row).ln();
+        if pivot_row != k {
+            (k..m).for_each(|j| a.swap(k * m + j, pivot_row * m + j));
+        }
+        let (done, left) = a.split_at_mut((k + 1) * m);
+        let pivot = &done[k * m + k..];
+        for row in left.chunks_exact_mut(m) {
+            let factor = row[k] / pivot[0];
+            for (entry, above) in row[k + 1..].iter_mut().zip(&pivot[1..]) {
+                *entry -= factor * above;
+            }
+        }
+    }
+    sum
 }
 
 /// `u` with `(I + B) u = r`, row by row: Newton's step for `z + B(z) = y`.
@@ -101,4 +140,39 @@ pub(crate) fn identity_plus<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
 fn flat<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     let n = a.dims()[0];
     a.reshape([n])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::DType;
+    use burn_autodiff::Autodiff;
+    use burn_flex::{Flex, FlexDevice};
+    use rand::{SeedableRng, rngs::StdRng};
+    use rand_distr::{Distribution, StandardNormal};
+
+    #[test]
+    fn both_eliminations_agree() {
+        let rng = &mut StdRng::seed_from_u64(3);
+        for m in [3, 8, 17] {
+            let n = 20;
+            let mut numbers: Vec<f64> = StandardNormal
+                .sample_iter(&mut *rng)
+                .take(n * m * m)
+                .collect();
+            // No entry of a diagonal of the first matrix can be a pivot.
+            (0..m).for_each(|i| numbers[i * m + i] = 0.0);
+            let data = TensorData::new(numbers, [n, m, m]);
+            let options = (&FlexDevice, DType::F64);
+            let in_memory = log_abs_det(Tensor::<Flex, 3>::from_data(data.clone(), options));
+            let recorded = log_abs_det(Tensor::<Autodiff<Flex>, 3>::from_data(data, options));
+            let recorded: Vec<f64> = recorded.into_data().iter().collect();
+            for (a, b) in in_memory.into_data().iter::<f64>().zip(recorded) {
+                assert!((a - b).abs() < 1e-10, "{m}: {a} and {b}");
+            }
+        }
+        let singular = Tensor::<Flex, 3>::zeros([1, 3, 3], &FlexDevice);
+        let value: f32 = log_abs_det(singular).into_scalar();
+        assert!(!value.is_finite());
+    }
 }

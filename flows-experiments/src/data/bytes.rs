@@ -39,10 +39,19 @@ pub(super) fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Resu
 pub(super) mod fuzz {
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
-    /// Truncations, changed bytes, bytes of a size field set to their extremes, and noise.
-    pub(in crate::data) fn mutations(file: &[u8], n: usize, seed: u64) -> Vec<Vec<u8>> {
-        let rng = &mut StdRng::seed_from_u64(seed);
-        (0..n).map(|k| mutate(file, k, rng)).collect()
+    /// Environment variable: how many times as many changes as usual.
+    const ROUNDS: &str = "FLOWS_FUZZ_ROUNDS";
+
+    /// Truncations, changed bytes, bytes of a size field set to their extremes, and noise; `n` of them,
+    /// or that many times what [`ROUNDS`] says.
+    pub(in crate::data) fn mutations(
+        file: &[u8],
+        n: usize,
+        seed: u64,
+    ) -> impl Iterator<Item = Vec<u8>> {
+        let rounds = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().expect(ROUNDS));
+        let mut rng = StdRng::seed_from_u64(seed);
+        (0..n * rounds).map(move |k| mutate(file, k, &mut rng))
     }
 
     fn mutate(file: &[u8], k: usize, rng: &mut StdRng) -> Vec<u8> {

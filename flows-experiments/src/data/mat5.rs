@@ -393,12 +393,13 @@ mod tests {
 
     #[test]
     fn changed_files_are_refused_or_read_and_never_panic() {
-        let plain = mutations(&example(), 8_000, 3);
+        let example = example();
+        let plain = mutations(&example, 8_000, 3);
         // The changes behind the compression as well, where a checksum does not catch them.
         let inner = array("second", 6, &[1, 2], 9, &doubles(&[0.5, -1.0]));
-        let packed = mutations(&inner, 2_000, 4).into_iter();
+        let packed = mutations(&inner, 2_000, 4);
         let packed = packed.map(|bytes| file(&[compressed(&bytes)]));
-        for bytes in plain.into_iter().chain(packed) {
+        for bytes in plain.chain(packed) {
             if let Ok(found) = parse(&bytes[..], &["first", "second", "third"]) {
                 for array in found.values() {
                     assert_eq!(array.values.len(), array.shape.iter().product::<usize>());

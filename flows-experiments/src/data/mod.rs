@@ -1,6 +1,6 @@
 //! Tables of numbers: reading them in chunks, writing them, choosing columns, standardizing, splitting.
 //!
-//! A file is recognised by its first bytes: gzip, npy, or text. Whatever a header claims, memory is
+//! A file is recognised by its first bytes: gzip, npy, npz, or text. Whatever a header claims, memory is
 //! taken for what has been read.
 
 pub mod amat;
@@ -14,6 +14,7 @@ pub mod idx;
 pub mod images;
 pub mod mat5;
 pub mod npy;
+mod npz;
 pub mod preprocessing;
 pub mod selection;
 pub mod sets;

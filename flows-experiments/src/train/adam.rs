@@ -6,7 +6,7 @@ use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use flows_core::kernels::{AdamParameter, AdamStep};
+use flows_core::kernels::{AdamNorm, AdamParameter, AdamStep};
 use flows_core::state::State;
 
 /// Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1), with `beta = (0.9, 0.999)`, `epsilon = 1e-8`.
@@ -62,6 +62,7 @@ impl<B: AutodiffBackend> Adam<B> {
                 // become two scalars instead of two passes over the tensors.
                 rate: learning_rate * corrected_2.sqrt() / corrected_1,
                 epsilon: EPSILON * corrected_2.sqrt(),
+                norm: AdamNorm::Two,
             },
         };
         module.map(&mut update)

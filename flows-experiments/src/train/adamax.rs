@@ -6,6 +6,7 @@ use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use flows_core::kernels::{AdamNorm, AdamParameter, AdamStep};
 use flows_core::state::State;
 
 /// Adamax (Kingma & Ba, arXiv:1412.6980, algorithm 2), with `beta = (0.9, 0.999)`:
@@ -22,7 +23,7 @@ pub struct Adamax<B: AutodiffBackend> {
     epsilon: f64,
 }
 
-/// Running mean of the gradient and decaying maximum of its size, of one parameter, flattened.
+/// Running mean of the gradient and decaying maximum of their size, of one parameter, flattened.
 #[derive(Debug, Clone)]
 struct Moments<B: AutodiffBackend> {
     first: Tensor<B::InnerBackend, 1>,
@@ -53,12 +54,17 @@ impl<B: AutodiffBackend> Adamax<B> {
         gradients: GradientsParams,
     ) -> M {
         self.step += 1;
-        let rate = learning_rate / (1.0 - BETA_1.powi(self.step));
         let mut update = Update {
-            adamax: self,
+            before: std::mem::take(&mut self.moments).into_iter(),
+            after: &mut self.moments,
             gradients,
-            index: 0,
-            rate,
+            step: AdamStep {
+                beta_1: BETA_1,
+                beta_2: BETA_2,
+                rate: learning_rate / (1.0 - BETA_1.powi(self.step)),
+                epsilon: self.epsilon,
+                norm: AdamNorm::Infinity,
+            },
         };
         module.map(&mut update)
     }
@@ -99,10 +105,11 @@ impl<B: AutodiffBackend> Adamax<B> {
 }
 
 struct Update<'a, B: AutodiffBackend> {
-    adamax: &'a mut Adamax<B>,
+    /// Moments of the parameters still to come: owned, so that they can be written in place.
+    before: std::vec::IntoIter<Moments<B>>,
+    after: &'a mut Vec<Moments<B>>,
     gradients: GradientsParams,
-    index: usize,
-    rate: f64,
+    step: AdamStep,
 }
 
 impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
@@ -110,30 +117,30 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         if !param.is_require_grad() {
             return param;
         }
-        let index = self.index;
-        self.index += 1;
         let (id, tensor, mapper) = param.consume();
         let value = tensor.inner();
-        let gradient = match self.gradients.remove::<B::InnerBackend, D>(id) {
-            Some(gradient) => gradient.flatten::<1>(0, D - 1),
-            // A parameter the loss did not reach this time keeps its place among the moments.
-            None => value.zeros_like().flatten(0, D - 1),
-        };
-        if self.adamax.moments.len() == index {
-            self.adamax.moments.push(Moments {
-                first: gradient.zeros_like(),
-                largest: gradient.zeros_like(),
-            });
-        }
-        let epsilon = self.adamax.epsilon;
-        let moments = &mut self.adamax.moments[index];
-        moments.first = moments.first.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-        let size = gradient.abs() + epsilon;
-        moments.largest = (moments.largest.clone() * BETA_2).max_pair(size);
-        let direction = moments.first.clone() / moments.largest.clone();
+        // A parameter the loss did not reach this time keeps its place among the moments.
+        let gradient = self.gradients.remove::<B::InnerBackend, D>(id);
+        let gradient = gradient.unwrap_or_else(|| value.zeros_like());
         let shape = value.shape();
-        let moved = value - direction.reshape(shape) * self.rate;
-        Param::from_mapped_value(id, Tensor::from_inner(moved).require_grad(), mapper)
+        let moments = self.before.next().unwrap_or_else(|| {
+            let zeros = gradient.zeros_like().flatten(0, D - 1);
+            Moments {
+                first: zeros.clone(),
+                largest: zeros,
+            }
+        });
+        let parameter = AdamParameter {
+            value,
+            first: moments.first.reshape(shape.clone()),
+            second: moments.largest.reshape(shape),
+        };
+        let moved = self.step.apply(parameter, gradient);
+        self.after.push(Moments {
+            first: moved.first.flatten(0, D - 1),
+            largest: moved.second.flatten(0, D - 1),
+        });
+        Param::from_mapped_value(id, Tensor::from_inner(moved.value).require_grad(), mapper)
     }
 }
 

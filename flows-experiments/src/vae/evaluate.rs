@@ -93,6 +93,8 @@ impl Mean {
 pub struct Nll {
     /// In nats an image, over the images.
     pub nats: Mean,
+    /// Minus the bound on the same images by the same samples: the larger number of the two.
+    pub loss: Mean,
     /// Standard error that the sampling adds to it.
     pub sampling_stderr: Option<f64>,
     /// How many equal weights the samples of an image are worth, on average.
@@ -191,8 +193,8 @@ impl<B: Backend> Evaluation<'_, B> {
         if samples == 0 {
             return Ok(None);
         }
-        // Log-likelihood, standard error and effective samples of the images done.
-        let mut done: Vec<[f64; 3]> = folder.kept(PARTIAL).unwrap_or_default();
+        // Log-likelihood, bound, standard error and effective samples of the images done.
+        let mut done: Vec<[f64; 4]> = folder.kept(PARTIAL).unwrap_or_default();
         let mut saved = std::time::Instant::now();
         while done.len() < images {
             let from = done.len();
@@ -200,7 +202,7 @@ impl<B: Backend> Evaluation<'_, B> {
             let rng = &mut stream(self.seed, "importance", from as u64);
             let x = tensor(&part, self.device);
             let found = importance_samples(model, x, samples, self.config.rows, Some(CLAMP), rng);
-            let numbers = |e: &Estimate| [e.log_p, e.stderr, e.effective_samples];
+            let numbers = |e: &Estimate| [e.log_p, e.elbo, e.stderr, e.effective_samples];
             done.extend(found.iter().map(numbers));
             if saved.elapsed().as_secs_f64() > SAVE_SECONDS || done.len() == images {
                 folder.keep(PARTIAL, &done)?;
@@ -210,12 +212,13 @@ impl<B: Backend> Evaluation<'_, B> {
         let n = images as f64;
         let sampling = done
             .iter()
-            .map(|[_, stderr, _]| stderr * stderr)
+            .map(|[_, _, stderr, _]| stderr * stderr)
             .sum::<f64>()
             .sqrt()
             / n;
         Ok(Some(Nll {
             nats: Mean::of(done.iter().map(|[log_p, ..]| -log_p)),
+            loss: Mean::of(done.iter().map(|[_, elbo, ..]| -elbo)),
             sampling_stderr: sampling.is_finite().then_some(sampling),
             effective_samples: done.iter().map(|[.., effective]| effective).sum::<f64>() / n,
             samples,

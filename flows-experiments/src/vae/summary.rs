@@ -91,8 +91,12 @@ pub struct Row {
     pub surrogate_loss: Option<Spread>,
     /// Minus the log-likelihood by importance sampling.
     pub nll: Option<Spread>,
+    /// The mean of the seeds' standard errors of it over its images.
+    pub nll_stderr: Option<f64>,
     /// The mean of the seeds' standard errors that the sampling adds to it.
     pub nll_sampling_stderr: Option<f64>,
+    /// Minus the bound on the images of the NLL, by its samples.
+    pub nll_loss: Option<Spread>,
     /// Importance samples an image.
     pub nll_samples: Option<usize>,
     /// Test images of it.
@@ -172,6 +176,8 @@ fn row(group: &[&RunRecord], config: &VaeExperimentConfig) -> Row {
         kl: spread(&|m| m.kl.mean),
         surrogate_loss: spread(&|m| m.surrogate_loss?.mean),
         nll: spread(&|m| m.nll?.nats.mean),
+        nll_stderr: average(&|m| m.nll?.nats.stderr),
+        nll_loss: spread(&|m| m.nll?.loss.mean),
         nll_sampling_stderr: average(&|m| m.nll?.sampling_stderr),
         nll_samples: measured.iter().find_map(|m| Some(m.nll?.samples)),
         nll_images: measured.iter().find_map(|m| Some(m.nll?.images)),
@@ -276,6 +282,8 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
         "-ELBO by the training log-det",
         "NLL samples",
         "NLL images",
+        "-ELBO of these",
+        "stderr of NLL",
         "sampling stderr",
         "effective samples",
         "parameters",
@@ -304,6 +312,8 @@ pub(super) fn detail_table(rows: &[Row]) -> Table {
             ),
             count(row.nll_samples),
             count(row.nll_images),
+            Cell::text(row.nll_loss.as_ref().map_or(String::new(), Spread::show)),
+            optional(row.nll_stderr, 2),
             optional(row.nll_sampling_stderr, 3),
             optional(row.nll_effective_samples, 1),
             Cell::Count(row.parameters as u64),

@@ -99,7 +99,7 @@ impl ActiveUnits {
         let (images, latent) = (x.dims()[0], vae.latent());
         let encoded = vae.encode(x).repeat(draws);
         let mut mean = || {
-            let z = vae.draw(&encoded, vae.noise(images * draws, rng)).z;
+            let z = vae.latents(&encoded, vae.noise(images * draws, rng));
             let mean = z.reshape([images, draws, latent]).mean_dim(1);
             mean.into_data().iter::<f64>().collect::<Vec<_>>()
         };

@@ -121,6 +121,11 @@ impl<B: Backend> Encoded<B> {
             amortized: self.amortized.as_ref().map(|a| a.repeat(times)),
         }
     }
+
+    /// `z_0 = mean + sqrt(variance) noise`.
+    fn start(&self, noise: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.mean.clone() + self.variance.clone().sqrt() * noise
+    }
 }
 
 /// A draw from the posterior.
@@ -194,11 +199,11 @@ impl<B: Backend> Vae<B> {
     /// - `noise`: `[batch, latent]`, standard normal
     pub fn draw(&self, encoded: &Encoded<B>, noise: Tensor<B, 2>) -> Draw<B> {
         let Encoded {
-            mean,
             variance,
             amortized,
+            ..
         } = encoded;
-        let z_0 = mean.clone() + variance.clone().sqrt() * noise.clone();
+        let z_0 = encoded.start(noise.clone());
         let log_scale = variance.clone().log() + (2.0 * PI).ln();
         let log_q_0 = (noise.square() + log_scale).sum_dim(1).squeeze_dim::<1>(1) * -0.5;
         match self.flow.as_ref().zip(amortized.as_ref()) {
@@ -215,6 +220,18 @@ impl<B: Backend> Vae<B> {
                     log_q: log_q_0 - mapped.log_det,
                 }
             }
+        }
+    }
+
+    /// The `z` of [`draw`](Self::draw) alone, which costs less where a determinant is dear.
+    ///
+    /// # Shapes
+    /// As [`draw`](Self::draw).
+    pub fn latents(&self, encoded: &Encoded<B>, noise: Tensor<B, 2>) -> Tensor<B, 2> {
+        let z_0 = encoded.start(noise);
+        match self.flow.as_ref().zip(encoded.amortized.as_ref()) {
+            None => z_0,
+            Some((flow, amortized)) => flow.forward(z_0, amortized),
         }
     }
 

@@ -208,7 +208,7 @@ pub enum Amortized<B: Backend> {
     Planar(Vec<PlanarParameters<B>>),
     /// Of each radial map.
     Radial(Vec<RadialParameters<B>>),
-    /// Of each Sylvester map.
+    /// Of each Sylvester map: one set an image, for as many rows as there are draws of it.
     Sylvester(Vec<flows_core::bijectors::sylvester::Parameters<B>>),
     /// `h` itself, `[batch, features]`.
     Features(Tensor<B, 2>),
@@ -220,11 +220,8 @@ impl<B: Backend> Amortized<B> {
         match self {
             Self::Planar(all) => Self::Planar(all.iter().map(|p| p.repeat(times)).collect()),
             Self::Radial(all) => Self::Radial(all.iter().map(|p| p.repeat(times)).collect()),
-            Self::Sylvester(all) => Self::Sylvester(
-                all.iter()
-                    .map(|p| sylvester::repeat_parameters(p, times))
-                    .collect(),
-            ),
+            // Rows that share a set are what these maps take.
+            Self::Sylvester(all) => Self::Sylvester(all.clone()),
             Self::Features(h) => Self::Features(repeat_rows(h.clone(), times)),
         }
     }
@@ -272,6 +269,22 @@ impl<B: Backend> PosteriorFlow<B> {
                 stack.inverse_and_log_det(start.value, context)
             }
             _ => panic!("posterior: parameters of another kind of flow"),
+        }
+    }
+
+    /// Takes `z_0` to `z`.
+    ///
+    /// # Shapes
+    /// As [`forward_and_log_det`](Self::forward_and_log_det).
+    ///
+    /// # Panics
+    /// As [`forward_and_log_det`](Self::forward_and_log_det).
+    pub fn forward(&self, z_0: Tensor<B, 2>, amortized: &Amortized<B>) -> Tensor<B, 2> {
+        match (self, amortized) {
+            (Self::Layers(stack), Amortized::Features(h)) => {
+                stack.forward(z_0, context_for(stack, &Some(h.clone())))
+            }
+            _ => self.forward_and_log_det(z_0, amortized).value,
         }
     }
 

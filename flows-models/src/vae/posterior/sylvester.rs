@@ -2,16 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use flows_core::bijectors::sylvester::{
-    Basis, Parameters, householder, orthonormalize, upper_triangular,
-};
+use flows_core::bijectors::sylvester::{Basis, Parameters, orthonormalize, reflections};
 use flows_core::error::Error;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::planar::{GAIN, INIT_STD};
-use super::{PosteriorConfig, Size, repeat_rows};
+use super::{PosteriorConfig, Size};
 use crate::vae::linear::Linear;
 
 /// How `Q` is made.
@@ -25,14 +23,28 @@ enum Kind {
 /// `R1`, `R2`, `b` and what `Q` is computed from, of every map, linear in `h`.
 #[derive(Module, Debug)]
 pub struct AmortizedSylvester<B: Backend> {
-    /// `[features, flows * each]`.
-    parameters: Linear<B>,
+    maps: Vec<Parts<B>>,
     #[module(skip)]
     kind: Kind,
     latent: usize,
 }
 
-/// Numbers of one map, in the order in which they lie.
+/// What makes the numbers of one map. One map of `h` a part: cut out of a single large one, each part
+/// would have a gradient of the size of the whole.
+#[derive(Module, Debug)]
+struct Parts<B: Backend> {
+    /// `m^2`: `R1` above the diagonal, the transpose of `R2` below it.
+    full: Linear<B>,
+    /// Diagonal of `R1`, before the tanh.
+    diagonal_1: Linear<B>,
+    /// Diagonal of `R2`, before the tanh.
+    diagonal_2: Linear<B>,
+    b: Linear<B>,
+    /// What `Q` is computed from.
+    q: Option<Linear<B>>,
+}
+
+/// Sizes of one map.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     /// Columns of `Q`.
@@ -57,12 +69,6 @@ impl Layout {
                 raw: [0, 0],
             },
         }
-    }
-
-    /// Both triangles in one square, two diagonals, `b`, and `Q`.
-    fn parts(self) -> [usize; 5] {
-        let Self { m, raw } = self;
-        [m * m, m, m, m, raw[0] * raw[1]]
     }
 }
 
@@ -92,71 +98,44 @@ impl<B: Backend> AmortizedSylvester<B> {
             PosteriorConfig::SylvesterTriangular { flows } => (Kind::Triangular, flows),
             _ => unreachable!("the caller asks for Sylvester maps"),
         };
-        let [full, d1, d2, b, q] = Layout::of(kind, latent).parts();
-        let mut biases = Vec::new();
-        for _ in 0..flows {
-            let mut normal = |n: usize, around: f64, std: f64| {
-                biases.extend((0..n).map(|_| {
-                    let z: f64 = StandardNormal.sample(&mut *rng);
-                    around + std * z
-                }));
-            };
-            normal(full, 0.0, INIT_STD);
-            normal(d1, 0.0, INIT_STD);
-            normal(d2, 1.0, INIT_STD);
-            normal(b, 0.0, 1.0);
-            normal(q, 0.0, 1.0);
-        }
+        let Layout { m, raw } = Layout::of(kind, latent);
+        let mut part = |n: usize, around: f64, std: f64| {
+            let biases = (0..n).map(|_| {
+                let z: f64 = StandardNormal.sample(&mut *rng);
+                around + std * z
+            });
+            Linear::around(biases.collect(), features, GAIN, device, &mut *rng)
+        };
+        let maps = (0..flows).map(|_| Parts {
+            full: part(m * m, 0.0, INIT_STD),
+            diagonal_1: part(m, 0.0, INIT_STD),
+            diagonal_2: part(m, 1.0, INIT_STD),
+            b: part(m, 0.0, 1.0),
+            q: (raw != [0, 0]).then(|| part(raw[0] * raw[1], 0.0, 1.0)),
+        });
         Ok(Self {
-            parameters: Linear::around(biases, features, GAIN, device, rng),
+            maps: maps.collect(),
             kind,
             latent,
         })
     }
 
     pub(super) fn amortize(&self, h: Tensor<B, 2>) -> Vec<Parameters<B>> {
-        let all = self.parameters.forward(h);
-        let rows = all.dims()[0];
-        let layout = Layout::of(self.kind, self.latent);
-        let (m, sizes) = (layout.m, layout.parts());
-        let each: usize = sizes.iter().sum();
-        let map = |k: usize| {
-            let part = |i: usize| {
-                let start = k * each + sizes[..i].iter().sum::<usize>();
-                all.clone().narrow(1, start, sizes[i])
+        let rows = h.dims()[0];
+        let raw = Layout::of(self.kind, self.latent).raw;
+        let map = |(k, parts): (usize, &Parts<B>)| {
+            let of_h = |part: &Linear<B>| part.forward(h.clone());
+            let q = parts.q.as_ref();
+            let q = q.map(|q| of_h(q).reshape([rows, raw[0], raw[1]]));
+            let basis = match (self.kind, q) {
+                (Kind::Orthogonal { .. }, Some(raw)) => Basis::Columns(orthonormalize(raw)),
+                (Kind::Householder { .. }, Some(v)) => reflections(v),
+                _ if k.is_multiple_of(2) => Basis::Identity,
+                _ => Basis::Reversal,
             };
-            let full = part(0).reshape([rows, m, m]);
-            let raw = || part(4).reshape([rows, layout.raw[0], layout.raw[1]]);
-            Parameters {
-                basis: match self.kind {
-                    Kind::Orthogonal { .. } => Basis::Columns(orthonormalize(raw())),
-                    Kind::Householder { .. } => Basis::Columns(householder(raw())),
-                    Kind::Triangular if k.is_multiple_of(2) => Basis::Identity,
-                    Kind::Triangular => Basis::Reversal,
-                },
-                r1: upper_triangular(full.clone(), part(1)),
-                r2: upper_triangular(full.swap_dims(1, 2), part(2)),
-                b: part(3),
-            }
+            let diagonals = [&parts.diagonal_1, &parts.diagonal_2].map(|d| of_h(d).tanh());
+            Parameters::from_square(basis, of_h(&parts.full), diagonals, of_h(&parts.b))
         };
-        (0..all.dims()[1] / each).map(map).collect()
-    }
-}
-
-pub(super) fn repeat_parameters<B: Backend>(p: &Parameters<B>, times: usize) -> Parameters<B> {
-    let matrices = |x: &Tensor<B, 3>| {
-        let [n, a, b] = x.dims();
-        let rows = repeat_rows(x.clone().reshape([n, a * b]), times);
-        rows.reshape([n * times, a, b])
-    };
-    Parameters {
-        basis: match &p.basis {
-            Basis::Columns(q) => Basis::Columns(matrices(q)),
-            Basis::Identity => Basis::Identity,
-            Basis::Reversal => Basis::Reversal,
-        },
-        r1: matrices(&p.r1),
-        r2: matrices(&p.r2),
-        b: repeat_rows(p.b.clone(), times),
+        self.maps.iter().enumerate().map(map).collect()
     }
 }
