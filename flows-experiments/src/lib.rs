@@ -17,3 +17,4 @@ pub mod table_flow;
 pub mod targets;
 pub mod toy;
 pub mod train;
+pub mod vae;

@@ -38,6 +38,7 @@ mod presets;
 mod radial;
 mod real_nvp;
 mod sylvester;
+pub mod vae;
 
 pub use ddnf::DdnfConfig;
 pub use iaf::IafConfig;

@@ -7,10 +7,10 @@
 
 mod basis;
 
-pub use basis::{Basis, householder, orthonormalize};
+pub use basis::{Basis, householder, orthonormalize, reflections};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Bool, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -19,18 +19,104 @@ use crate::error::Error;
 use crate::init;
 use crate::solve::affine_tanh_root;
 
-/// What a Sylvester map is made of, per row or, with a leading 1, for all rows.
+/// What a Sylvester map is made of: of each row, of all rows, or of every run of equally many rows.
+///
+/// With a leading size of `sets`, which divides the batch, the first `batch / sets` rows have the first
+/// set, the next ones the second, and so on. Rows that share a set cost one matrix product together.
 #[derive(Debug, Clone)]
 pub struct Parameters<B: Backend> {
     /// `Q`, `dim x m` with orthonormal columns.
     pub basis: Basis<B>,
-    /// `R1`, `[batch or 1, m, m]`, upper triangular.
+    /// `R1` without its diagonal, `[sets, m, m]`, strictly upper triangular.
     pub r1: Tensor<B, 3>,
-    /// `R2`, `[batch or 1, m, m]`, upper triangular. The map is invertible where every
-    /// `R1_ii R2_ii > -1`, as [`upper_triangular`] makes it.
-    pub r2: Tensor<B, 3>,
-    /// `b`, `[batch or 1, m]`.
+    /// The diagonal of `R1`, `[sets, m]`. The map is invertible where every `R1_ii R2_ii > -1`, which
+    /// a tanh of both makes sure of (arXiv:1803.05649, section 3).
+    pub diagonal_1: Tensor<B, 2>,
+    /// The transpose of `R2` without its diagonal, `[sets, m, m]`, strictly lower triangular.
+    pub r2_transposed: Tensor<B, 3>,
+    /// The diagonal of `R2`, `[sets, m]`.
+    pub diagonal_2: Tensor<B, 2>,
+    /// `b`, `[sets, m]`.
     pub b: Tensor<B, 2>,
+}
+
+impl<B: Backend> Parameters<B> {
+    /// From whole matrices; what they hold below their diagonals is left out.
+    ///
+    /// # Shapes
+    /// - `r1`, `r2`: `[sets, m, m]`, `b`: `[sets, m]`
+    pub fn from_matrices(
+        basis: Basis<B>,
+        r1: Tensor<B, 3>,
+        r2: Tensor<B, 3>,
+        b: Tensor<B, 2>,
+    ) -> Self {
+        let diagonal = |r: &Tensor<B, 3>| -> Tensor<B, 2> {
+            (r.clone() * basis::identity(r)).sum_dim(2).squeeze_dim(2)
+        };
+        Self {
+            diagonal_1: diagonal(&r1),
+            diagonal_2: diagonal(&r2),
+            r1: r1.triu(1),
+            r2_transposed: r2.triu(1).swap_dims(1, 2),
+            basis,
+            b,
+        }
+    }
+
+    /// With the parts of `full` above and below its diagonal as those of `R1` and of the transpose of
+    /// `R2`.
+    ///
+    /// # Shapes
+    /// - `full`: `[sets, m * m]`, row by row; `diagonals` and `b`: `[sets, m]`
+    pub fn from_square(
+        basis: Basis<B>,
+        full: Tensor<B, 2>,
+        [diagonal_1, diagonal_2]: [Tensor<B, 2>; 2],
+        b: Tensor<B, 2>,
+    ) -> Self {
+        let [sets, m] = b.dims();
+        // Products with rows of zeros and ones: on the CPU backends several times faster than masks.
+        let ones = Tensor::<B, 2>::ones([m, m], (&full.device(), full.dtype()));
+        let above = ones.triu(1);
+        let below = above.clone().transpose();
+        let part = |ones: Tensor<B, 2>| -> Tensor<B, 3> {
+            (full.clone() * ones.reshape([1, m * m])).reshape([sets, m, m])
+        };
+        Self {
+            r1: part(above),
+            r2_transposed: part(below),
+            diagonal_1,
+            diagonal_2,
+            basis,
+            b,
+        }
+    }
+
+    /// `tanh(R2 v + b)` of each row.
+    fn hidden(&self, v: Tensor<B, 2>) -> Tensor<B, 2> {
+        let rows = v.dims()[0];
+        let on_diagonal = v.clone() * spread(self.diagonal_2.clone(), rows);
+        let sum = times(v, self.r2_transposed.clone()) + on_diagonal;
+        (sum + spread(self.b.clone(), rows)).tanh()
+    }
+
+    /// `Q R1 h` of each row.
+    fn shift(&self, h: Tensor<B, 2>) -> Tensor<B, 2> {
+        let rows = h.dims()[0];
+        let on_diagonal = h.clone() * spread(self.diagonal_1.clone(), rows);
+        self.basis
+            .embed(times_transposed(h, &self.r1) + on_diagonal)
+    }
+
+    /// `log(1 + (1 - h^2) R1_ii R2_ii)` summed, as `log(h^2 + (1 - h^2)(1 + R1_ii R2_ii))`.
+    fn log_det(&self, h: Tensor<B, 2>) -> Tensor<B, 1> {
+        let at_centre = self.diagonal_1.clone() * self.diagonal_2.clone() + 1.0;
+        let at_centre = spread(at_centre, h.dims()[0]);
+        let h2 = h.square();
+        let det = h2.clone() + (h2.neg() + 1.0) * at_centre;
+        det.log().sum_dim(1).squeeze_dim(1)
+    }
 }
 
 /// `value = z + Q R1 tanh(R2 Q^T z + b)`.
@@ -44,13 +130,11 @@ pub struct Parameters<B: Backend> {
 /// # Panics
 /// With the message of [`Error::Dimension`] where `z` does not have as many columns as `Q` has rows.
 pub fn apply<B: Backend>(z: Tensor<B, 2>, parameters: &Parameters<B>) -> Mapped<B> {
-    let Parameters { basis, r1, r2, b } = parameters;
     check_dim(&z, parameters);
-    let v = basis.project(z.clone());
-    let h = (times_transposed(v, r2) + b.clone()).tanh();
+    let h = parameters.hidden(parameters.basis.project(z.clone()));
     Mapped {
-        log_det: log_det(h.clone(), r1, r2),
-        value: z + basis.embed(times_transposed(h, r1)),
+        log_det: parameters.log_det(h.clone()),
+        value: z + parameters.shift(h),
     }
 }
 
@@ -67,29 +151,27 @@ pub fn apply<B: Backend>(z: Tensor<B, 2>, parameters: &Parameters<B>) -> Mapped<
 /// # Panics
 /// As [`apply`].
 pub fn invert<B: Backend>(y: Tensor<B, 2>, parameters: &Parameters<B>) -> (Mapped<B>, usize) {
-    let Parameters { basis, r1, r2, b } = parameters;
     check_dim(&y, parameters);
-    let c = basis.project(y.clone());
-    let m = c.dims()[1];
+    let c = parameters.basis.project(y.clone());
+    let [rows, m] = c.dims();
+    let r2 = parameters.r2_transposed.clone().swap_dims(1, 2);
     let mut evaluations = 0;
     // Values of v and of h = tanh(R2 v + b) for the units found so far, last unit last.
     let mut tail: Option<(Tensor<B, 2>, Tensor<B, 2>)> = None;
     for i in (0..m).rev() {
-        let (mut shift, mut target) = (b.clone().narrow(1, i, 1), c.clone().narrow(1, i, 1));
+        let unit = |x: &Tensor<B, 2>| spread(x.clone().narrow(1, i, 1), rows);
+        let (mut shift, mut target) = (unit(&parameters.b), unit(&c));
         if let Some((v, h)) = &tail {
             let rest = |r: &Tensor<B, 3>| {
                 let row = r.clone().narrow(1, i, 1).narrow(2, i + 1, m - 1 - i);
-                row.squeeze_dim::<2>(1)
+                spread(row.squeeze_dim::<2>(1), rows)
             };
-            shift = shift + (rest(r2) * v.clone()).sum_dim(1);
-            target = target - (rest(r1) * h.clone()).sum_dim(1);
+            shift = shift + (rest(&r2) * v.clone()).sum_dim(1);
+            target = target - (rest(&parameters.r1) * h.clone()).sum_dim(1);
         }
-        let on_diagonal = |r: &Tensor<B, 3>| {
-            let entry = r.clone().narrow(1, i, 1).narrow(2, i, 1);
-            entry.squeeze_dim::<2>(1)
-        };
-        let rate = on_diagonal(r2);
-        let root = affine_tanh_root(on_diagonal(r1), rate.clone(), shift.clone(), target);
+        let rate = unit(&parameters.diagonal_2);
+        let slope = unit(&parameters.diagonal_1);
+        let root = affine_tanh_root(slope, rate.clone(), shift.clone(), target);
         evaluations += root.iterations + 1;
         let h = (rate * root.x.clone() + shift).tanh();
         let front = |new: Tensor<B, 2>, old: Tensor<B, 2>| Tensor::cat(vec![new, old], 1);
@@ -100,8 +182,8 @@ pub fn invert<B: Backend>(y: Tensor<B, 2>, parameters: &Parameters<B>) -> (Mappe
     }
     let (_, h) = tail.expect("a basis has at least one column");
     let mapped = Mapped {
-        log_det: log_det(h.clone(), r1, r2).neg(),
-        value: y - basis.embed(times_transposed(h, r1)),
+        log_det: parameters.log_det(h.clone()).neg(),
+        value: y - parameters.shift(h),
     };
     (mapped, evaluations.div_ceil(m))
 }
@@ -112,53 +194,39 @@ fn check_dim<B: Backend>(z: &Tensor<B, 2>, parameters: &Parameters<B>) {
     assert_ok(check_shapes("sylvester", dim, 0, z, None));
 }
 
-/// `log(1 + (1 - h^2) R1_ii R2_ii)` summed, as `log(h^2 + (1 - h^2)(1 + R1_ii R2_ii))`.
-fn log_det<B: Backend>(h: Tensor<B, 2>, r1: &Tensor<B, 3>, r2: &Tensor<B, 3>) -> Tensor<B, 1> {
-    let at_centre = diagonal(r1) * diagonal(r2) + 1.0;
-    let h2 = h.square();
-    let det = h2.clone() + (h2.neg() + 1.0) * at_centre;
-    det.log().sum_dim(1).squeeze_dim(1)
-}
-
-/// `R` upper triangular, with the strict upper triangle of `full` and `tanh(raw_diagonal)` on the
-/// diagonal, so that products of two diagonals stay above -1 (arXiv:1803.05649, section 3).
-///
-/// # Shapes
-/// - `full`: `[batch, m, m]`, `raw_diagonal`: `[batch, m]`; output `[batch, m, m]`
-pub fn upper_triangular<B: Backend>(
-    full: Tensor<B, 3>,
-    raw_diagonal: Tensor<B, 2>,
-) -> Tensor<B, 3> {
-    let [_, m, _] = full.dims();
-    let repeated = raw_diagonal.tanh().unsqueeze_dim::<3>(2).repeat_dim(2, m);
-    let off_diagonal = off_diagonal_mask(&repeated);
-    full.triu(1) + repeated.mask_fill(off_diagonal, 0.0)
-}
-
-fn diagonal<B: Backend>(r: &Tensor<B, 3>) -> Tensor<B, 2> {
-    let kept = r.clone().mask_fill(off_diagonal_mask(r), 0.0);
-    kept.sum_dim(2).squeeze_dim(2)
-}
-
-fn off_diagonal_mask<B: Backend>(like: &Tensor<B, 3>) -> Tensor<B, 3, Bool> {
-    let [rows, m, _] = like.dims();
-    Tensor::<B, 2, Bool>::diag_mask([m, m], 0, &like.device())
-        .unsqueeze::<3>()
-        .expand([rows, m, m])
+/// Every row over, one after the other, until there are `rows`; one row is left to broadcasting.
+fn spread<B: Backend>(x: Tensor<B, 2>, rows: usize) -> Tensor<B, 2> {
+    let [sets, k] = x.dims();
+    if sets == 1 || sets == rows {
+        return x;
+    }
+    let x = x.unsqueeze_dim::<3>(1).expand([sets, rows / sets, k]);
+    x.reshape([rows, k])
 }
 
 /// `x M^T` row by row: `M x` for each row of `x`.
 fn times_transposed<B: Backend>(x: Tensor<B, 2>, matrix: &Tensor<B, 3>) -> Tensor<B, 2> {
-    times(x, matrix.clone().swap_dims(1, 2))
+    let [rows, k] = x.dims();
+    let [sets, m, _] = matrix.dims();
+    if sets == 1 || sets < rows {
+        return times(x, matrix.clone().swap_dims(1, 2));
+    }
+    // A matrix a row: the gradient of a transposed one would have to be turned.
+    matrix
+        .clone()
+        .matmul(x.reshape([rows, k, 1]))
+        .reshape([rows, m])
 }
 
-/// `x M` row by row. One matrix for all rows makes it a single product.
+/// `x M` row by row. Rows that share a matrix are a single product.
 fn times<B: Backend>(x: Tensor<B, 2>, matrix: Tensor<B, 3>) -> Tensor<B, 2> {
-    if matrix.dims()[0] == 1 {
-        x.matmul(matrix.squeeze_dim(0))
-    } else {
-        x.unsqueeze_dim::<3>(1).matmul(matrix).squeeze_dim(1)
+    let [rows, k] = x.dims();
+    let [sets, _, m] = matrix.dims();
+    if sets == 1 {
+        return x.matmul(matrix.squeeze_dim(0));
     }
+    let product = x.reshape([sets, rows / sets, k]).matmul(matrix);
+    product.reshape([rows, m])
 }
 
 /// How a [`Sylvester`] layer keeps the columns of its `Q` orthonormal.
@@ -292,17 +360,13 @@ impl<B: Backend> Sylvester<B> {
             (BasisConfig::Reversal, _) => Basis::Reversal,
             _ => Basis::Identity,
         };
-        let (d1, d2) = (self.raw_diagonal_1.val(), self.raw_diagonal_2.val());
+        let diagonals = [&self.raw_diagonal_1, &self.raw_diagonal_2].map(|d| d.val().tanh());
+        let m = diagonals[0].dims()[1];
         let full = match &self.off_diagonal {
-            Some(full) => full.val(),
-            None => d1.clone().unsqueeze_dim::<3>(2).zeros_like(),
+            Some(full) => full.val().reshape([1, m * m]),
+            None => diagonals[0].zeros_like(),
         };
-        Parameters {
-            basis,
-            r1: upper_triangular(full.clone(), d1),
-            r2: upper_triangular(full.swap_dims(1, 2), d2),
-            b: self.b.val(),
-        }
+        Parameters::from_square(basis, full, diagonals, self.b.val())
     }
 
     fn invert(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> (Mapped<B>, usize) {

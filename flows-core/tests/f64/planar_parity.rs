@@ -71,12 +71,8 @@ fn planar_has_the_reference_values() {
 }
 
 fn sylvester_matches(golden: &Golden, basis: Basis<B>) {
-    let parameters = Parameters {
-        basis,
-        r1: golden.get("r1"),
-        r2: golden.get("r2"),
-        b: golden.get("b"),
-    };
+    let [r1, r2] = ["r1", "r2"].map(|name| golden.get(name));
+    let parameters = Parameters::from_matrices(basis, r1, r2, golden.get("b"));
     golden.assert_matches(sylvester::apply(golden.get("z"), &parameters));
     let (back, passes) = sylvester::invert(golden.get("value"), &parameters);
     golden.assert_inverse(back);
@@ -100,6 +96,7 @@ fn householder_sylvester_has_the_reference_values() {
     let q = sylvester::householder(golden.get::<3>("v"));
     assert_close(q.clone(), golden.get("q"), 1e-10);
     sylvester_matches(&golden, Basis::Columns(q));
+    sylvester_matches(&golden, sylvester::reflections(golden.get("v")));
 }
 
 #[test]

@@ -1,11 +1,20 @@
 //! Tables of numbers: reading them in chunks, writing them, choosing columns, standardizing, splitting.
 //!
-//! A file is recognised by its first bytes: gzip, npy, or text. Whatever a header claims, memory is
+//! A file is recognised by its first bytes: gzip, npy, npz, or text. Whatever a header claims, memory is
 //! taken for what has been read.
 
+pub mod amat;
+mod bytes;
+pub mod catalog;
 pub mod csv;
+#[cfg(feature = "download")]
+pub mod fetch;
 pub mod gaussian;
+pub mod idx;
+pub mod images;
+pub mod mat5;
 pub mod npy;
+mod npz;
 pub mod preprocessing;
 pub mod selection;
 pub mod sets;
@@ -13,12 +22,22 @@ pub mod sink;
 pub mod source;
 pub mod table;
 
+use std::path::PathBuf;
+
 pub use gaussian::FullGaussian;
 pub use preprocessing::{Factor, Preprocessing};
 pub use selection::{Column, Role, Selection};
 pub use sink::{Format, Sink};
 pub use source::{Header, Layout, Missing, Source};
 pub use table::{Rows, Split, Table};
+
+/// Environment variable that names the data folder.
+pub const DATA_FOLDER: &str = "FLOWS_DATA";
+
+/// The data folder: the one given, or that of [`DATA_FOLDER`].
+pub fn data_folder(given: Option<PathBuf>) -> Option<PathBuf> {
+    given.or_else(|| std::env::var_os(DATA_FOLDER).map(PathBuf::from))
+}
 
 /// Why a table could not be read, or a model not be fitted to it.
 #[derive(Debug, thiserror::Error)]

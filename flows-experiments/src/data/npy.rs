@@ -13,7 +13,8 @@ pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself refuses longer headers by default.
 const LARGEST_HEADER: usize = 10_000;
 
-/// The rows of a matrix, or of a vector taken as one column.
+/// The rows of a matrix; a vector is one column, and of an array of more dimensions the first one counts
+/// rows.
 pub(super) struct NpyRows {
     bytes: BufReader<Bytes>,
     number: Number,
@@ -139,8 +140,11 @@ impl NpyRows {
             .map(|size| size.parse().ok())
             .collect();
         let (rows, columns) = match sizes.as_deref() {
-            Some(&[rows]) => (rows, 1),
-            Some(&[rows, columns]) => (rows, columns),
+            // Images become rows of pixels.
+            Some(&[rows, ref rest @ ..]) => {
+                let columns = rest.iter().fold(1usize, |n, s| n.saturating_mul(*s));
+                (rows, columns)
+            }
             _ => {
                 let reason = format!("is an array of shape {shape}, expected rows and columns");
                 return Err(format(reason));
@@ -190,7 +194,15 @@ impl NpyRows {
         row: &mut [f64],
     ) -> Result<Option<Result<(), (usize, Bad)>>, DataError> {
         if self.read == self.rows {
-            return Ok(None);
+            // The end of an archive's array is where its checksum is compared.
+            let end = self.bytes.read(&mut [0]);
+            return match end {
+                Ok(_) => Ok(None),
+                Err(source) => Err(DataError::Read {
+                    origin: origin.to_owned(),
+                    source,
+                }),
+            };
         }
         if let Err(source) = self.bytes.read_exact(&mut self.buffer) {
             return Err(match source.kind() {

@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 use super::DataError;
 use super::csv::CsvRows;
 use super::npy::NpyRows;
+use super::npz;
 
 /// Bytes, wherever they come from.
 pub(super) type Bytes = Box<dyn Read + Send>;
@@ -134,7 +135,16 @@ impl Source {
             reason,
         };
         if let Some(known) = foreign(&prefix) {
-            return Err(format(format!("is {known}, expected CSV or npy")));
+            return Err(format(format!("is {known}, expected CSV, npy or npz")));
+        }
+        if prefix.starts_with(npz::MAGIC) {
+            let whole = Cursor::new(prefix).chain(bytes);
+            let (name, array) = npz::first_array(Box::new(whole)).map_err(format)?;
+            (prefix, bytes) = peek(array, origin)?;
+            if !prefix.starts_with(super::npy::MAGIC) {
+                return Err(format(format!("holds no array in '{name}.npy'")));
+            }
+            packed = ", the first array of an npz";
         }
         let is_npy = prefix.starts_with(super::npy::MAGIC);
         let whole: Bytes = Box::new(Cursor::new(prefix.clone()).chain(bytes));
@@ -246,9 +256,7 @@ fn peek(mut bytes: Bytes, origin: &str) -> Result<(Vec<u8>, Bytes), DataError> {
 /// Formats that are taken for a table by mistake.
 fn foreign(prefix: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| prefix.starts_with(magic);
-    if starts(b"PK\x03\x04") {
-        Some("a zip archive (npz or xlsx)")
-    } else if starts(b"\x89HDF") {
+    if starts(b"\x89HDF") {
         Some("an HDF5 file")
     } else if starts(b"PAR1") {
         Some("a Parquet file")
@@ -268,10 +276,9 @@ fn foreign(prefix: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::bytes::fuzz::mutations;
     use crate::data::npy;
-    use crate::train::stream;
     use flate2::{Compression, write::GzEncoder};
-    use rand::RngExt;
     use std::io::Write;
 
     fn open(bytes: &[u8]) -> Result<Source, DataError> {
@@ -349,7 +356,7 @@ mod tests {
                 "1;2,5\n",
                 "t, line 1, column 2: '2,5' has a decimal comma, expected a point",
             ),
-            ("", "t: is empty, expected CSV or npy"),
+            ("", "t: is empty, expected CSV, npy or npz"),
             ("\n\n", "t: holds no rows"),
         ];
         for (text, expected) in cases {
@@ -413,32 +420,52 @@ mod tests {
         assert!(read(&long).unwrap_err().contains("claims an npy header"));
     }
 
-    /// Whatever bytes come, the answer is values or words.
+    #[test]
+    fn the_first_array_of_an_npz_is_read_and_its_checksum_compared() {
+        let array = npy_file(2, 2, &[1.0, 2.0, 3.0, 4.5]);
+        for deflated in [false, true] {
+            let mut file = npz::tests::archive("x.npy", &array, deflated);
+            file.extend(npz::tests::archive("y.npy", b"another one", deflated));
+            assert_eq!(read(&file), Ok((None, vec![1.0, 2.0, 3.0, 4.5])));
+            let words = open(&file).unwrap().layout().recognised.clone();
+            assert_eq!(words, "npy, 2 x 2 of type '<f8', the first array of an npz");
+            // The checksum.
+            file[14] ^= 1;
+            assert!(read(&file).unwrap_err().contains("damaged"));
+        }
+        let text = npz::tests::archive("x.npy", b"1,2,3", true);
+        assert!(read(&text).unwrap_err().contains("no array in 'x.npy'"));
+    }
+
+    /// Whatever bytes come, the answer is values or words, and memory follows what is read.
     #[test]
     fn damaged_files_never_panic() {
         let text = b"a,b,\"c\"\n1,2,3\n4,5e3,-6\n".to_vec();
         let array = npy_file(2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let packed = gzip(&text);
-        let rng = &mut stream(0, "damage", 0);
-        for whole in [&text, &array, &packed] {
+        let stored = npz::tests::archive("x.npy", &array, false);
+        let deflated = npz::tests::archive("x.npy", &array, true);
+        for (seed, whole) in [&text, &array, &packed, &stored, &deflated]
+            .iter()
+            .enumerate()
+        {
             assert!(read(whole).is_ok());
             for length in 0..whole.len() {
                 let _ = read(&whole[..length]);
             }
-            for _ in 0..2000 {
-                let mut damaged = whole.clone();
-                for _ in 0..rng.random_range(1..4) {
-                    let at = rng.random_range(0..damaged.len());
-                    damaged[at] = rng.random();
-                }
+            for damaged in mutations(whole, 2000, 10 + seed as u64) {
                 let _ = read(&damaged);
             }
         }
-        for length in 0..array.len() {
-            assert!(read(&array[..length]).is_err(), "{length}");
+        // Changes behind the compression, where no checksum catches them.
+        for damaged in mutations(&array, 1000, 20) {
+            let _ = read(&gzip(&damaged));
+            let _ = read(&npz::tests::archive("x.npy", &damaged, true));
         }
-        for length in 2..packed.len() {
-            assert!(read(&packed[..length]).is_err(), "{length}");
+        for (file, least) in [(&array, 0), (&packed, 2), (&stored, 0), (&deflated, 0)] {
+            for length in least..file.len() {
+                assert!(read(&file[..length]).is_err(), "{length}");
+            }
         }
     }
 }

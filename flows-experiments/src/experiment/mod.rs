@@ -16,4 +16,4 @@ pub use folder::{Folder, FolderError, RunFolder};
 pub use options::{ConfigFile, RunArgs, parse_toml};
 pub use plan::{Experiment, Job, Plan, Progress, Record, RunError};
 pub use session::{Run, run_all, serve};
-pub use stability::{Stability, measure_stability};
+pub use stability::{Stability, measure_stability, measure_stability_in};

@@ -30,7 +30,19 @@ pub fn measure_stability<B: Backend>(
     layers: &[Layer<B>],
     start: Tensor<B, 2>,
 ) -> Option<Stability> {
-    let blocks = stability(layers, start, None);
+    measure_stability_in(layers, start, None)
+}
+
+/// The same for blocks that take a context.
+///
+/// # Shapes
+/// - `start`: `[n, dim]`, `context`: `[n, context_dim]`
+pub fn measure_stability_in<B: Backend>(
+    layers: &[Layer<B>],
+    start: Tensor<B, 2>,
+    context: Option<Tensor<B, 2>>,
+) -> Option<Stability> {
+    let blocks = stability(layers, start, context);
     let all = blocks.iter().map(|block| block.report);
     let all = all.reduce(|all, report| all.merge(report))?;
     Some(Stability {

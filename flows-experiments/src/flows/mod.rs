@@ -1,6 +1,7 @@
 //! The command line of `flows`: density estimation for a table of one's own.
 
 mod check;
+mod data;
 mod fit;
 mod info;
 mod log_prob;
@@ -52,6 +53,7 @@ enum Command {
     Plot(plot::Args),
     Check(check::Args),
     Info(info::Args),
+    Data(data::Args),
 }
 
 impl Args {
@@ -67,6 +69,7 @@ impl Args {
             Command::Plot(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Data(args) => args.run(),
         };
         match done {
             // Whoever read the pipe has seen enough: `flows sample ... | head`.

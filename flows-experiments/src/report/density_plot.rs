@@ -402,7 +402,7 @@ fn resampling(n: usize, pixels: usize) -> Vec<Weights> {
 }
 
 /// Viridis on `[0, 1]`, constant beyond, grey for NaN.
-fn color(level: f64) -> [u8; 3] {
+pub(super) fn color(level: f64) -> [u8; 3] {
     if level.is_nan() {
         return [160, 160, 160];
     }

@@ -8,6 +8,7 @@ pub mod json;
 pub mod marginals;
 pub mod matrix;
 pub mod matrix_plot;
+pub mod mosaic;
 pub mod pair_plot;
 pub mod table;
 
@@ -20,6 +21,7 @@ pub use json::{read_json, write_atomically, write_json};
 pub use marginals::{Marginal, draw_marginals};
 pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
 pub use matrix_plot::{MatrixPanel, draw_matrix_panels};
+pub use mosaic::{Bitmap, draw_mosaic};
 pub use pair_plot::{PairPlot, draw_pairs};
 pub use table::{Cell, Table, format_estimate};
 

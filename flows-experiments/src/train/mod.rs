@@ -8,6 +8,7 @@
 //! state. See `docs/training-loop.md`.
 
 mod adam;
+mod adamax;
 mod checkpoint;
 mod clip;
 mod config;
@@ -16,6 +17,7 @@ mod fit;
 mod objective;
 
 pub use adam::Adam;
+pub use adamax::Adamax;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
 pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped, fit_to_best};

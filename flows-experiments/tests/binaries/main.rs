@@ -3,6 +3,7 @@
 mod density;
 mod regularization;
 mod toy;
+mod vae;
 
 use std::fs;
 use std::path::Path;

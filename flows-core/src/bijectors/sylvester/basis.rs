@@ -2,15 +2,17 @@
 
 use burn::tensor::{Bool, Tensor, backend::Backend};
 
-use super::{times, times_transposed};
+use super::{spread, times, times_transposed};
 use crate::solve::epsilon;
 
 /// `Q` of a Sylvester map, `dim x m` with orthonormal columns.
 #[derive(Debug, Clone)]
 pub enum Basis<B: Backend> {
-    /// Any such matrix, `[batch, dim, m]` or `[1, dim, m]`; see [`orthonormalize`] and
-    /// [`householder`].
+    /// Any such matrix, `[sets, dim, m]`; see [`orthonormalize`] and [`householder`].
     Columns(Tensor<B, 3>),
+    /// The product of the reflections `I - 2 v v^T` with the rows of `[sets, reflections, dim]` as `v`,
+    /// the first one leftmost, `m = dim`; see [`reflections`]. Applied one by one, without `Q`.
+    Reflections(Tensor<B, 3>),
     /// The identity, `m = dim`.
     Identity,
     /// The permutation that reverses the order, `m = dim`.
@@ -22,6 +24,7 @@ impl<B: Backend> Basis<B> {
     pub(super) fn dim(&self, m: usize) -> usize {
         match self {
             Self::Columns(q) => q.dims()[1],
+            Self::Reflections(v) => v.dims()[2],
             Self::Identity | Self::Reversal => m,
         }
     }
@@ -30,6 +33,7 @@ impl<B: Backend> Basis<B> {
     pub(super) fn project(&self, z: Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Columns(q) => times(z, q.clone()),
+            Self::Reflections(v) => (0..v.dims()[1]).fold(z, |z, k| reflect(z, v, k)),
             Self::Identity => z,
             Self::Reversal => z.flip([1]),
         }
@@ -39,6 +43,7 @@ impl<B: Backend> Basis<B> {
     pub(super) fn embed(&self, v: Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Columns(q) => times_transposed(v, q),
+            Self::Reflections(u) => (0..u.dims()[1]).rev().fold(v, |v, k| reflect(v, u, k)),
             Self::Identity => v,
             Self::Reversal => v.flip([1]),
         }
@@ -60,13 +65,12 @@ const MAX_STEPS: usize = 200;
 /// # Shapes
 /// - `raw`: `[batch, dim, m]` with `m <= dim`; output the same
 pub fn orthonormalize<B: Backend>(raw: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [rows, _, m] = raw.dims();
     let norm = raw.clone().square().sum_dim(1).sum_dim(2).sqrt();
     let mut q = raw / norm;
     let close_enough = epsilon(q.dtype()).sqrt();
     for _ in 0..MAX_STEPS {
         let gram = q.clone().swap_dims(1, 2).matmul(q.clone());
-        let deviation = identity(&gram, rows, m) - gram;
+        let deviation = gram.clone().neg() + identity(&gram);
         let worst = deviation.clone().detach().abs().max();
         q = q.clone() + q.matmul(deviation) * 0.5;
         // A NaN ends it as well: it will not get better.
@@ -86,21 +90,42 @@ pub fn orthonormalize<B: Backend>(raw: Tensor<B, 3>) -> Tensor<B, 3> {
 /// - `v`: `[batch, reflections, dim]`; output `[batch, dim, dim]`, orthogonal
 pub fn householder<B: Backend>(v: Tensor<B, 3>) -> Tensor<B, 3> {
     let [rows, reflections, dim] = v.dims();
-    let squared_norm = v.clone().square().sum_dim(2);
-    // The divisor is only reached by rows whose own norm is below the rounding of anything.
-    let unit = v / squared_norm.clamp_min(1e-36).sqrt();
-    (0..reflections).fold(identity(&unit, rows, dim), |q, k| {
+    let unit = unit_rows(v);
+    let start = identity(&unit).expand([rows, dim, dim]);
+    (0..reflections).fold(start, |q, k| {
         let row = unit.clone().narrow(1, k, 1);
         let along = q.clone().matmul(row.clone().swap_dims(1, 2));
         q - along.matmul(row) * 2.0
     })
 }
 
-/// `rows` identity matrices on the device and of the type of `like`.
-fn identity<B: Backend>(like: &Tensor<B, 3>, rows: usize, m: usize) -> Tensor<B, 3> {
-    let device = like.device();
+/// The same product, not multiplied out: what vectors cost less with where there are few reflections.
+///
+/// # Shapes
+/// - `v`: `[sets, reflections, dim]`
+pub fn reflections<B: Backend>(v: Tensor<B, 3>) -> Basis<B> {
+    Basis::Reflections(unit_rows(v))
+}
+
+/// Rows of length 1, or 0 where they were.
+fn unit_rows<B: Backend>(v: Tensor<B, 3>) -> Tensor<B, 3> {
+    let squared_norm = v.clone().square().sum_dim(2);
+    // The divisor is only reached by rows whose own norm is below the rounding of anything.
+    v / squared_norm.clamp_min(1e-36).sqrt()
+}
+
+/// `(I - 2 v v^T) x` of each row with the `k`-th `v` of its set.
+fn reflect<B: Backend>(x: Tensor<B, 2>, unit: &Tensor<B, 3>, k: usize) -> Tensor<B, 2> {
+    let [rows, _] = x.dims();
+    let v = spread(unit.clone().narrow(1, k, 1).squeeze_dim(1), rows);
+    let along = (x.clone() * v.clone()).sum_dim(1) * 2.0;
+    x - v * along
+}
+
+/// The identity matrix, `[1, m, m]`, on the device and of the type of `like`, `[.., m]`.
+pub(super) fn identity<B: Backend>(like: &Tensor<B, 3>) -> Tensor<B, 3> {
+    let (m, device) = (like.dims()[2], like.device());
     let on_diagonal = Tensor::<B, 2, Bool>::diag_mask([m, m], 0, &device).bool_not();
     let zeros = Tensor::<B, 2>::zeros([m, m], (&device, like.dtype()));
-    let identity = zeros.mask_fill(on_diagonal, 1.0);
-    identity.unsqueeze::<3>().expand([rows, m, m])
+    zeros.mask_fill(on_diagonal, 1.0).unsqueeze()
 }

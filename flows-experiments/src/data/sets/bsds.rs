@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rand::RngExt;
 
-use super::idx::read_idx;
 use super::{DataSet, SEED, SetId, find};
+use crate::data::idx::{IdxArray, read_idx};
 use crate::data::{DataError, Rows};
 use crate::train::stream;
 
@@ -19,7 +19,7 @@ pub(super) fn load(data: &Path) -> Result<DataSet, DataError> {
     let part = |name: &str| {
         let file = format!("bsds/bsds300-patches8x8-{name}-idx3-ubyte.gz");
         let path = find(SetId::Bsds, data, &[&file])?;
-        let (shape, bytes) = read_idx(&path)?;
+        let IdxArray { shape, bytes } = read_idx(&path)?;
         if shape.len() != 3 || shape[1] * shape[2] != PIXELS {
             return Err(DataError::Format {
                 origin: path.display().to_string(),

@@ -5,7 +5,6 @@
 //! come from generators of our own, so a full set is the published one up to these.
 
 mod bsds;
-mod idx;
 mod miniboone;
 mod power;
 mod prepared;

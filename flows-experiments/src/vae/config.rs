@@ -1,0 +1,420 @@
+//! What to run: set, posteriors, sizes and budget, from a preset, a TOML file and options.
+
+use std::path::PathBuf;
+
+use flows_core::log_det::LogDet;
+use flows_models::vae::{DdnfContext, Likelihood, NetworkConfig, PosteriorConfig, VaeConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::data::images::{Binarization, ImageSetId, Pixels};
+use crate::experiment::{Job as _, parse_toml};
+use crate::train::stream_seed;
+
+/// The experiment with variational autoencoders.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeExperimentConfig {
+    /// The set.
+    pub data: ImageSetId,
+    /// How grey pixels become black and white; of no effect for sets that need none.
+    #[serde(default)]
+    pub binarization: Binarization,
+    /// Posteriors by name, in the order of the table.
+    pub posteriors: Vec<String>,
+    /// Numbers of latent variables; pictures of the posterior need 2.
+    pub latents: Vec<usize>,
+    /// Runs of each posterior, with seeds 0, 1, ...
+    pub seeds: usize,
+    /// Encoder and decoder.
+    pub network: NetworkConfig,
+    /// Sizes of the flows.
+    pub flows: FlowSizes,
+    /// Budget and optimizer.
+    pub training: VaeTraining,
+    /// How fitted models are measured.
+    #[serde(default)]
+    pub evaluation: VaeEvaluation,
+}
+
+/// Sizes of the flows, of all posteriors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowSizes {
+    /// Maps of every posterior but DDNF.
+    pub flows: usize,
+    /// Widths of the networks of IAF and MAF.
+    pub made_hidden: Vec<usize>,
+    /// Widths of the networks of RealNVP.
+    pub coupling_hidden: Vec<usize>,
+    /// Columns of the `Q` of `sylvester-o`, at most as many as latent variables.
+    pub columns: usize,
+    /// Reflections of the `Q` of `sylvester-h`.
+    pub reflections: usize,
+    /// Blocks of DDNF.
+    pub blocks: usize,
+    /// Cells of a block.
+    pub cells: usize,
+    /// Widths of the fields.
+    pub field_hidden: Vec<usize>,
+    /// Log-determinant of DDNF in training.
+    pub log_det: LogDet,
+    /// Rank of the updates of `ddnf-lowrank`.
+    pub rank: usize,
+}
+
+/// Budget and optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeTraining {
+    /// Most epochs.
+    pub epochs: usize,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Learning rate of Adamax.
+    pub learning_rate: f64,
+    /// Epochs over which the weight of the divergence rises to 1.
+    pub warm_up: usize,
+    /// Epochs without a better validation bound, counted after the warm-up, after which training
+    /// stops.
+    pub patience: usize,
+    /// Least seconds between two checkpoints, which are written after an epoch; 0 writes one after
+    /// each.
+    #[serde(default)]
+    pub checkpoint_seconds: f64,
+}
+
+/// How fitted models are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VaeEvaluation {
+    /// Importance samples an image for the NLL; 0 leaves it out.
+    pub samples: usize,
+    /// Test images for it, the first ones; 0 takes all.
+    pub images: usize,
+    /// Rows of a chunk of importance samples: what the memory grows with.
+    pub rows: usize,
+    /// Draws for each of the two posterior means behind the active units.
+    pub draws: usize,
+}
+
+impl Default for VaeEvaluation {
+    fn default() -> Self {
+        Self {
+            samples: 500,
+            images: 0,
+            rows: 2000,
+            draws: 10,
+        }
+    }
+}
+
+/// A built-in configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Preset {
+    /// The embedded digits, small networks: about three minutes on two cores
+    #[default]
+    Quick,
+    /// Static MNIST, fully connected networks 784-512-256, for a CPU
+    Dense,
+    /// Dynamic MNIST, convolutional networks, small flows and 100 epochs, for a GPU
+    Conv,
+    /// Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three
+    /// seeds
+    Paper,
+}
+
+/// Posteriors by name, with what they are.
+pub const POSTERIORS: [(&str, &str); 12] = [
+    ("gaussian", "diagonal covariance, no flow (arXiv:1312.6114)"),
+    ("planar", "planar maps (arXiv:1505.05770)"),
+    ("radial", "radial maps (arXiv:1505.05770)"),
+    ("iaf", "inverse autoregressive maps (arXiv:1606.04934)"),
+    (
+        "sylvester-o",
+        "orthogonal Sylvester maps (arXiv:1803.05649)",
+    ),
+    (
+        "sylvester-h",
+        "Householder Sylvester maps (arXiv:1803.05649)",
+    ),
+    (
+        "sylvester-t",
+        "triangular Sylvester maps (arXiv:1803.05649)",
+    ),
+    ("realnvp", "affine couplings (arXiv:1605.08803)"),
+    (
+        "maf",
+        "masked autoregressive maps, sequential direction (arXiv:1705.07057)",
+    ),
+    (
+        "ddnf",
+        "deep diffeomorphic flow, the same fields for all images (arXiv:1810.03256)",
+    ),
+    ("ddnf-bias", "the same, biases of the fields from the image"),
+    (
+        "ddnf-lowrank",
+        "the same, biases and low-rank updates of the weights from the image",
+    ),
+];
+
+impl FlowSizes {
+    /// The posterior of this name.
+    ///
+    /// # Errors
+    /// One line that lists the names.
+    pub fn posterior(&self, name: &str, latent: usize) -> Result<PosteriorConfig, String> {
+        let flows = self.flows;
+        let ddnf = |context| PosteriorConfig::Ddnf {
+            blocks: self.blocks,
+            cells: self.cells,
+            hidden: self.field_hidden.clone(),
+            log_det: self.log_det.clone(),
+            context,
+        };
+        Ok(match name {
+            "gaussian" => PosteriorConfig::Gaussian,
+            "planar" => PosteriorConfig::Planar { flows },
+            "radial" => PosteriorConfig::Radial { flows },
+            "iaf" => PosteriorConfig::Iaf {
+                flows,
+                hidden: self.made_hidden.clone(),
+            },
+            "sylvester-o" => PosteriorConfig::SylvesterOrthogonal {
+                flows,
+                columns: self.columns.min(latent),
+            },
+            "sylvester-h" => PosteriorConfig::SylvesterHouseholder {
+                flows,
+                reflections: self.reflections,
+            },
+            "sylvester-t" => PosteriorConfig::SylvesterTriangular { flows },
+            "realnvp" => PosteriorConfig::RealNvp {
+                flows,
+                hidden: self.coupling_hidden.clone(),
+            },
+            "maf" => PosteriorConfig::Maf {
+                flows,
+                hidden: self.made_hidden.clone(),
+            },
+            "ddnf" => ddnf(DdnfContext::Shared),
+            "ddnf-bias" => ddnf(DdnfContext::Bias),
+            "ddnf-lowrank" => ddnf(DdnfContext::LowRank { rank: self.rank }),
+            _ => {
+                let names = POSTERIORS.map(|(name, _)| name).join(", ");
+                return Err(format!(
+                    "no posterior is called '{name}'; there are {names}"
+                ));
+            }
+        })
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The set.
+    pub data: ImageSetId,
+    /// Name of the posterior.
+    pub posterior: String,
+    /// The model.
+    pub model: VaeConfig,
+    /// Its seed.
+    pub seed: usize,
+    /// Most epochs.
+    pub epochs: usize,
+}
+
+impl Job {
+    /// The seed of everything random in this run: the same for all posteriors, so that they begin
+    /// with the same networks and see the same batches.
+    pub fn run_seed(&self) -> u64 {
+        stream_seed(self.seed as u64, self.data.name(), self.model.latent as u64)
+    }
+}
+
+impl crate::experiment::Job for Job {
+    fn name(&self) -> String {
+        format!(
+            "{} {} latent {} seed {}",
+            self.data.name(),
+            self.posterior,
+            self.model.latent,
+            self.seed
+        )
+    }
+
+    fn steps(&self) -> usize {
+        self.epochs
+    }
+
+    fn path(&self) -> PathBuf {
+        let latent = format!("latent-{}", self.model.latent);
+        let seed = format!("seed-{}", self.seed);
+        [self.posterior.clone(), latent, seed].iter().collect()
+    }
+}
+
+impl VaeExperimentConfig {
+    /// A built-in configuration.
+    pub fn preset(preset: Preset) -> Self {
+        let text = match preset {
+            Preset::Quick => include_str!("../../configs/vae-quick.toml"),
+            Preset::Dense => include_str!("../../configs/vae-dense.toml"),
+            Preset::Conv => include_str!("../../configs/vae-conv.toml"),
+            Preset::Paper => include_str!("../../configs/vae-paper.toml"),
+        };
+        parse_toml(text, "preset").expect("the presets are tested")
+    }
+
+    /// Reads TOML; `origin` names the file in errors.
+    ///
+    /// # Errors
+    /// One line with the place and the reason.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, String> {
+        parse_toml(text, origin)
+    }
+
+    /// The runs, seed by seed, so that a table over all posteriors is there early.
+    ///
+    /// # Errors
+    /// One line that names what is out of range.
+    pub fn jobs(&self) -> Result<Vec<Job>, String> {
+        if let Some(problem) = self.problem() {
+            return Err(problem);
+        }
+        let mut jobs: Vec<Job> = Vec::new();
+        for seed in 0..self.seeds {
+            for &latent in &self.latents {
+                for posterior in &self.posteriors {
+                    let job = Job {
+                        data: self.data,
+                        posterior: posterior.clone(),
+                        model: self.model(posterior, latent)?,
+                        seed,
+                        epochs: self.training.epochs,
+                    };
+                    if jobs.iter().any(|j| j.path() == job.path()) {
+                        return Err(format!("'{}' is there twice", job.name()));
+                    }
+                    jobs.push(job);
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Whether pixels are what the published numbers are of: resampled in training, where they are
+    /// grey and become black and white.
+    pub(super) fn is_binarized_as_published(&self) -> bool {
+        let grey = matches!(self.data, ImageSetId::Mnist | ImageSetId::Omniglot);
+        !grey || self.binarization == Binarization::Dynamic
+    }
+
+    /// The model with this posterior.
+    fn model(&self, posterior: &str, latent: usize) -> Result<VaeConfig, String> {
+        let levels = self.data.pixels() == Pixels::Levels;
+        Ok(VaeConfig {
+            likelihood: if levels {
+                Likelihood::GREY
+            } else {
+                Likelihood::Bernoulli
+            },
+            // arXiv:1803.05649 holds the variances of Frey faces within bounds.
+            variance_range: levels.then_some([0.01, 7.0]),
+            posterior: self.flows.posterior(posterior, latent)?,
+            ..VaeConfig::new(self.data.size(), latent, self.network.clone())
+        })
+    }
+
+    fn problem(&self) -> Option<String> {
+        let counts = [
+            ("posteriors", self.posteriors.len()),
+            ("latents", self.latents.len()),
+            ("seeds", self.seeds),
+            ("training.epochs", self.training.epochs),
+            ("training.batch", self.training.batch),
+            ("training.patience", self.training.patience),
+            ("evaluation.rows", self.evaluation.rows),
+            ("evaluation.draws", self.evaluation.draws),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, n)| *n == 0) {
+            return Some(format!("{name} is 0, expected at least 1"));
+        }
+        let rate = self.training.learning_rate;
+        if !(rate > 0.0 && rate.is_finite()) {
+            return Some(format!(
+                "training.learning_rate is {rate}, expected positive and finite"
+            ));
+        }
+        let seconds = self.training.checkpoint_seconds;
+        (seconds.is_nan() || seconds < 0.0)
+            .then(|| format!("training.checkpoint_seconds is {seconds}, expected at least 0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn every_preset_is_a_whole_configuration() {
+        for preset in Preset::value_variants() {
+            let config = VaeExperimentConfig::preset(*preset);
+            let jobs = config.jobs().unwrap();
+            assert_eq!(
+                jobs.len(),
+                config.seeds * config.latents.len() * config.posteriors.len()
+            );
+            let text = toml::to_string_pretty(&config).unwrap();
+            assert_eq!(
+                VaeExperimentConfig::from_toml(&text, "again").unwrap(),
+                config
+            );
+        }
+    }
+
+    #[test]
+    fn every_posterior_has_its_name() {
+        let sizes = VaeExperimentConfig::preset(Preset::Quick).flows;
+        for (name, _) in POSTERIORS {
+            assert_eq!(sizes.posterior(name, 8).unwrap().name(), name);
+        }
+        assert!(
+            sizes
+                .posterior("spline", 8)
+                .unwrap_err()
+                .contains("sylvester-o")
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let good = VaeExperimentConfig::preset(Preset::Quick);
+        let mut bad = good.clone();
+        bad.training.epochs = 0;
+        assert!(bad.jobs().unwrap_err().contains("training.epochs"));
+        let mut bad = good.clone();
+        bad.training.learning_rate = f64::NAN;
+        assert!(bad.jobs().unwrap_err().contains("learning_rate"));
+        let mut bad = good.clone();
+        bad.posteriors.push(good.posteriors[0].clone());
+        assert!(bad.jobs().unwrap_err().contains("twice"));
+        let error =
+            VaeExperimentConfig::from_toml("data = 'digits'\nepoch = 3", "file").unwrap_err();
+        assert!(
+            error.contains("epoch") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn faces_have_levels_and_bounded_variances() {
+        let mut config = VaeExperimentConfig::preset(Preset::Conv);
+        config.data = ImageSetId::Frey;
+        let job = &config.jobs().unwrap()[0];
+        assert_eq!(job.model.likelihood, Likelihood::GREY);
+        assert_eq!(job.model.size, [28, 20]);
+        assert_eq!(job.model.variance_range, Some([0.01, 7.0]));
+    }
+}

@@ -1,0 +1,99 @@
+//! Samples, reconstructions, posteriors in the plane, and training curves.
+
+use super::config::{Job, VaeExperimentConfig};
+use super::drawing::{CELLS, Drawing};
+use super::record::RunRecord;
+use super::run::DRAWING;
+use crate::experiment::Folder;
+use crate::report::{Bitmap, CurvePlot, ReportError, Series, draw_curves, draw_mosaic};
+
+/// Draws what the first seed of every posterior has kept.
+pub(super) fn draw_pictures(
+    folder: &Folder,
+    jobs: &[Job],
+    config: &VaeExperimentConfig,
+    records: &[RunRecord],
+) -> Result<(), ReportError> {
+    let set = config.data.name();
+    let width = config.data.size()[1];
+    let image = |pixels: &Vec<u8>| Bitmap::grey(width, pixels);
+    for &latent in &config.latents {
+        let drawn: Vec<(&Job, Drawing)> = jobs
+            .iter()
+            .filter(|job| job.seed == 0 && job.model.latent == latent)
+            .filter_map(|job| Some((job, folder.run(job).kept(DRAWING)?)))
+            .collect();
+        let Some((_, first)) = drawn.first() else {
+            continue;
+        };
+        let path = |name: &str| folder.path().join(format!("{name}-latent-{latent}.png"));
+
+        let titles: Vec<String> = drawn.iter().map(|(job, _)| job.posterior.clone()).collect();
+        let sheets = drawn.iter().map(|(_, drawing)| {
+            let images: Vec<Bitmap> = drawing.samples.iter().map(image).collect();
+            Bitmap::sheet(&images, images.len().isqrt())
+        });
+        let row = (String::new(), sheets.collect());
+        let heading = format!("{set}: samples, {latent} latent variables");
+        draw_mosaic(path("samples"), &heading, &titles, &[row], 240)?;
+
+        let none = vec![String::new(); first.originals.len()];
+        let mut rows = vec![(
+            "test images".to_owned(),
+            first.originals.iter().map(image).collect(),
+        )];
+        rows.extend(drawn.iter().map(|(job, drawing)| {
+            (
+                job.posterior.clone(),
+                drawing.reconstructions.iter().map(image).collect(),
+            )
+        }));
+        let heading = format!("{set}: reconstructions, {latent} latent variables");
+        draw_mosaic(path("reconstructions"), &heading, &none, &rows, 80)?;
+
+        let mut titles = Vec::new();
+        for _ in &first.posteriors {
+            titles.extend(["image", "p(z|x)", "before the flow", "behind it"].map(str::to_owned));
+        }
+        if !titles.is_empty() {
+            let row = |(job, drawing): &(&Job, Drawing)| {
+                let cells = drawing.originals.iter().zip(&drawing.posteriors);
+                let bitmaps = cells.flat_map(|(original, posterior)| {
+                    [
+                        image(original),
+                        Bitmap::density(CELLS, &posterior.exact),
+                        Bitmap::density(CELLS, &posterior.before),
+                        Bitmap::density(CELLS, &posterior.behind),
+                    ]
+                });
+                (job.posterior.clone(), bitmaps.collect())
+            };
+            let rows: Vec<_> = drawn.iter().map(row).collect();
+            let heading = format!("{set}: posteriors of three test images");
+            draw_mosaic(path("posteriors"), &heading, &titles, &rows, 120)?;
+        }
+
+        let of_latent = records.iter().filter(|r| r.latent == latent && r.seed == 0);
+        let series: Vec<Series> = of_latent
+            .filter(|record| !record.curve.is_empty())
+            .map(|record| Series {
+                name: record.posterior.clone(),
+                points: record
+                    .curve
+                    .iter()
+                    .map(|e| [e.epoch as f64, e.validation])
+                    .collect(),
+            })
+            .collect();
+        if !series.is_empty() {
+            let plot = CurvePlot {
+                title: format!("{set}: validation, {latent} latent variables"),
+                x_label: "epoch".to_owned(),
+                y_label: "-ELBO in nats".to_owned(),
+                ..CurvePlot::default()
+            };
+            draw_curves(path("curves"), &plot, &series)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The vae binary as a user runs it: results, resumption, and what it says to bad input.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, starts_with};
+use serde_json::Value;
+
+use super::{json, run_with_interruptions};
+
+fn vae() -> Command {
+    let mut command = Command::cargo_bin("vae").unwrap();
+    command.env_remove("FLOWS_DATA");
+    command
+}
+
+fn flows() -> Command {
+    let mut command = Command::cargo_bin("flows").unwrap();
+    command.env_remove("FLOWS_DATA");
+    command
+}
+
+/// A small experiment on the embedded digits: two posteriors with two latent variables, two seeds.
+const SMALL: &str = "data = 'digits'\nposteriors = ['gaussian', 'ddnf-bias']\nlatents = [2]\nseeds = 2\n\
+    network = { kind = 'dense', hidden = [24] }\n\
+    [flows]\nflows = 2\nmade_hidden = [8]\ncoupling_hidden = [8]\ncolumns = 2\nreflections = 1\nblocks = 2\ncells = 3\n\
+    field_hidden = [6]\nlog_det = { taylor = { order = 2 } }\nrank = 1\n\
+    [training]\nepochs = 6\nbatch = 100\nlearning_rate = 5e-3\nwarm_up = 2\npatience = 10\n\
+    [evaluation]\nsamples = 20\nimages = 50\nrows = 300\ndraws = 4\n";
+
+fn small(folder: &Path) -> Command {
+    let config = folder.join("small.toml");
+    fs::write(&config, SMALL).unwrap();
+    let mut command = vae();
+    command.arg("--config").arg(config);
+    command
+}
+
+/// The rows of a summary without what a clock measured.
+fn rows(folder: &Path) -> Vec<Value> {
+    let mut rows = json(&folder.join("summary.json"))["rows"]
+        .as_array()
+        .unwrap()
+        .clone();
+    for row in &mut rows {
+        row.as_object_mut()
+            .unwrap()
+            .remove("train_seconds")
+            .unwrap();
+    }
+    rows
+}
+
+#[test]
+fn a_run_leaves_summary_table_and_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let done = small(folder.path())
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
+    done.stdout(contains("digits gaussian latent 2 seed 1").and(contains("own split")));
+
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["experiment"], "vae");
+    assert_eq!(summary["complete"], true);
+    let rows = summary["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let number = |name: &str| row[name]["mean"].as_f64().unwrap();
+        let parts = number("reconstruction") + number("kl");
+        assert!((number("loss") - parts).abs() < 1e-6, "{row}");
+        // A uniform guess costs 64 ln 2 = 44.4 nats.
+        assert!((20.0..44.0).contains(&number("loss")), "{row}");
+        assert!(number("nll") < number("loss") + 2.0, "{row}");
+        assert_eq!(row["seeds"], 2);
+        assert_eq!(row["nll_images"], 50);
+        assert_eq!(row["epochs"], serde_json::json!([6, 6]));
+    }
+    assert_eq!(rows[1]["log_det"], "taylor(2), evaluated exact");
+    assert!(rows[1]["max_rho"].as_f64().unwrap() > 0.0);
+    assert!(rows[0]["surrogate_loss"].is_null() && rows[1]["surrogate_loss"]["mean"].is_f64());
+    for picture in ["samples", "reconstructions", "posteriors", "curves"] {
+        let bytes = fs::read(out.join(format!("{picture}-latent-2.png"))).unwrap();
+        assert!(bytes.starts_with(b"\x89PNG"), "{picture}");
+    }
+    let table = fs::read_to_string(out.join("table.md")).unwrap();
+    assert!(
+        table.contains("dynamic") && table.contains("not comparable"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    small(folder.path())
+        .arg("--out")
+        .arg(&whole)
+        .assert()
+        .success();
+
+    run_with_interruptions("vae", &folder.path().join("small.toml"), &cut);
+    let (whole, cut) = (rows(&whole), rows(&cut));
+    assert_eq!(whole, cut);
+}
+
+#[test]
+fn misuse_gets_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new").display().to_string();
+    let here = folder.path().display().to_string();
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--posterior", "spline"],
+            "no posterior is called 'spline'",
+        ),
+        (&["--data", "mnist"], "--data-dir or FLOWS_DATA"),
+        (
+            &["--data", "omniglot", "--data-dir", &here],
+            "looked for omniglot/chardata.mat",
+        ),
+        (&["--epochs", "0"], "training.epochs is 0"),
+        (&["--posterior", "planar,planar"], "there twice"),
+        (&["--latent", "0"], "latent is 0"),
+    ];
+    for (options, words) in cases {
+        let done = vae().args(options).args(["--out", &out]).assert().code(2);
+        done.stderr(
+            starts_with("error: ")
+                .and(contains(words))
+                .and(contains("\n").count(1)),
+        );
+    }
+    vae()
+        .arg("--list")
+        .assert()
+        .success()
+        .stdout(contains("sylvester-t"));
+}
+
+#[test]
+fn files_of_a_data_folder_are_listed_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = flows().args(["data", "list"]).assert().success();
+    list.stdout(contains("mnist/train-images-idx3-ubyte.gz").and(contains("md5")));
+    let verify = |expected: i32| {
+        let mut command = flows();
+        command
+            .args(["data", "verify", "caltech", "--data-dir"])
+            .arg(folder.path());
+        command.assert().code(expected)
+    };
+    verify(0).stdout(contains(
+        "missing    caltech101-silhouettes/caltech101_silhouettes_28.mat",
+    ));
+    let path = folder.path().join("caltech101-silhouettes");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("caltech101_silhouettes_28.mat"), "no matrix").unwrap();
+    let differs = verify(1);
+    differs
+        .stdout(contains("differs"))
+        .stderr(contains("1 files differ"));
+    let unknown = flows().args(["data", "verify", "cifar"]).assert().code(2);
+    unknown.stderr(contains("no files of a set 'cifar'"));
+    let nowhere = flows().args(["data", "verify"]).assert().code(2);
+    nowhere.stderr(contains("FLOWS_DATA"));
+}
+
+#[cfg(not(feature = "download"))]
+#[test]
+fn a_build_without_the_downloader_says_so() {
+    let fetch = flows().args(["data", "fetch", "mnist"]).assert().code(2);
+    fetch.stderr(contains("--features download"));
+}

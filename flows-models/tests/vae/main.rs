@@ -1,0 +1,24 @@
+//! Autoencoders in f64: log-determinants, gradients, and likelihoods that are known in closed form.
+//! The default float type of a device is fixed on first use, so these tests have a binary of their
+//! own.
+
+mod importance;
+mod posterior;
+
+use std::sync::Once;
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{FloatDType, IntDType};
+
+/// Flex in f64 throughout this binary.
+pub(crate) type Wide = Autodiff<Flex>;
+
+/// The device, with f64 as its default type. Every test begins with it.
+pub(crate) fn device() -> <Flex as burn::tensor::backend::BackendTypes>::Device {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let set = burn::tensor::set_default_dtypes::<Flex>;
+        set(&Default::default(), FloatDType::F64, IntDType::I64).expect("first use of Flex");
+    });
+    Default::default()
+}
