@@ -100,7 +100,7 @@ fn hdf5_parts(path: &Path) -> Result<Parts, DataError> {
             let array = dataset.read_array::<f32>()?;
             Ok(array.into_iter().map(f64::from).collect())
         };
-        let values: Result<Vec<f64>, hdf5_reader::Error> = doubles.or_else(|_| singles());
+        let values: Result<Vec<f64>, hdf5_reader::error::Error> = doubles.or_else(|_| singles());
         let values = values.map_err(|e| wrong(e.to_string()))?;
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
             let (row, value) = (at / width as usize, values[at]);
