@@ -29,7 +29,11 @@ pub fn read_amat(path: &Path) -> Result<AmatArray, DataError> {
     })
 }
 
-fn parse(mut bytes: impl Read) -> Result<AmatArray, String> {
+/// As [`read_amat`], from unpacked bytes.
+///
+/// # Errors
+/// The line, and what is wrong with it.
+pub fn parse(mut bytes: impl Read) -> Result<AmatArray, String> {
     let mut rows = Rows::default();
     let mut chunk = [0; 1 << 15];
     loop {

@@ -28,7 +28,11 @@ pub fn read_idx(path: &Path) -> Result<IdxArray, DataError> {
     })
 }
 
-fn parse(mut bytes: impl Read) -> Result<IdxArray, String> {
+/// As [`read_idx`], from unpacked bytes.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse(mut bytes: impl Read) -> Result<IdxArray, String> {
     let mut word = || -> Result<[u8; 4], String> {
         let mut word = [0; 4];
         fill(&mut bytes, &mut word, "its header")?;

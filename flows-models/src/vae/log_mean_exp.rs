@@ -6,9 +6,10 @@
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogMeanExp {
     largest: f64,
-    /// `sum exp(a - largest)`.
-    sum: f64,
-    /// `sum exp(2 (a - largest))`.
+    /// Mean of `exp(a - largest)`.
+    weight: f64,
+    /// Sum of the squared deviations from it (Welford's recurrence): as a difference of two sums the
+    /// variance of nearly equal weights would be rounding alone.
     squares: f64,
     /// `sum a`.
     plain: f64,
@@ -19,7 +20,7 @@ impl Default for LogMeanExp {
     fn default() -> Self {
         Self {
             largest: f64::NEG_INFINITY,
-            sum: 0.0,
+            weight: 0.0,
             squares: 0.0,
             plain: 0.0,
             count: 0,
@@ -30,20 +31,21 @@ impl Default for LogMeanExp {
 impl LogMeanExp {
     /// Takes one more number. A NaN stays in the result; minus infinity is a weight of zero.
     pub fn push(&mut self, a: f64) {
-        self.count += 1;
         self.plain += a;
         if a > self.largest {
             let shrink = (self.largest - a).exp();
-            self.sum = self.sum * shrink + 1.0;
-            self.squares = self.squares * shrink * shrink + 1.0;
+            self.weight *= shrink;
+            self.squares *= shrink * shrink;
             self.largest = a;
-        } else if a.is_nan() {
-            self.sum = f64::NAN;
-        } else if a > f64::NEG_INFINITY {
-            let weight = (a - self.largest).exp();
-            self.sum += weight;
-            self.squares += weight * weight;
         }
+        let weight = match a {
+            f64::NEG_INFINITY => 0.0,
+            _ => (a - self.largest).exp(),
+        };
+        self.count += 1;
+        let deviation = weight - self.weight;
+        self.weight += deviation / self.count as f64;
+        self.squares += deviation * (weight - self.weight);
     }
 
     /// How many numbers there were.
@@ -53,10 +55,10 @@ impl LogMeanExp {
 
     /// `log (1/n sum_i exp(a_i))`; minus infinity for no numbers.
     pub fn value(&self) -> f64 {
-        if self.sum == 0.0 {
+        if self.weight == 0.0 {
             return f64::NEG_INFINITY;
         }
-        self.largest + (self.sum / self.count as f64).ln()
+        self.largest + self.weight.ln()
     }
 
     /// `1/n sum_i a_i`.
@@ -68,14 +70,14 @@ impl LogMeanExp {
     /// exponentials, divided by the mean.
     pub fn stderr(&self) -> f64 {
         let n = self.count as f64;
-        let mean = self.sum / n;
-        let variance = (self.squares / n - mean * mean).max(0.0) * n / (n - 1.0);
-        (variance / n).sqrt() / mean
+        (self.squares / (n - 1.0) / n).sqrt() / self.weight
     }
 
     /// `(sum w)^2 / sum w^2` with `w = exp(a)`: how many equal weights would be worth as much.
     pub fn effective_samples(&self) -> f64 {
-        self.sum * self.sum / self.squares
+        let square = self.weight * self.weight;
+        let spread = self.squares / self.count as f64;
+        self.count as f64 * (square / (square + spread))
     }
 }
 
