@@ -99,7 +99,7 @@ fn is_whole(tensor: &burn_flex::FlexTensor) -> bool {
 }
 
 /// A value of type `T` as the `U` that it is, or back where it is none.
-fn identity<T: 'static, U: 'static>(value: T) -> Result<U, T> {
+pub(crate) fn identity<T: 'static, U: 'static>(value: T) -> Result<U, T> {
     let mut slot = Some(value);
     let any: &mut dyn Any = &mut slot;
     match any.downcast_mut::<Option<U>>().and_then(Option::take) {

@@ -186,6 +186,7 @@ impl<F: Real> WithSimd for WeightBlock<'_, F> {
         let blocks = self.pattern.blocks();
         for blocks in blocks.chunk_by(|a, b| a.column_panel == b.column_panel) {
             sums.fill(F::default());
+            let width = self.pattern.columns.end(blocks[0].column_panel);
             for first in (0..self.rows).step_by(self.chunk_rows) {
                 let rows = self.chunk_rows.min(self.rows - first);
                 let d = self.panel(self.computed, first, rows, blocks[0].column_panel);
@@ -194,7 +195,8 @@ impl<F: Real> WithSimd for WeightBlock<'_, F> {
                         let a = self.panel(self.read, first, rows, block.row_panel);
                         let at = (block.row_panel - self.panels.start) * PANEL * PANEL;
                         let sums = &mut sums[at..at + PANEL * PANEL];
-                        outer::<F, S>(simd, a, d, block.rows.clone(), sums);
+                        let needed = (block.rows.clone(), width);
+                        outer::<F, S>(simd, a, d, needed, sums);
                     }
                 }
             }

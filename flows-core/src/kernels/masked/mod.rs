@@ -136,7 +136,7 @@ fn run<B: Backend>(
     if inputs.networks.is_empty() {
         return None;
     }
-    let (value, log_det) = operation::run(&inputs)?;
+    let (value, log_det) = operation::run(inputs)?;
     Some((Mapped { value, log_det }, count))
 }
 

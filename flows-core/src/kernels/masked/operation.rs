@@ -23,7 +23,7 @@ use super::network::{Layer, Network};
 use super::pattern::Pattern;
 use super::run::{Gradients, Run, Trace};
 use crate::bijectors::LogScale;
-use crate::kernels::host::Host;
+use crate::kernels::host::{Host, identity};
 use crate::kernels::lanes::Real;
 use crate::kernels::split::{Parts, split, split_tracked};
 use crate::nn::ConditionerActivation;
@@ -92,34 +92,41 @@ pub(crate) struct Shape {
 
 /// Value `[batch, dim]` and log-determinant `[batch]`, on backends that keep their tensors in the memory of the
 /// host.
-pub(super) fn run<B: Backend>(inputs: &Inputs<B>) -> Option<Parts<B>> {
+pub(super) fn run<B: Backend>(inputs: Inputs<B>) -> Option<Parts<B>> {
     #[cfg(feature = "flex")]
-    if let Some(out) = run_on::<B, burn_flex::Flex>(inputs) {
-        return Some(out);
-    }
+    let inputs = match run_on::<B, burn_flex::Flex>(inputs) {
+        Ok(out) => return out,
+        Err(inputs) => inputs,
+    };
     #[cfg(feature = "ndarray")]
-    if let Some(out) = run_on::<B, burn_ndarray::NdArray<f32>>(inputs)
-        .or_else(|| run_on::<B, burn_ndarray::NdArray<f64>>(inputs))
+    let inputs = match run_on::<B, burn_ndarray::NdArray<f32>>(inputs)
+        .or_else(run_on::<B, burn_ndarray::NdArray<f64>>)
     {
-        return Some(out);
-    }
+        Ok(out) => return out,
+        Err(inputs) => inputs,
+    };
+    drop(inputs);
     None
 }
 
-/// Runs the layer if `B` is the host backend `I`, or `I` with autodiff.
-fn run_on<B: Backend, I: Backend>(inputs: &Inputs<B>) -> Option<Parts<B>> {
-    let inputs: &dyn Any = inputs;
-    let out: Box<dyn Any> = if let Some(inputs) = inputs.downcast_ref::<Inputs<I>>() {
-        Box::new(split(tensor::<I, 2>(forward(inputs, false).0)))
-    } else if let Some(inputs) = inputs.downcast_ref::<Inputs<Autodiff<I, NoCheckpointing>>>() {
-        Box::new(split_tracked(tracked(inputs)?))
-    } else if let Some(inputs) = inputs.downcast_ref::<Inputs<Autodiff<I, BalancedCheckpointing>>>()
-    {
-        Box::new(split_tracked(tracked(inputs)?))
-    } else {
-        return None;
+/// Runs the layers if `B` is the host backend `I`, or `I` with autodiff; gives them back otherwise.
+fn run_on<B: Backend, I: Backend>(inputs: Inputs<B>) -> Result<Option<Parts<B>>, Inputs<B>> {
+    type Tracked<I, C> = Inputs<Autodiff<I, C>>;
+    let inputs = match identity::<_, Inputs<I>>(inputs) {
+        Ok(inputs) => {
+            let out = split(tensor::<I, 2>(forward(&inputs, false).0));
+            return Ok(identity(out).ok());
+        }
+        Err(inputs) => inputs,
     };
-    out.downcast().ok().map(|out| *out)
+    let inputs = match identity::<_, Tracked<I, NoCheckpointing>>(inputs) {
+        Ok(inputs) => return Ok(tracked(inputs).and_then(|out| identity(split_tracked(out)).ok())),
+        Err(inputs) => inputs,
+    };
+    match identity::<_, Tracked<I, BalancedCheckpointing>>(inputs) {
+        Ok(inputs) => Ok(tracked(inputs).and_then(|out| identity(split_tracked(out)).ok())),
+        Err(inputs) => Err(inputs),
+    }
 }
 
 /// Parents of a node at most.
@@ -128,7 +135,7 @@ pub(super) const MAX_PARENTS: usize = 64;
 /// The run as one node of the graph. The number of parents is part of a node's type; there are a few such types,
 /// and the places left over are filled with a node that wants no gradient.
 fn tracked<I: Backend, C: CheckpointStrategy>(
-    inputs: &Inputs<Autodiff<I, C>>,
+    inputs: Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
     match 1 + inputs.networks.iter().map(Masked::parents).sum::<usize>() {
         0..=8 => tracked_with::<I, C, 8>(inputs),
@@ -139,15 +146,15 @@ fn tracked<I: Backend, C: CheckpointStrategy>(
 }
 
 fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
-    inputs: &Inputs<Autodiff<I, C>>,
+    inputs: Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
-    let x = inputs.x.clone().into_primitive().tensor();
+    let x = inputs.x.into_primitive().tensor();
     let mut nodes = Vec::with_capacity(PARENTS);
     nodes.push(x.node);
     let mut networks = Vec::with_capacity(inputs.networks.len());
-    for network in &inputs.networks {
+    for network in inputs.networks {
         let mut layers = Vec::with_capacity(network.layers.len());
-        for layer in network.layers.iter().cloned() {
+        for layer in network.layers {
             let weight = layer.weight.into_primitive().tensor();
             nodes.push(weight.node);
             let offset = match layer.offset {
@@ -166,9 +173,9 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
             layers.push(Linear { weight, offset });
         }
         networks.push(Masked {
-            order: network.order.clone(),
+            order: network.order,
             layers,
-            shape: network.shape.clone(),
+            shape: network.shape,
         });
     }
     if nodes.len() < PARENTS {
@@ -178,7 +185,7 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     let inner = Inputs {
         x: tensor(x.primitive),
         networks,
-        order: inputs.order.clone(),
+        order: inputs.order,
     };
     let nodes = <[_; PARENTS]>::try_from(nodes).ok()?;
     let operation = MaskedBackward::<PARENTS>;

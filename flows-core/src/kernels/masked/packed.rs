@@ -65,11 +65,7 @@ impl Packing {
     pub(super) fn direct(blocks: &[Block], columns: Columns) -> Self {
         let blocks = blocks.iter();
         let blocks = blocks.map(|b| (b.row_panel, b.column_panel, b.rows.clone()));
-        let widths = (0..columns.panels()).map(|panel| {
-            let segments = columns.segments(panel);
-            let ends = segments.map(|(within, _, count)| within + count);
-            ends.last().unwrap_or(0)
-        });
+        let widths = (0..columns.panels()).map(|panel| columns.end(panel));
         Self::new(blocks, widths)
     }
 

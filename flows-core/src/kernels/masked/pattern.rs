@@ -11,7 +11,8 @@ use crate::masks::WeightMask;
 /// Side of a block, and columns that are worked on together: one word of mask bits, two of the widest vectors.
 pub(super) const PANEL: usize = 32;
 
-/// Columns of one kind that lie side by side: the widest vector holds a single kind.
+/// Columns of one kind that lie side by side: the widest vector holds a single kind. Where there are few columns it
+/// is half of that, and a vector's upper half holds what nobody reads.
 const GROUP: usize = 16;
 
 /// How the columns of a layer lie in the memory of the kernels: groups of each kind in turn, so that all
@@ -20,12 +21,19 @@ const GROUP: usize = 16;
 pub(super) struct Columns {
     kinds: usize,
     width: usize,
+    /// Columns of one kind that lie side by side.
+    group: usize,
 }
 
 impl Columns {
     /// `kinds` times `width` columns, such as all shifts, then all scales.
     pub(super) fn new(kinds: usize, width: usize) -> Self {
-        Self { kinds, width }
+        let group = if width > GROUP / 2 { GROUP } else { GROUP / 2 };
+        Self {
+            kinds,
+            width,
+            group,
+        }
     }
 
     /// Parameters of each variable.
@@ -40,25 +48,33 @@ impl Columns {
 
     /// Blocks of columns with padding.
     pub(super) fn panels(self) -> usize {
-        (self.width.div_ceil(GROUP) * self.kinds * GROUP).div_ceil(PANEL)
+        (self.width.div_ceil(self.group) * self.kinds * self.group).div_ceil(PANEL)
     }
 
     /// Where column `index` of kind `kind` lies.
     #[inline(always)]
     pub(super) fn stored(self, kind: usize, index: usize) -> usize {
-        (index / GROUP * self.kinds + kind) * GROUP + index % GROUP
+        (index / self.group * self.kinds + kind) * self.group + index % self.group
     }
 
     /// The true columns of a panel: first within the panel, first true one, how many.
     #[inline(always)]
     pub(super) fn segments(self, panel: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        (0..PANEL).step_by(GROUP).filter_map(move |within| {
-            let group = (panel * PANEL + within) / GROUP;
-            let first = group / self.kinds * GROUP;
+        (0..PANEL).step_by(self.group).filter_map(move |within| {
+            let group = (panel * PANEL + within) / self.group;
+            let first = group / self.kinds * self.group;
             let column = group % self.kinds * self.width + first;
-            let count = GROUP.min(self.width.saturating_sub(first));
+            let count = self.group.min(self.width.saturating_sub(first));
             (count > 0).then_some((within, column, count))
         })
+    }
+
+    /// Columns of a panel up to its last true one.
+    pub(super) fn end(self, panel: usize) -> usize {
+        let ends = self
+            .segments(panel)
+            .map(|(within, _, count)| within + count);
+        ends.max().unwrap_or(0)
     }
 }
 

@@ -217,28 +217,33 @@ fn times_slope<F: Real, S: Simd>(
 const OUTER_ROWS: usize = 8;
 
 /// `out[k] += sum_s a[s, k] d[s]` for one panel of `a` and one of `d`, `out` of `[PANEL, PANEL]`; at least for
-/// each `k` of `rows`.
+/// each `k` of `rows` and the first `width` columns.
 #[inline(always)]
 pub(super) fn outer<F: Real, S: Simd>(
     simd: S,
     a: &[F],
     d: &[F],
-    rows: Range<usize>,
+    (rows, width): (Range<usize>, usize),
     out: &mut [F],
 ) {
-    let step = 2 * F::lanes::<S>();
+    let lanes = F::lanes::<S>();
     let tiles = rows.start / OUTER_ROWS..rows.end.div_ceil(OUTER_ROWS);
     let outs = out.chunks_exact_mut(OUTER_ROWS * PANEL).enumerate();
     for (tile, out) in outs.take(tiles.end).skip(tiles.start) {
-        for lane in (0..PANEL).step_by(step) {
-            outer_tile::<F, S>(simd, a, d, (tile * OUTER_ROWS, lane), out);
+        for lane in (0..width).step_by(2 * lanes) {
+            let first = (tile * OUTER_ROWS, lane);
+            if width <= lane + lanes {
+                outer_tile::<F, S, 1>(simd, a, d, first, out);
+            } else {
+                outer_tile::<F, S, 2>(simd, a, d, first, out);
+            }
         }
     }
 }
 
-/// [`outer`] for a few columns of `a` and two vectors of columns of `d`, from `first` and `lane` on.
+/// [`outer`] for a few columns of `a` and `NV` vectors of columns of `d`, from `first` and `lane` on.
 #[inline(always)]
-fn outer_tile<F: Real, S: Simd>(
+fn outer_tile<F: Real, S: Simd, const NV: usize>(
     simd: S,
     a: &[F],
     d: &[F],
@@ -247,23 +252,23 @@ fn outer_tile<F: Real, S: Simd>(
 ) {
     let step = 2 * F::lanes::<S>();
     assert!(lane + step <= PANEL && first + OUTER_ROWS <= PANEL);
-    let mut sums = [[F::splat(simd, F::default()); 2]; OUTER_ROWS];
+    let mut sums = [[F::splat(simd, F::default()); NV]; OUTER_ROWS];
     for (r, sum) in sums.iter_mut().enumerate() {
         let out = F::vectors::<S>(&out[r * PANEL + lane..][..step]);
-        *sum = [out[0], out[1]];
+        sum.copy_from_slice(&out[..NV]);
     }
     for (a, d) in a.chunks_exact(PANEL).zip(d.chunks_exact(PANEL)) {
         let a = &a[first..first + OUTER_ROWS];
         let d = F::vectors::<S>(&d[lane..lane + step]);
         for r in 0..OUTER_ROWS {
             let x = F::splat(simd, a[r]);
-            sums[r][0] = F::fma(simd, x, d[0], sums[r][0]);
-            sums[r][1] = F::fma(simd, x, d[1], sums[r][1]);
+            for v in 0..NV {
+                sums[r][v] = F::fma(simd, x, d[v], sums[r][v]);
+            }
         }
     }
     for (r, sum) in sums.iter().enumerate() {
         let out = F::vectors_mut::<S>(&mut out[r * PANEL + lane..][..step]);
-        out[0] = sum[0];
-        out[1] = sum[1];
+        out[..NV].copy_from_slice(sum);
     }
 }
