@@ -45,10 +45,7 @@ pub fn read_mat(path: &Path, names: &[&str]) -> Result<BTreeMap<String, MatArray
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(
-    mut file: impl Read,
-    names: &[&str],
-) -> Result<BTreeMap<String, MatArray>, String> {
+pub fn parse(mut file: impl Read, names: &[&str]) -> Result<BTreeMap<String, MatArray>, String> {
     let mut header = [0; 128];
     fill(&mut file, &mut header, "its header")?;
     if header.starts_with(b"MATLAB 7.3") {
