@@ -74,20 +74,21 @@ pub(super) fn draw_pictures(
         }
 
         let of_latent = records.iter().filter(|r| r.latent == latent && r.seed == 0);
+        // Epochs of the warm-up would take most of the height.
+        let points = |record: &RunRecord| -> Vec<[f64; 2]> {
+            let warm = record.curve.iter().filter(|e| e.weight >= 1.0);
+            warm.map(|e| [e.epoch as f64, e.validation]).collect()
+        };
         let series: Vec<Series> = of_latent
-            .filter(|record| !record.curve.is_empty())
             .map(|record| Series {
                 name: record.posterior.clone(),
-                points: record
-                    .curve
-                    .iter()
-                    .map(|e| [e.epoch as f64, e.validation])
-                    .collect(),
+                points: points(record),
             })
+            .filter(|series| !series.points.is_empty())
             .collect();
         if !series.is_empty() {
             let plot = CurvePlot {
-                title: format!("{set}: validation, {latent} latent variables"),
+                title: format!("{set}: validation after the warm-up, {latent} latent variables"),
                 x_label: "epoch".to_owned(),
                 y_label: "-ELBO in nats".to_owned(),
                 ..CurvePlot::default()
