@@ -71,7 +71,7 @@ pub struct Args {
     /// Importance samples an image for the NLL; 0 leaves it out
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
-    /// Test images for the NLL; 0 takes all
+    /// Test images for the NLL, at even distances in the set; 0 takes all
     #[arg(long, value_name = "N")]
     nll_images: Option<usize>,
     /// Runs of each posterior, with seeds 0, 1, ...

@@ -89,7 +89,7 @@ pub struct VaeTraining {
 pub struct VaeEvaluation {
     /// Importance samples an image for the NLL; 0 leaves it out.
     pub samples: usize,
-    /// Test images for it, the first ones; 0 takes all.
+    /// Test images for it, at even distances in the set; 0 takes all.
     pub images: usize,
     /// Rows of a chunk of importance samples: what the memory grows with.
     pub rows: usize,

@@ -61,7 +61,7 @@ impl Drawing {
                 .collect();
             all.chunks(pixels).map(<[u8]>::to_vec).collect::<Vec<_>>()
         };
-        let shown = set.test.slice(0, SHOWN.min(set.test.len()));
+        let shown = set.test.spread(SHOWN);
         let x = tensor::<B>(&shown, device);
         let prior = model.noise(SAMPLES, &mut stream(0, "drawn samples", 0));
         let noise = model.noise(shown.len(), &mut stream(0, "drawn posteriors", 0));

@@ -185,14 +185,15 @@ impl<B: Backend> Evaluation<'_, B> {
     }
 
     fn nll(&self, model: &Vae<B>, folder: &RunFolder) -> Result<Option<Nll>, FolderError> {
-        let (test, samples) = (&self.set.test, self.config.samples);
-        let images = match self.config.images {
-            0 => test.len(),
-            n => n.min(test.len()),
-        };
+        let samples = self.config.samples;
         if samples == 0 {
             return Ok(None);
         }
+        let test = match self.config.images {
+            0 => self.set.test.clone(),
+            n => self.set.test.spread(n),
+        };
+        let images = test.len();
         // Log-likelihood, bound, standard error and effective samples of the images done.
         let mut done: Vec<[f64; 4]> = folder.kept(PARTIAL).unwrap_or_default();
         let mut saved = std::time::Instant::now();
@@ -226,15 +227,12 @@ impl<B: Backend> Evaluation<'_, B> {
         }))
     }
 
-    /// The blocks along the paths that the first test images take.
+    /// The blocks along the paths that some test images take.
     fn stability(&self, model: &Vae<B>) -> Option<Stability> {
         let PosteriorConfig::Ddnf { context, .. } = self.posterior else {
             return None;
         };
-        let images = self
-            .set
-            .test
-            .slice(0, STABILITY_IMAGES.min(self.set.test.len()));
+        let images = self.set.test.spread(STABILITY_IMAGES);
         let encoded = model.encode(tensor(&images, self.device));
         let noise = model.noise(images.len(), &mut stream(self.seed, "stability", 0));
         let start = model.draw(&encoded, noise).z_0;

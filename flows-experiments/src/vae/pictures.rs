@@ -17,6 +17,9 @@ pub(super) fn draw_pictures(
     let set = config.data.name();
     let width = config.data.size()[1];
     let image = |pixels: &Vec<u8>| Bitmap::grey(width, pixels);
+    let side = config.data.size().into_iter().max().unwrap_or(1);
+    // Bitmaps grow by whole numbers: a cell that is a multiple leaves no gap.
+    let cell = |side: usize, most: usize| (side * (most / side).max(1)) as u32;
     for &latent in &config.latents {
         let drawn: Vec<(&Job, Drawing)> = jobs
             .iter()
@@ -33,9 +36,10 @@ pub(super) fn draw_pictures(
             let images: Vec<Bitmap> = drawing.samples.iter().map(image).collect();
             Bitmap::sheet(&images, images.len().isqrt())
         });
+        let sheet = first.samples.len().isqrt() * (side + 1) - 1;
         let row = (String::new(), sheets.collect());
         let heading = format!("{set}: samples, {latent} latent variables");
-        draw_mosaic(path("samples"), &heading, &titles, &[row], 240)?;
+        draw_mosaic(path("samples"), &heading, &titles, &[row], cell(sheet, 240))?;
 
         let none = vec![String::new(); first.originals.len()];
         let mut rows = vec![(
@@ -49,7 +53,13 @@ pub(super) fn draw_pictures(
             )
         }));
         let heading = format!("{set}: reconstructions, {latent} latent variables");
-        draw_mosaic(path("reconstructions"), &heading, &none, &rows, 80)?;
+        draw_mosaic(
+            path("reconstructions"),
+            &heading,
+            &none,
+            &rows,
+            cell(side, 84),
+        )?;
 
         let mut titles = Vec::new();
         for _ in &first.posteriors {

@@ -355,7 +355,7 @@ pub(super) fn notes(rows: &[Row], config: &VaeExperimentConfig) -> String {
         config.evaluation.samples,
         match config.evaluation.images {
             0 => "all".to_owned(),
-            n => format!("the first {n}"),
+            n => format!("{n} evenly spaced"),
         },
         config.training.epochs,
         config.training.warm_up,

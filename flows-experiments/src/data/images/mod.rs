@@ -86,6 +86,13 @@ impl Images {
         Self::new(self.height, self.width, values)
     }
 
+    /// `count` images at even distances, all where there are not as many: files may be sorted by class.
+    pub fn spread(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        let indices: Vec<usize> = (0..count).map(|i| i * self.len() / count).collect();
+        self.pick(&indices)
+    }
+
     /// Every pixel drawn black or white, white with its intensity as probability.
     pub fn binarized(&self, rng: &mut dyn Rng) -> Self {
         let draw = |p: &f32| f32::from(u8::from(rng.random::<f32>() < *p));
@@ -352,6 +359,14 @@ mod tests {
         assert_eq!(turned.size(), [3, 2]);
         assert_eq!(turned.values(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
         assert_eq!(turned.transposed(), images);
+    }
+
+    #[test]
+    fn a_part_reaches_over_the_whole_set() {
+        let images = Images::new(1, 1, (0..10).map(|i| i as f32).collect());
+        assert_eq!(images.spread(4).values(), [0.0, 2.0, 5.0, 7.0]);
+        assert_eq!(images.spread(10), images);
+        assert_eq!(images.spread(99), images);
     }
 
     #[test]
