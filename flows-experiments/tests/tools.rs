@@ -400,7 +400,7 @@ fn bad_tables_and_options_are_answered_in_one_line() {
             &["--batch", "0"],
             "batch is 0",
         ),
-        ("npz", "PK\u{3}\u{4}".to_owned(), &[], "is a zip archive"),
+        ("npz", "PK\u{3}\u{4}".to_owned(), &[], "zip"),
     ];
     for (name, content, options, expected) in &cases {
         let data = at(name);
