@@ -79,9 +79,9 @@ impl Choice {
     }
 
     fn verify(&self) -> anyhow::Result<()> {
-        let folder = self.folder()?;
+        let (entries, folder) = (self.entries()?, self.folder()?);
         let mut wrong = 0;
-        for entry in self.entries()? {
+        for entry in entries {
             let state = entry.verify(&folder).map_err(refuse_data)?;
             wrong += usize::from(matches!(state, State::Differs { .. }));
             print(&line(entry, &state, &folder))?;
@@ -103,9 +103,9 @@ impl Choice {
     #[cfg(feature = "download")]
     fn fetch(&self) -> anyhow::Result<()> {
         use super::say;
-        let folder = self.folder()?;
+        let (entries, folder) = (self.entries()?, self.folder()?);
         let mut failed = 0;
-        for entry in self.entries()? {
+        for entry in entries {
             match entry.verify(&folder).map_err(refuse_data)? {
                 state @ (State::Exact(_) | State::Unchecked(_)) => {
                     print(&line(entry, &state, &folder))?;
