@@ -302,24 +302,27 @@ fn log_prior<B: Backend>(z: Tensor<B, 2>) -> Tensor<B, 1> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::backend::Autodiff;
     use burn_flex::Flex;
     use flows_core::state::trained_parameters;
     use rand::{SeedableRng, rngs::StdRng};
 
     #[test]
     fn the_convolutional_networks_have_the_published_numbers_of_parameters() {
+        // Parameters that are trained are those that a backend with gradients tracks.
+        type B = Autodiff<Flex>;
         let config = VaeConfig::new([28, 28], 64, NetworkConfig::Conv);
         let vae = config
-            .init::<Flex>(&Default::default(), &mut StdRng::seed_from_u64(0))
+            .init::<B>(&Default::default(), &mut StdRng::seed_from_u64(0))
             .unwrap();
         let count = |networks: [usize; 3]| networks.iter().sum::<usize>();
         let encoder = count([
-            trained_parameters::<Flex, _>(&vae.encoder),
-            trained_parameters::<Flex, _>(&vae.mean),
-            trained_parameters::<Flex, _>(&vae.variance),
+            trained_parameters::<B, _>(&vae.encoder),
+            trained_parameters::<B, _>(&vae.mean),
+            trained_parameters::<B, _>(&vae.variance),
         ]);
         assert_eq!(encoder, 2_204_352);
-        assert_eq!(trained_parameters::<Flex, _>(&vae.decoder), 862_753);
+        assert_eq!(trained_parameters::<B, _>(&vae.decoder), 862_753);
     }
 
     #[test]
