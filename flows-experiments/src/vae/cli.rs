@@ -27,7 +27,7 @@ use crate::run_info::RunInfo;
 /// binarized. The digits are part of the program; other sets are read from a data folder, see
 /// `flows data list`.
 ///
-/// Without options it runs the preset `quick`, about three minutes on two cores, and leaves a
+/// Without options it runs the preset `quick`, about two minutes on two cores, and leaves a
 /// folder with summary.json, table.md and the pictures. Training writes a checkpoint after an epoch
 /// and the NLL one every ten seconds; a run that was interrupted goes on with --resume and ends
 /// with the same numbers.

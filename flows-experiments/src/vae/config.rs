@@ -111,7 +111,7 @@ impl Default for VaeEvaluation {
 /// A built-in configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Preset {
-    /// The embedded digits, small networks: about three minutes on two cores
+    /// The embedded digits, small networks: about two minutes on two cores
     #[default]
     Quick,
     /// Static MNIST, fully connected networks 784-512-256, for a CPU
