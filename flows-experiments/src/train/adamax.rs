@@ -1,13 +1,12 @@
 //! Adamax, with a state that is saved without loss.
 
-use std::collections::BTreeMap;
-
-use burn::module::{AutodiffModule, ModuleMapper, Param};
+use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
-use flows_core::kernels::{AdamNorm, AdamParameter, AdamStep};
+use flows_core::kernels::{AdamNorm, AdamStep};
 use flows_core::state::State;
+
+use super::moments::{BETA_1, BETA_2, Moments};
 
 /// Adamax (Kingma & Ba, arXiv:1412.6980, algorithm 2), with `beta = (0.9, 0.999)`:
 ///
@@ -18,20 +17,12 @@ use flows_core::state::State;
 /// Moments are keyed by parameter order and keep their bits, as those of [`Adam`](super::Adam).
 #[derive(Debug)]
 pub struct Adamax<B: AutodiffBackend> {
-    moments: Vec<Moments<B>>,
-    step: i32,
+    /// Running mean of the gradient, and decaying maximum of its size.
+    moments: Moments<B>,
     epsilon: f64,
 }
 
-/// Running mean of the gradient and decaying maximum of their size, of one parameter, flattened.
-#[derive(Debug, Clone)]
-struct Moments<B: AutodiffBackend> {
-    first: Tensor<B::InnerBackend, 1>,
-    largest: Tensor<B::InnerBackend, 1>,
-}
-
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
+const NAMES: [&str; 2] = ["first", "largest"];
 
 impl<B: AutodiffBackend> Adamax<B> {
     /// The `epsilon` of arXiv:1803.05649.
@@ -40,8 +31,7 @@ impl<B: AutodiffBackend> Adamax<B> {
     /// An optimizer before its first step.
     pub fn new(epsilon: f64) -> Self {
         Self {
-            moments: Vec::new(),
-            step: 0,
+            moments: Moments::default(),
             epsilon,
         }
     }
@@ -53,93 +43,28 @@ impl<B: AutodiffBackend> Adamax<B> {
         module: M,
         gradients: GradientsParams,
     ) -> M {
-        self.step += 1;
-        let mut update = Update {
-            before: std::mem::take(&mut self.moments).into_iter(),
-            after: &mut self.moments,
-            gradients,
-            step: AdamStep {
-                beta_1: BETA_1,
-                beta_2: BETA_2,
-                rate: learning_rate / (1.0 - BETA_1.powi(self.step)),
-                epsilon: self.epsilon,
-                norm: AdamNorm::Infinity,
-            },
+        let step = self.moments.count();
+        let step = AdamStep {
+            beta_1: BETA_1,
+            beta_2: BETA_2,
+            rate: learning_rate / (1.0 - BETA_1.powi(step)),
+            epsilon: self.epsilon,
+            norm: AdamNorm::Infinity,
         };
-        module.map(&mut update)
+        self.moments.apply(module, gradients, 1.0, step)
     }
 
     /// The moments and the step count, as plain data.
     pub fn state(&self) -> State {
-        let mut state = BTreeMap::new();
-        state.insert("step".to_owned(), TensorData::from([self.step]));
-        for (k, moments) in self.moments.iter().enumerate() {
-            state.insert(format!("first.{k}"), moments.first.to_data());
-            state.insert(format!("largest.{k}"), moments.largest.to_data());
-        }
-        state
+        self.moments.state(NAMES)
     }
 
     /// An optimizer with the state that [`state`](Self::state) gave; `None` where it is not one.
     pub fn from_state(epsilon: f64, state: &State, device: &B::Device) -> Option<Self> {
-        let step = state.get("step")?.iter::<i32>().next()?;
-        let tensor = |name: String| {
-            let data = state.get(&name)?.clone();
-            let dtype = data.dtype;
-            (data.shape.len() == 1).then(|| Tensor::from_data(data, (device, dtype)))
-        };
-        let moments = (0..state.len() / 2)
-            .map(|k| {
-                Some(Moments {
-                    first: tensor(format!("first.{k}"))?,
-                    largest: tensor(format!("largest.{k}"))?,
-                })
-            })
-            .collect::<Option<Vec<_>>>()?;
         Some(Self {
-            moments,
-            step,
+            moments: Moments::from_state(NAMES, state, device)?,
             epsilon,
         })
-    }
-}
-
-struct Update<'a, B: AutodiffBackend> {
-    /// Moments of the parameters still to come: owned, so that they can be written in place.
-    before: std::vec::IntoIter<Moments<B>>,
-    after: &'a mut Vec<Moments<B>>,
-    gradients: GradientsParams,
-    step: AdamStep,
-}
-
-impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        if !param.is_require_grad() {
-            return param;
-        }
-        let (id, tensor, mapper) = param.consume();
-        let value = tensor.inner();
-        // A parameter the loss did not reach this time keeps its place among the moments.
-        let gradient = self.gradients.remove::<B::InnerBackend, D>(id);
-        let gradient = gradient.unwrap_or_else(|| value.zeros_like());
-        let moments = self.before.next().unwrap_or_else(|| {
-            let zeros = gradient.zeros_like().flatten(0, D - 1);
-            Moments {
-                first: zeros.clone(),
-                largest: zeros,
-            }
-        });
-        let parameter = AdamParameter {
-            value,
-            first: moments.first,
-            second: moments.largest,
-        };
-        let moved = self.step.apply(parameter, gradient);
-        self.after.push(Moments {
-            first: moved.first,
-            largest: moved.second,
-        });
-        Param::from_mapped_value(id, Tensor::from_inner(moved.value).require_grad(), mapper)
     }
 }
 
@@ -147,6 +72,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
 mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};
+    use burn::tensor::Tensor;
     use flows_models::vae::Linear;
     use rand::{SeedableRng, rngs::StdRng};
 

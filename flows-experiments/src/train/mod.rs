@@ -14,6 +14,7 @@ mod clip;
 mod config;
 mod early_stopping;
 mod fit;
+mod moments;
 mod objective;
 
 pub use adam::Adam;
