@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
-use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use burn_ndarray::NdArray;
@@ -14,8 +13,11 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+mod interruptions;
 #[path = "../examples/own_table.rs"]
 mod own_table;
+
+use interruptions::run_with_interruptions;
 
 fn flows() -> Command {
     Command::cargo_bin("flows").unwrap()
@@ -239,40 +241,17 @@ fn a_killed_fit_resumes_to_the_same_bits() {
 
     let binary = assert_cmd::cargo::cargo_bin("flows");
     let cut = at("cut.flow");
-    let mut sittings = 0;
-    for patience in [0.5, 0.6, 0.9, 1.4, 2.5, 600.0] {
-        let resume = at("cut.flow.checkpoint").exists();
+    let checkpoint = at("cut.flow.checkpoint");
+    run_with_interruptions(&checkpoint, || {
         let mut command = Process::new(&binary);
         command.arg("fit").arg(&data).arg("-o").arg(&cut);
         command.args(SHORT);
         command.args(["--checkpoint-seconds", "0"]);
-        if resume {
+        if checkpoint.exists() {
             command.arg("--resume");
         }
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success());
-                break true;
-            }
-            if begun.elapsed() > Duration::from_secs_f64(patience) {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        sittings += 1;
-        if ended {
-            break;
-        }
-    }
-    assert!(sittings > 1, "the first sitting was never interrupted");
+        command
+    });
     let scores = |model: &Path| {
         let mut command = flows();
         let done = command

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Job;
 use crate::cli::Compute;
-use crate::report::{ReportError, read_json, write_atomically, write_json};
+use crate::report::{ReportError, is_temporary, read_json, write_atomically, write_json};
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,8 @@ const CONFIG: &str = "config.toml";
 const COMPUTE: &str = "compute.json";
 
 impl Folder {
-    /// Begins an experiment in a folder that does not exist yet, or is empty.
+    /// Begins an experiment in a folder that does not exist yet, is empty, or was left by a program
+    /// killed before it had written its configuration.
     ///
     /// # Errors
     /// [`FolderError`] where there is something in it, or it cannot be written.
@@ -70,8 +71,7 @@ impl Folder {
         if path.join(CONFIG).exists() {
             return Err(FolderError::Exists(path.to_owned()));
         }
-        let empty = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
-        if !empty {
+        if !is_unused(path) {
             return Err(FolderError::NotEmpty(path.to_owned()));
         }
         create_dir(path)?;
@@ -156,6 +156,14 @@ impl Folder {
             path: self.path.join("runs").join(job.path()),
         }
     }
+}
+
+/// Nothing is in `path` but what a beginning cut short leaves; the configuration is written last.
+fn is_unused(path: &Path) -> bool {
+    let of_a_beginning = |name: &str| name == COMPUTE || is_temporary(name);
+    std::fs::read_dir(path).map_or(true, |mut entries| {
+        entries.all(|entry| entry.is_ok_and(|e| e.file_name().to_str().is_some_and(of_a_beginning)))
+    })
 }
 
 /// The folder of one run, inside that of its experiment.
@@ -245,4 +253,32 @@ fn create_dir(path: &Path) -> Result<(), FolderError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::backend::{BackendKind, Dtype};
+
+    #[test]
+    fn what_a_killed_beginning_left_is_begun_again_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let compute = Compute {
+            backend: BackendKind::Flex,
+            dtype: Dtype::F32,
+            threads: 1,
+        };
+        let begin = || Folder::create(folder.path(), &BTreeMap::from([("seeds", 1)]), compute);
+        fs::write(at(COMPUTE), "{}").unwrap();
+        fs::write(at(".flows-x.tmp"), "{").unwrap();
+        fs::write(at("mine.txt"), "text").unwrap();
+        assert!(matches!(begin(), Err(FolderError::NotEmpty(_))));
+        fs::remove_file(at("mine.txt")).unwrap();
+        begin().unwrap();
+        assert!(matches!(begin(), Err(FolderError::Exists(_))));
+    }
 }

@@ -14,6 +14,7 @@ use crate::backend::{Task, check, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::{Header, Missing, Role, Selection, Table, preprocessing};
 use crate::report::format_estimate;
+use crate::report::json::temporary_beside;
 use crate::table_flow::{
     Checkpointing, Estimate, FitConfig, MODELS, Shape, TableFlow, choose, fit_with,
 };
@@ -222,18 +223,10 @@ fn checkpoint_path(model: &Path) -> PathBuf {
 
 /// Finds out before the fit, not after it, that its model could not be kept.
 fn refuse_unwritable(model: &Path) -> Result<(), Misuse> {
-    let folder = match model.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let tried = match model.is_dir() {
-        true => Err(std::io::ErrorKind::IsADirectory.into()),
-        false => tempfile::tempfile_in(folder).map(drop),
-    };
-    tried.map_err(|error| {
-        let error = crate::report::json::without_temporary_name(error);
-        Misuse(format!("cannot write {}: {error}", model.display()))
-    })
+    match temporary_beside(model) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Misuse(format!("cannot write {}: {error}", model.display()))),
+    }
 }
 
 fn describe(table: &Table, config: &FitConfig) {
