@@ -11,6 +11,9 @@ use super::narrow::Narrow;
 /// Chunks whose sums are kept apart at most; beyond it neighbouring chunks share theirs.
 const TASKS: usize = 64;
 
+/// Most hidden units for which the exact determinant is found here: two matrices a lane have to stay in the cache.
+const LARGEST_ELIMINATED: usize = 64;
+
 /// One block on its batch, everything row-major in Burn's `[in, out]` layout.
 pub(crate) struct Block<'a, F> {
     pub(crate) dim: usize,
@@ -137,13 +140,13 @@ pub(crate) enum Plan {
 impl Plan {
     /// `None` where there is no closed form, or none that is worth it.
     pub(crate) fn choose(dim: usize, hidden: usize, log_det: FusedLogDet) -> Option<Self> {
-        let few = dim.min(hidden);
         if dim == 0 || hidden == 0 {
             None
         } else if dim <= 3 && (hidden > 2 || dim < hidden) {
             Some(Self::Narrow)
         } else if log_det == FusedLogDet::Exact {
-            (few <= 2).then_some(Self::Hidden)
+            // h^3 / 3 here, against the smaller of d and h in the generic path.
+            (hidden <= LARGEST_ELIMINATED.min(4 * dim)).then_some(Self::Hidden)
         } else {
             // One cell costs h^2 here and 2 d h as it is written.
             (hidden <= 8 * dim).then_some(Self::Hidden)

@@ -21,6 +21,7 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
     type V<S: Simd>: Pod;
 
     fn of(value: f64) -> Self;
+    fn wide(self) -> f64;
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
     fn splat<S: Simd>(simd: S, value: Self) -> Self::V<S>;
@@ -32,6 +33,8 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
     fn fma<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
     /// `c - a b`, in one rounding where the machine has it.
     fn fnma<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    /// The larger of `|a|` and `b`; where one is no number, either.
+    fn max_abs<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `then` in the lanes where `a < b`, `otherwise` in the others.
     fn where_less<S: Simd>(
         simd: S,
@@ -45,6 +48,15 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
     fn exp<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
     /// `log |x|`.
     fn ln_abs<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S>;
+    /// `log |1 + x|`, to the digits of a small `x`.
+    #[inline(always)]
+    fn ln_abs_1p<S: Simd>(simd: S, x: Self::V<S>) -> Self::V<S> {
+        let one = Self::splat(simd, Self::of(1.0));
+        let sum = Self::add(simd, one, x);
+        // What the sum has lost, to first order.
+        let lost = Self::sub(simd, x, Self::sub(simd, sum, one));
+        Self::add(simd, Self::ln_abs(simd, sum), Self::div(simd, lost, sum))
+    }
     fn sum<S: Simd>(simd: S, x: Self::V<S>) -> Self;
 
     /// Runs `work` on `len` numbers of this thread's scratch memory, aligned to cache lines and
@@ -57,6 +69,14 @@ pub(crate) trait Real: Pod + Default + PartialEq + Send + Sync + std::fmt::Debug
 
     fn vectors_mut<S: Simd>(row: &mut [Self]) -> &mut [Self::V<S>] {
         bytemuck::cast_slice_mut(row)
+    }
+
+    fn numbers<S: Simd>(vectors: &[Self::V<S>]) -> &[Self] {
+        bytemuck::cast_slice(vectors)
+    }
+
+    fn numbers_mut<S: Simd>(vectors: &mut [Self::V<S>]) -> &mut [Self] {
+        bytemuck::cast_slice_mut(vectors)
     }
 
     /// Numbers in one vector.
@@ -129,6 +149,10 @@ impl Real for f32 {
         value as f32
     }
     #[inline(always)]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
     fn plus(self, other: Self) -> Self {
         self + other
     }
@@ -165,6 +189,10 @@ impl Real for f32 {
         simd.negate_mul_add_e_f32s(a, b, c)
     }
 
+    #[inline(always)]
+    fn max_abs<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.max_f32s(b, simd.abs_f32s(a))
+    }
     #[inline(always)]
     fn sqrt<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         simd.sqrt_f32s(x)
@@ -280,6 +308,10 @@ impl Real for f64 {
         value
     }
     #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+    #[inline(always)]
     fn plus(self, other: Self) -> Self {
         self + other
     }
@@ -314,6 +346,10 @@ impl Real for f64 {
     #[inline(always)]
     fn fnma<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
         simd.negate_mul_add_e_f64s(a, b, c)
+    }
+    #[inline(always)]
+    fn max_abs<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {
+        simd.max_f64s(b, simd.abs_f64s(a))
     }
     #[inline(always)]
     fn sqrt<S: Simd>(simd: S, x: S::f64s) -> S::f64s {

@@ -70,14 +70,18 @@ pub enum FusedLogDet {
     None,
 }
 
+/// Whether [`ddnf_block`] has a kernel for these sizes, on the backends that have any.
+pub fn has_ddnf_block(dim: usize, hidden: usize, log_det: FusedLogDet) -> bool {
+    ddnf::Plan::choose(dim, hidden, log_det).is_some()
+}
+
 /// `cells` Euler steps `z <- z + v(z) / cells` of the field
 /// `v(z) = tanh(z W1 + b1 + context) W2 + b2`, with the sum of the cells' log-determinants, as one
 /// differentiable operation.
 ///
 /// `None` where no kernel applies and the generic path has to run: another backend, mixed or
-/// half-precision numbers, a batch without rows, [`FusedLogDet::Exact`] with more than two hidden
-/// units in more than three dimensions, or a hidden layer beyond eight times the dimension (where
-/// it has more than three).
+/// half-precision numbers, a batch without rows, or more than three dimensions and a hidden layer
+/// beyond eight times as many, with [`FusedLogDet::Exact`] beyond four times as many or 64 units.
 ///
 /// # Shapes
 /// - `x`: `[batch, dim]`; `w1`: `[dim, hidden]`; `b1`: `[hidden]`; `w2`: `[hidden, dim]`; `b2`: `[dim]`

@@ -1,5 +1,6 @@
 //! Models by name, sized for a table.
 
+use flows_core::kernels::{FusedLogDet, has_ddnf_block};
 use flows_core::log_det::LogDet;
 use flows_models::{
     DdnfConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
@@ -116,7 +117,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
             ..NiceConfig::new(dim)
         }),
         "ddnf" => {
-            // In both, the exact log-determinant has a fused kernel: up to three columns, or two units.
+            // Up to three columns, or two units, the exact log-determinant is written out.
             let (blocks, width) = if dim <= 3 { (4, 64) } else { (32, 2) };
             let hidden = hidden.map_or_else(|| vec![width], <[usize]>::to_vec);
             let ddnf = DdnfConfig {
@@ -159,11 +160,16 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
     })
 }
 
-/// The truncated series where the determinant itself is elimination: it has a fused kernel, and the
+/// The truncated series where the determinant itself has no fused kernel and the series has; the
 /// validation rows are scored with the determinant.
 fn ddnf_training(ddnf: &DdnfConfig) -> Option<LogDet> {
     let narrowest = ddnf.hidden.iter().copied().min().unwrap_or(ddnf.dim);
-    (ddnf.dim > 3 && narrowest > 2).then_some(LogDet::Taylor { order: 2 })
+    let fused = match ddnf.hidden[..] {
+        [hidden] => has_ddnf_block(ddnf.dim, hidden, FusedLogDet::Exact),
+        _ => false,
+    };
+    let closed_form = fused || ddnf.dim <= 3 || narrowest <= 2;
+    (!closed_form).then_some(LogDet::Taylor { order: 2 })
 }
 
 #[cfg(test)]

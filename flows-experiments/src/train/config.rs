@@ -40,7 +40,7 @@ fn default_log_every() -> usize {
 }
 
 /// The learning rate over the steps, as a fraction of its peak.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// The peak throughout.
@@ -50,19 +50,30 @@ pub enum Schedule {
     Cosine,
 }
 
-impl TrainConfig {
-    /// The learning rate of step `step`, counted from 0.
-    pub fn learning_rate_at(&self, step: usize) -> f64 {
-        let (step, steps) = (step as f64, self.steps as f64);
-        let factor = match self.schedule {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => {
+impl Schedule {
+    /// The fraction of the peak at step `step` of `steps`, counted from 0.
+    pub fn factor(self, step: usize, steps: usize) -> f64 {
+        let (step, steps) = (step as f64, steps as f64);
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => {
                 let rise = (steps / 100.0).max(1.0);
                 let warm = ((step + 1.0) / rise).min(1.0);
                 warm * 0.5 * (1.0 + (std::f64::consts::PI * step / steps).cos())
             }
-        };
-        self.learning_rate * factor
+        }
+    }
+
+    /// Whether it is the peak throughout.
+    pub fn is_constant(&self) -> bool {
+        *self == Self::Constant
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate of step `step`, counted from 0.
+    pub fn learning_rate_at(&self, step: usize) -> f64 {
+        self.learning_rate * self.schedule.factor(step, self.steps)
     }
 
     /// Says what is out of range, if anything.

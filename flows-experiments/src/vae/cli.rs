@@ -19,6 +19,7 @@ use crate::data::images::{Binarization, ImageSetId};
 use crate::experiment::{Experiment, RunArgs, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
 use crate::run_info::RunInfo;
+use crate::train::Schedule;
 
 /// Train variational autoencoders with flow posteriors and compare them
 ///
@@ -65,6 +66,9 @@ pub struct Args {
     /// Most epochs of every run
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
+    /// The learning rate over the steps
+    #[arg(long, value_enum)]
+    schedule: Option<Schedule>,
     /// Epochs over which the weight of the divergence rises to 1
     #[arg(long, value_name = "N")]
     warm_up: Option<usize>,
@@ -148,6 +152,7 @@ impl Args {
         }
         let training = &mut config.training;
         training.epochs = self.epochs.unwrap_or(training.epochs);
+        training.schedule = self.schedule.unwrap_or(training.schedule);
         training.warm_up = self.warm_up.unwrap_or(training.warm_up);
         let evaluation = &mut config.evaluation;
         evaluation.samples = self.samples.unwrap_or(evaluation.samples);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::images::{Binarization, ImageSetId, Pixels};
 use crate::experiment::{Job as _, parse_toml};
-use crate::train::stream_seed;
+use crate::train::{Schedule, stream_seed};
 
 /// The experiment with variational autoencoders.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,8 +70,11 @@ pub struct VaeTraining {
     pub epochs: usize,
     /// Images in a batch.
     pub batch: usize,
-    /// Learning rate of Adamax.
+    /// Learning rate of Adamax: the peak of the schedule.
     pub learning_rate: f64,
+    /// The learning rate over the steps of all epochs; constant unless given, as in the protocol.
+    #[serde(default = "constant", skip_serializing_if = "Schedule::is_constant")]
+    pub schedule: Schedule,
     /// Epochs over which the weight of the divergence rises to 1.
     pub warm_up: usize,
     /// Epochs without a better validation bound, counted after the warm-up, after which training
@@ -81,6 +84,10 @@ pub struct VaeTraining {
     /// each.
     #[serde(default)]
     pub checkpoint_seconds: f64,
+}
+
+fn constant() -> Schedule {
+    Schedule::Constant
 }
 
 /// How fitted models are measured.

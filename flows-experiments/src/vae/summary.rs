@@ -11,6 +11,7 @@ use crate::data::images::Pixels;
 use crate::experiment::Record;
 use crate::report::{Cell, Table, format_estimate};
 use crate::run_info::RunInfo;
+use crate::train::Schedule;
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize)]
@@ -348,7 +349,7 @@ pub(super) fn notes(rows: &[Row], config: &VaeExperimentConfig) -> String {
     format!(
         "Test images of {} ({}), binarization: {}. Nats an image, lower is better; mean ± standard deviation over seeds. -ELBO by one \
          draw an image; NLL by {} importance samples on {} test images, probabilities within [1e-5, 1 - 1e-5]. Networks: {network}. At most {} epochs, \
-         warm-up {}, patience {}, batches of {}, Adamax at {}.\n",
+         warm-up {}, patience {}, batches of {}, Adamax at {}{}.\n",
         first.data,
         first.status_of_data,
         first.binarization,
@@ -362,6 +363,10 @@ pub(super) fn notes(rows: &[Row], config: &VaeExperimentConfig) -> String {
         config.training.patience,
         config.training.batch,
         config.training.learning_rate,
+        match config.training.schedule {
+            Schedule::Constant => "",
+            Schedule::Cosine => ", falling to 0 by half a cosine",
+        },
     )
 }
 

@@ -293,7 +293,10 @@ impl<B: AutodiffBackend> Run<'_, B> {
             });
             let loss = reconstruction + kl * weight;
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            model = optimizer.step(self.config.learning_rate, model, gradients);
+            let config = self.config;
+            let steps = config.epochs * train.len().div_ceil(config.batch);
+            let factor = config.schedule.factor(step as usize, steps);
+            model = optimizer.step(config.learning_rate * factor, model, gradients);
         }
         let sums = sums.expect("a set has training images");
         (model, sums.map(number))
@@ -318,6 +321,7 @@ fn number<B: Backend>(tensor: Tensor<B, 1>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Schedule;
 
     #[test]
     fn patience_counts_after_the_warm_up() {
@@ -325,6 +329,7 @@ mod tests {
             epochs: 100,
             batch: 1,
             learning_rate: 1.0,
+            schedule: Schedule::Constant,
             warm_up: 5,
             patience: 3,
             checkpoint_seconds: 0.0,

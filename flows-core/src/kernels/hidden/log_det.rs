@@ -5,7 +5,8 @@
 
 use pulp::Simd;
 
-use super::{Hidden, Sums, V, add_to};
+use super::elimination::eliminate;
+use super::{Elimination, Hidden, Sums, V, add_to};
 use crate::kernels::FusedLogDet;
 use crate::kernels::lanes::{CHUNK, Real};
 use crate::kernels::tiles::product;
@@ -17,11 +18,25 @@ impl<F: Real> Hidden<F> {
         &self,
         simd: S,
         slopes: &[V<F, S>],
+        matrix: &mut [V<F, S>],
         log_det: &mut [V<F, S>],
     ) {
         let row = CHUNK / F::lanes::<S>();
         match self.log_det {
             FusedLogDet::None => {}
+            FusedLogDet::Exact if self.is_eliminated() => {
+                let size = self.matrix_size();
+                for (v, log_det) in log_det.iter_mut().enumerate() {
+                    let cell = eliminate::<F, S, false>(
+                        simd,
+                        matrix,
+                        size,
+                        #[inline(always)]
+                        |matrix| self.fill_matrix::<S>(simd, slopes, v, matrix),
+                    );
+                    *log_det = F::add(simd, *log_det, cell);
+                }
+            }
             FusedLogDet::Exact => {
                 for (v, log_det) in log_det.iter_mut().enumerate() {
                     let [determinant, ..] = self.small_determinant::<S>(simd, slopes, v);
@@ -51,6 +66,22 @@ impl<F: Real> Hidden<F> {
                     }
                 },
             ),
+        }
+    }
+
+    /// `D M / T` of vector `v` of the rows.
+    #[inline(always)]
+    fn fill_matrix<S: Simd>(&self, simd: S, slopes: &[V<F, S>], v: usize, matrix: &mut [V<F, S>]) {
+        let row = CHUNK / F::lanes::<S>();
+        let (h, size) = (self.hidden, self.matrix_size());
+        for (j, entries) in matrix.chunks_exact_mut(size).enumerate() {
+            entries.fill(F::splat(simd, F::default()));
+            if j < h {
+                let slope = slopes[j * row + v];
+                for (entry, &m) in entries.iter_mut().zip(&self.m[j * h..(j + 1) * h]) {
+                    *entry = F::mul(simd, slope, F::splat(simd, m));
+                }
+            }
         }
     }
 
@@ -91,6 +122,7 @@ impl<F: Real> Hidden<F> {
         after: &[V<F, S>],
         before: &mut [V<F, S>],
         weighted: &mut [V<F, S>],
+        elimination: Elimination<'_, V<F, S>>,
     ) {
         let row = CHUNK / F::lanes::<S>();
         let h = self.hidden;
@@ -106,6 +138,48 @@ impl<F: Real> Hidden<F> {
                         at,
                         F::splat(simd, F::default()),
                     );
+                }
+            }
+            FusedLogDet::Exact if self.is_eliminated() => {
+                // With A = I + D M / T and g dlog|det A| = g tr(A^-1 dA): g (M A^-1)_jj / T for D_j, and
+                // g (A^-1)_kj D_j for M_jk / T.
+                let size = self.matrix_size();
+                let Elimination { matrix, sums } = elimination;
+                for v in 0..row {
+                    let g = log_det[v];
+                    eliminate::<F, S, true>(
+                        simd,
+                        matrix,
+                        size,
+                        #[inline(always)]
+                        |matrix| self.fill_matrix::<S>(simd, slopes, v, matrix),
+                    );
+                    for j in 0..h {
+                        weighted[j * row + v] = F::splat(simd, F::default());
+                    }
+                    for k in 0..h {
+                        let inverse = &matrix[k * size..k * size + h];
+                        let sums = &mut sums[k * size..k * size + h];
+                        let m = &self.m_t[k * h..(k + 1) * h];
+                        for j in 0..h {
+                            let at = j * row + v;
+                            let entry = F::mul(simd, g, inverse[j]);
+                            weighted[at] = F::fma(simd, F::splat(simd, m[j]), entry, weighted[at]);
+                            sums[j] = F::fma(simd, slopes[at], entry, sums[j]);
+                        }
+                    }
+                    for j in 0..h {
+                        let at = j * row + v;
+                        before[at] = unit_gradient::<F, S>(
+                            simd,
+                            units,
+                            slopes,
+                            pulled,
+                            after,
+                            at,
+                            weighted[at],
+                        );
+                    }
                 }
             }
             FusedLogDet::Exact => {

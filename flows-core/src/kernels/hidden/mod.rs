@@ -10,8 +10,11 @@
 //! ```
 //!
 //! The log-determinant of a cell needs `M` alone as well: `det(I_h + D M / T)` with
-//! `D = diag(1 - s_t^2)`, and `tr J = sum_j D_j M_jj`, `tr J^2 = sum_jk D_j D_k M_jk M_kj`.
+//! `D = diag(1 - s_t^2)`, and `tr J = sum_j D_j M_jj`, `tr J^2 = sum_jk D_j D_k M_jk M_kj`. The determinant is
+//! written out for one and two hidden units, and found by elimination for more: `h^3 / 3` products a
+//! cell forward, `h^3` backward.
 
+mod elimination;
 mod log_det;
 mod matrices;
 
@@ -55,6 +58,13 @@ pub(crate) struct Hidden<F> {
     drift: Vec<F>,
     /// `1 / T`
     step: F,
+}
+
+/// What the backward pass of the elimination works on, one matrix a lane.
+struct Elimination<'a, V> {
+    matrix: &'a mut [V],
+    /// Gradients with respect to `M / T`, transposed.
+    sums: &'a mut [V],
 }
 
 /// Offsets of a task's sums.
@@ -119,10 +129,30 @@ impl<F: Real> Hidden<F> {
         self.dim.next_multiple_of(WIDEST)
     }
 
+    /// Whether the determinant is found by elimination.
+    fn is_eliminated(&self) -> bool {
+        self.log_det == FusedLogDet::Exact && self.hidden > 2
+    }
+
+    /// Rows and columns of the matrices of the elimination; 0 where there is none.
+    fn matrix_size(&self) -> usize {
+        if self.is_eliminated() {
+            elimination::padded(self.hidden)
+        } else {
+            0
+        }
+    }
+
+    /// Rows of scratch memory for one matrix a lane, of the widest vectors there are.
+    fn matrix_rows(&self) -> usize {
+        (self.matrix_size().pow(2) * WIDEST).div_ceil(CHUNK)
+    }
+
     fn sums(&self) -> Sums {
         let (h, padded) = (self.hidden, self.padded());
         let pairs = match self.log_det {
             FusedLogDet::Taylor2 => h * h,
+            FusedLogDet::Exact if self.is_eliminated() => h * h,
             _ => 1,
         };
         let m = 0;
@@ -244,6 +274,8 @@ impl<F: Real> Hidden<F> {
         let units = parts.take(2 * h);
         let slopes = parts.take(2 * h);
         let total = parts.take(h);
+        let matrix = F::vectors_mut::<S>(parts.take(self.matrix_rows()));
+        let matrix = &mut matrix[..self.matrix_size().pow(2)];
         for (chunk, out) in rows.chunks().zip(out.chunks_mut(CHUNK * (d + 1))) {
             self.fill_bias(chunk.context, activations);
             to_rows(chunk.x, d, d, x);
@@ -257,7 +289,7 @@ impl<F: Real> Hidden<F> {
                 F::vectors_mut::<S>(slopes),
                 F::vectors_mut::<S>(total),
                 #[inline(always)]
-                |slopes| self.add_log_det::<S, NV>(simd, slopes, sum),
+                |slopes| self.add_log_det::<S, NV>(simd, slopes, matrix, sum),
             );
             let (x, z) = (F::vectors::<S>(x), F::vectors_mut::<S>(value));
             product::<F, S, NV, false>(
@@ -303,6 +335,10 @@ impl<F: Real> Hidden<F> {
         let weighted = parts.take(cells * h);
         let back = parts.take((cells + 1) * h);
         let samples = parts.take(padded);
+        let entries = self.matrix_size().pow(2);
+        let matrix = &mut F::vectors_mut::<S>(parts.take(self.matrix_rows()))[..entries];
+        let matrix_sums = &mut F::vectors_mut::<S>(parts.take(self.matrix_rows()))[..entries];
+        matrix_sums.fill(F::splat(simd, F::default()));
         let sums = self.sums();
         let mut context_out = gradients.context.map(|g| g.chunks_mut(CHUNK * h));
         let partial = gradients.partial;
@@ -371,6 +407,10 @@ impl<F: Real> Hidden<F> {
                     after,
                     F::vectors_mut::<S>(&mut before[own.clone()]),
                     F::vectors_mut::<S>(&mut weighted[own]),
+                    Elimination {
+                        matrix: &mut *matrix,
+                        sums: &mut *matrix_sums,
+                    },
                 );
             }
 
@@ -388,6 +428,8 @@ impl<F: Real> Hidden<F> {
             );
             match self.log_det {
                 FusedLogDet::None => {}
+                // Their sums are over the whole task.
+                FusedLogDet::Exact if self.is_eliminated() => {}
                 FusedLogDet::Exact => self.add_small_sums(simd, ds, ws, &sums, partial),
                 FusedLogDet::Taylor1 => self.add_row_sums(simd, ws, sums.slopes, partial),
                 FusedLogDet::Taylor2 => {
@@ -440,6 +482,13 @@ impl<F: Real> Hidden<F> {
             );
             from_rows(gradient, gx, d, 0);
         }
+        let size = self.matrix_size();
+        for j in 0..h.min(size) {
+            for k in 0..h {
+                let sum = F::sum(simd, matrix_sums[k * size + j]);
+                add_to(partial, sums.pairs + j * h + k, sum);
+            }
+        }
     }
 
     /// Adds the sums over cells and samples of blocks of `h` rows to `partial[at..at + h]`.
@@ -460,12 +509,12 @@ impl<F: Real> Hidden<F> {
 
 impl<F: Real> Kernel<F> for Hidden<F> {
     fn forward_scratch(&self) -> usize {
-        (2 * self.dim + 6 * self.hidden + 1) * CHUNK
+        (2 * self.dim + 6 * self.hidden + 1 + self.matrix_rows()) * CHUNK
     }
 
     fn backward_scratch(&self) -> usize {
         let units = (4 * self.cells + 5) * self.hidden;
-        (2 * self.dim + 1 + units + self.padded()) * CHUNK
+        (2 * self.dim + 1 + units + self.padded() + 2 * self.matrix_rows()) * CHUNK
     }
 
     fn partial_len(&self) -> usize {
@@ -504,6 +553,11 @@ impl<F: Real> Kernel<F> for Hidden<F> {
         let mut gm = sum[at.m..at.pairs].to_vec();
         match self.log_det {
             FusedLogDet::None => {}
+            FusedLogDet::Exact if self.is_eliminated() => {
+                for (gm, &sum) in gm.iter_mut().zip(&sum[at.pairs..at.slopes]) {
+                    *gm = gm.plus(sum);
+                }
+            }
             FusedLogDet::Exact => {
                 for j in 0..h {
                     add_to(&mut gm, j * h + j, sum[at.slopes + j]);

@@ -10,7 +10,7 @@ use super::FusedLogDet;
 use super::ddnf::{Block, Plan};
 use super::lanes::{CHUNK, Real, dispatch};
 
-const SHAPES: [(usize, usize); 9] = [
+const SHAPES: [(usize, usize); 10] = [
     (2, 64),
     (64, 2),
     (64, 64),
@@ -20,6 +20,7 @@ const SHAPES: [(usize, usize); 9] = [
     (5, 1),
     (1, 1),
     (6, 13),
+    (9, 4),
 ];
 const MODES: [FusedLogDet; 4] = [
     FusedLogDet::Exact,
@@ -29,7 +30,7 @@ const MODES: [FusedLogDet; 4] = [
 ];
 
 /// Every instruction set this machine can run.
-fn arches() -> Vec<Arch> {
+pub(super) fn arches() -> Vec<Arch> {
     let mut arches = vec![Arch::Scalar, Arch::new()];
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     arches.extend(pulp::x86::V3::try_new().map(Arch::V3));
@@ -354,8 +355,13 @@ fn bits_do_not_depend_on_threads_or_time() {
     };
     let (one, two) = (pool(1), pool(2));
     for rows in [33, 1000, 2500] {
-        for shape in [(2, 64), (64, 2), (16, 16)] {
-            let case = Case::new(rows, shape, 4, FusedLogDet::Taylor2);
+        for (shape, mode) in [
+            ((2, 64), FusedLogDet::Taylor2),
+            ((64, 2), FusedLogDet::Exact),
+            ((16, 16), FusedLogDet::Taylor2),
+            ((16, 16), FusedLogDet::Exact),
+        ] {
+            let case = Case::new(rows, shape, 4, mode);
             let first = one.install(|| run(&case));
             assert!(first == one.install(|| run(&case)));
             for _ in 0..5 {
