@@ -18,6 +18,8 @@ pub enum Kind {
     MafInverse,
     /// A training step of a DDNF: four blocks of 16 cells, one tanh layer of H.
     Ddnf,
+    /// The same step with the determinant itself, whatever its size.
+    DdnfExact,
     /// The same step for a loss without log-determinant, the mean square of the value.
     DdnfValue,
 }
@@ -40,7 +42,7 @@ pub struct Case {
 /// A case that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "'{0}' is not a case; expected maf-D-H-B, maffwd-D-H-B, mafinv-D-H-B, ddnf-D-H-B or ddnfvalue-D-H-B with positive numbers"
+    "'{0}' is not a case; expected maf-D-H-B, maffwd-D-H-B, mafinv-D-H-B, ddnf-D-H-B, ddnfexact-D-H-B or ddnfvalue-D-H-B with positive numbers"
 )]
 pub struct UnknownCase(String);
 
@@ -58,6 +60,7 @@ impl FromStr for Case {
             "maffwd" => Kind::MafForward,
             "mafinv" => Kind::MafInverse,
             "ddnf" => Kind::Ddnf,
+            "ddnfexact" => Kind::DdnfExact,
             "ddnfvalue" => Kind::DdnfValue,
             _ => return Err(refuse()),
         };
@@ -79,6 +82,7 @@ impl fmt::Display for Case {
             Kind::MafForward => "maffwd",
             Kind::MafInverse => "mafinv",
             Kind::Ddnf => "ddnf",
+            Kind::DdnfExact => "ddnfexact",
             Kind::DdnfValue => "ddnfvalue",
         };
         let Self {
@@ -104,12 +108,12 @@ impl Case {
                 ..MafConfig::new(self.dim)
             }
             .layers(),
-            Kind::Ddnf | Kind::DdnfValue => DdnfConfig {
+            Kind::Ddnf | Kind::DdnfExact | Kind::DdnfValue => DdnfConfig {
                 cells: self.cells,
                 blocks: BLOCKS,
                 hidden: vec![self.hidden],
                 // The cheapest closed form there is, as the other implementations use it.
-                log_det: if self.dim.min(self.hidden) <= 2 {
+                log_det: if self.kind == Kind::DdnfExact || self.dim.min(self.hidden) <= 2 {
                     LogDet::Exact
                 } else {
                     LogDet::Taylor { order: 2 }
@@ -126,7 +130,8 @@ impl Case {
     /// A product of `[b, i]` and `[i, o]` is `2 b i o`; a training step is three of them (forward,
     /// input gradient, weight gradient). Of a masked product only half the entries count. The
     /// Jacobian's share: `D^2 H` products with the weights for `D <= H`, `H^2 D` otherwise, done as
-    /// `P`-weighted sums of size `min(D, H)^2` per hidden unit.
+    /// `P`-weighted sums of size `min(D, H)^2` per hidden unit. An inverse of size `m` is `2 m^3`, its
+    /// determinant included.
     pub fn flops(&self) -> f64 {
         let (d, h, b) = (self.dim as f64, self.hidden as f64, self.batch as f64);
         match self.kind {
@@ -135,7 +140,7 @@ impl Case {
                 let passes = if self.kind == Kind::Maf { 3.0 } else { 1.0 };
                 passes * 2.0 * b * masked * LAYERS as f64
             }
-            Kind::Ddnf | Kind::DdnfValue => {
+            Kind::Ddnf | Kind::DdnfExact | Kind::DdnfValue => {
                 let field = 2.0 * d * h;
                 let jacobian = match (self.dim.min(self.hidden) <= 2, d < h) {
                     _ if self.kind == Kind::DdnfValue => 0.0,
@@ -143,7 +148,11 @@ impl Case {
                     (true, false) => h * h,
                     (false, _) => h * h,
                 };
-                3.0 * 2.0 * b * (field + jacobian) * (BLOCKS * self.cells) as f64
+                let elimination = match self.kind {
+                    Kind::DdnfExact => 2.0 * b * d.min(h).powi(3),
+                    _ => 0.0,
+                };
+                (3.0 * 2.0 * b * (field + jacobian) + elimination) * (BLOCKS * self.cells) as f64
             }
         }
     }
@@ -151,7 +160,9 @@ impl Case {
     /// Hyperbolic tangents of the work; forward only, as their derivative is `1 - tanh^2`.
     pub fn tanhs(&self) -> f64 {
         match self.kind {
-            Kind::Ddnf | Kind::DdnfValue => (self.batch * self.hidden * BLOCKS * self.cells) as f64,
+            Kind::Ddnf | Kind::DdnfExact | Kind::DdnfValue => {
+                (self.batch * self.hidden * BLOCKS * self.cells) as f64
+            }
             Kind::Maf | Kind::MafForward | Kind::MafInverse => 0.0,
         }
     }

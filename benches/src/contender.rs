@@ -65,7 +65,7 @@ impl Contender {
         };
         match kind {
             Kind::Maf => true,
-            Kind::MafForward | Kind::DdnfValue => false,
+            Kind::MafForward | Kind::DdnfExact | Kind::DdnfValue => false,
             Kind::MafInverse => implementation != "own-compile",
             Kind::Ddnf => implementation.starts_with("own"),
         }

@@ -24,8 +24,8 @@ use rand::{SeedableRng, rngs::StdRng};
 ///
 /// A case is maf-D-H-B (five MADE layers, two hidden layers of H, order reversed between layers),
 /// maffwd-D-H-B (its log-density without gradients), mafinv-D-H-B (its inverse), ddnf-D-H-B (four
-/// blocks of 16 cells, one tanh layer of H) or ddnfvalue-D-H-B (the same for a loss without
-/// log-determinant), with D columns and B rows. One JSON line a case; median_ms is the figure,
+/// blocks of 16 cells, one tanh layer of H), ddnfexact-D-H-B (the same with the determinant itself) or
+/// ddnfvalue-D-H-B (for a loss without log-determinant), with D columns and B rows. One JSON line a case; median_ms is the figure,
 /// floor_ms the time the matrix products alone would take at the rate of the processor's fused
 /// multiply-adds (on a GPU: of a large product), peak_mib the most memory of the process so far.
 #[derive(Debug, Parser)]
@@ -105,7 +105,7 @@ impl Task for Work {
             let timing = match case.kind {
                 Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
                 Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),
-                Kind::Maf | Kind::Ddnf => {
+                Kind::Maf | Kind::Ddnf | Kind::DdnfExact => {
                     let loss = |model: &NormalizingFlow<B>, x| -model.log_prob(x, None).mean();
                     time_step::<B>(flow, case, &device, self.budget, loss)
                 }
