@@ -86,13 +86,16 @@ fn in_memory<B: Backend>(a: &Tensor<B, 3>, m: usize) -> Option<Tensor<B, 1>> {
 }
 
 /// `log |det(I + D C)|` for one hidden layer about as wide as the input or narrower, with `C = W_2 W_1`
-/// shared by all points: each matrix is written where it is eliminated.
+/// shared by all points, or by those of a row: each matrix is written where it is eliminated.
 fn one_layer_in_memory<B: Backend>(b: &Linearization<'_, B>) -> Option<Tensor<B, 1>> {
+    /// `d`: `[n, m]`; `c`: `[rows, m, m]`, those of the points over and over.
     fn with<F: Number + Real + Element>(d: &Host, c: &Host, n: usize, m: usize) -> TensorData {
         let (d, c) = (d.numbers::<F>(), c.numbers::<F>());
+        let rows = c.len() / (m * m);
         let fill = |i: usize, a: &mut [F]| {
-            let rows = a.chunks_exact_mut(m).zip(c.chunks_exact(m));
-            for (k, ((a, c), d)) in rows.zip(&d[i * m..(i + 1) * m]).enumerate() {
+            let c = &c[i % rows * m * m..][..m * m];
+            let lines = a.chunks_exact_mut(m).zip(c.chunks_exact(m));
+            for (k, ((a, c), d)) in lines.zip(&d[i * m..(i + 1) * m]).enumerate() {
                 a.iter_mut().zip(c).for_each(|(a, c)| *a = *d * *c);
                 a[k] = a[k] + F::of(1.0);
             }
@@ -103,8 +106,13 @@ fn one_layer_in_memory<B: Backend>(b: &Linearization<'_, B>) -> Option<Tensor<B,
     if b.depth() != 1 || m < 3 || m > dim + dim / 4 {
         return None;
     }
-    let (c, d) = (b.shared_closing()?, b.slope(1));
-    let dtype = host_type(&c)?;
+    let d = b.slope(1);
+    // Asked first: what is recorded is not to be computed in vain.
+    let dtype = host_type(&d)?;
+    let c: Tensor<B, 3> = match b.shared_closing() {
+        Some(c) => c.unsqueeze(),
+        None => b.by_row()?.1,
+    };
     let (n, device) = (d.dims()[0], d.device());
     let (d, c) = (Host::new(d), Host::new(c));
     let data = match dtype {

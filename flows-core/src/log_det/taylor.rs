@@ -8,7 +8,7 @@ use crate::nn::Linearization;
 ///
 /// For one hidden layer with slopes `D` and `C = W_2 W_1` (`[h, h]`):
 /// `tr B = sum_k D_k C_kk` and `tr B^2 = sum_kl D_k C_kl C_lk D_l`, without any matrix per point.
-/// Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
+/// Where `C` differs from row to row it is formed once for all points of the row. Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Tensor<B, 1> {
     if let (1, Some(w1), Some(w2)) = (b.depth(), b.shared_weight(1), b.shared_weight(2)) {
         let [dim, h] = w1.dims();
@@ -21,6 +21,12 @@ pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Ten
             }
             _ => {}
         }
+    }
+    if order <= 2
+        && b.width(1) <= b.width(0).pow(2)
+        && let Some((slopes, closing)) = b.by_row()
+    {
+        return traces_by_row(slopes, closing, order);
     }
     let mut powers = vec![b.core()];
     for _ in 1..order.div_ceil(2) {
@@ -52,6 +58,27 @@ fn second_trace<B: Backend>(b: &Linearization<'_, B>, c: Tensor<B, 2>) -> Tensor
     let squares = c.clone() * c.transpose();
     let d = b.slope(1);
     (d.clone().matmul(squares) * d).sum_dim(1).squeeze_dim(1)
+}
+
+/// The first terms for matrices `C` of the rows, with one product a row for all of its points.
+///
+/// # Shapes
+/// - `slopes`: `[rows, times, h]`; `closing`: `[rows, h, h]`; output `[times * rows]`
+fn traces_by_row<B: Backend>(
+    slopes: Tensor<B, 3>,
+    closing: Tensor<B, 3>,
+    order: usize,
+) -> Tensor<B, 1> {
+    let [rows, times, h] = slopes.dims();
+    let identity = Tensor::<B, 2>::eye(h, &closing.device()).cast(closing.dtype());
+    let diagonals = (closing.clone() * identity.unsqueeze()).sum_dim(2);
+    let mut sum = slopes.clone().matmul(diagonals);
+    if order == 2 {
+        let squares = closing.clone() * closing.swap_dims(1, 2);
+        let second = (slopes.clone().matmul(squares) * slopes).sum_dim(2);
+        sum = sum - second * 0.5;
+    }
+    sum.swap_dims(0, 1).reshape([times * rows])
 }
 
 /// `tr A`.

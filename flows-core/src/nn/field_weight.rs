@@ -103,6 +103,11 @@ impl<B: Backend> FieldWeight<B> {
         self.update.is_none()
     }
 
+    /// Number of rows, where each has a matrix of its own.
+    pub(super) fn rows_of_update(&self) -> Option<usize> {
+        self.update.as_ref().map(|factors| factors.u.dims()[0])
+    }
+
     /// `W`, where all rows have the same matrix.
     pub(super) fn shared(&self) -> Option<Tensor<B, 2>> {
         self.is_shared().then(|| self.shared.clone())

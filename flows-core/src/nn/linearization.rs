@@ -15,6 +15,8 @@ pub struct Linearization<'a, B: Backend> {
     weights: Cow<'a, [FieldWeight<B>]>,
     /// Diagonals of `D_1 ... D_L`, each `[n, h_l]`.
     slopes: Vec<Tensor<B, 2>>,
+    /// The weights of the field's rows, where the points are these over and over.
+    rows: Option<&'a [FieldWeight<B>]>,
 }
 
 impl<'a, B: Backend> Linearization<'a, B> {
@@ -25,9 +27,13 @@ impl<'a, B: Backend> Linearization<'a, B> {
         let all = Self {
             weights: Cow::Borrowed(&field.weights),
             slopes: memos.into_iter().map(slope).collect(),
+            rows: None,
         };
         let points = all.points();
-        all.map_weights(|w| w.tiled_to(points))
+        Self {
+            rows: Some(&field.weights),
+            ..all.map_weights(|w| w.tiled_to(points))
+        }
     }
 
     /// The same points `times` over, put under one another.
@@ -57,6 +63,7 @@ impl<'a, B: Backend> Linearization<'a, B> {
         Self {
             weights: self.weights.clone(),
             slopes: self.slopes.iter().cloned().map(f).collect(),
+            rows: None,
         }
     }
 
@@ -221,6 +228,20 @@ impl<'a, B: Backend> Linearization<'a, B> {
     fn closing_matrices(&self) -> Tensor<B, 3> {
         let last = self.weight(self.depth() + 1).matrices();
         multiply_matrices(last, self.weight(1).matrices())
+    }
+
+    /// For one hidden layer whose weights differ from row to row: the slopes `D_1` of the points of
+    /// each row, `[rows, n / rows, h_1]`, and `W_2 W_1`, `[rows, h_1, h_1]`, which these points share.
+    pub(crate) fn by_row(&self) -> Option<(Tensor<B, 3>, Tensor<B, 3>)> {
+        let ([first, last], [slope]) = (self.rows?, &self.slopes[..]) else {
+            return None;
+        };
+        let rows = first.rows_of_update()?;
+        let closing = multiply_matrices(last.matrices(), first.matrices());
+        let [points, h] = slope.dims();
+        // Row by row; the points have all rows, then all again.
+        let slopes = slope.clone().reshape([points / rows, rows, h]);
+        Some((slopes.swap_dims(0, 1), closing))
     }
 
     /// `W_{L+1} W_1`, `[h_L, h_1]`, where all points have the same weights.

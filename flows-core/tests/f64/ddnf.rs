@@ -304,12 +304,20 @@ fn taylor_paths_agree_with_traces_of_powers() {
 
 #[test]
 fn an_update_of_low_rank_is_a_field_of_its_own_for_every_row() {
-    for (dim, hidden) in [(2, vec![6]), (3, vec![2]), (3, vec![5, 4])] {
+    let shapes = [(2, vec![6]), (3, vec![2]), (6, vec![4]), (3, vec![5, 4])];
+    let series = |order| LogDet::Taylor { order };
+    let log_dets = [LogDet::Exact, series(1), series(2)];
+    let pairs = shapes
+        .iter()
+        .flat_map(|shape| log_dets.iter().map(move |log_det| (shape, log_det)));
+    for ((dim, hidden), log_det) in pairs {
+        let dim = *dim;
         let config = DdnfBlockConfig {
             cells: 3,
             context_dim: 2,
             context_rank: 2,
-            ..DdnfBlockConfig::new(dim, hidden)
+            log_det: log_det.clone(),
+            ..DdnfBlockConfig::new(dim, hidden.clone())
         };
         let updated = block::<Plain>(&config, 0.2);
         let shared = DdnfBlockConfig {

@@ -117,12 +117,17 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
             ..NiceConfig::new(dim)
         }),
         "ddnf" => {
-            // Up to three columns, or two units, the exact log-determinant is written out.
-            let (blocks, width) = if dim <= 3 { (4, 64) } else { (32, 2) };
+            // All of them sizes for which the exact log-determinant has a fused kernel. Beyond three
+            // columns, those that did best on validation rows: docs/density/grid.md.
+            let (blocks, width, cells) = match dim {
+                0..=3 => (4, 64, None),
+                _ => (16, 24.min(4 * dim), Some(4)),
+            };
             let hidden = hidden.map_or_else(|| vec![width], <[usize]>::to_vec);
             let ddnf = DdnfConfig {
                 blocks: layers.unwrap_or(blocks),
                 hidden,
+                cells: cells.unwrap_or(DdnfConfig::new(dim).cells),
                 context_dim,
                 ..DdnfConfig::new(dim)
             };

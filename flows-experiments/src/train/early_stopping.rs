@@ -3,7 +3,6 @@
 //! The batches of an epoch are slices of one permutation, a function of seed and epoch; everything
 //! else random is a function of seed and step. So a resumed run ends with the same bits.
 
-use std::path::Path;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
@@ -11,19 +10,17 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::distributions::LogProb;
-use flows_core::state::{State, load_state, state};
+use flows_core::state::{State, state};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::adam::Adam;
-use super::checkpoint::CheckpointError;
 use super::clip::clip_norm;
 use super::config::{Schedule, TrainConfig};
 use super::fit::{Identity, TrainError};
+use super::saved::{INCOMPLETE, Saved, SavedHeader, restore, unusable};
 use super::{stream, stream_seed};
 use crate::data::Rows;
-use crate::report::write_atomically;
-use crate::state_file;
 
 /// Rows that a flow sees, in its own units, with their context.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,14 +192,6 @@ pub struct HeldOut<'a, M> {
     pub score: &'a dyn Fn(&M) -> f64,
 }
 
-/// A run between two looks, on disk.
-struct Saved {
-    header: Header,
-    model: State,
-    best: State,
-    optimizer: State,
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -212,43 +201,11 @@ struct Header {
     curve: Vec<Evaluated>,
 }
 
-/// Key of the header; the number is the version of the layout.
-const KEY: &str = "flows-fit-1";
+impl SavedHeader for Header {
+    const KEY: &'static str = "flows-fit-1";
 
-impl Saved {
-    fn save(&self, path: &Path) -> Result<(), CheckpointError> {
-        let parts = [
-            ("model", &self.model),
-            ("best", &self.best),
-            ("optimizer", &self.optimizer),
-        ];
-        let header = serde_json::to_string(&self.header).expect("a header is plain data");
-        let bytes = state_file::encode(KEY, header, &parts);
-        Ok(write_atomically(path, &bytes)?)
-    }
-
-    fn load(path: &Path) -> Result<Option<Self>, CheckpointError> {
-        let format = |reason: String| CheckpointError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        let bytes = match state_file::read(path) {
-            Ok(bytes) => bytes.ok_or_else(|| format("it does not begin like one".to_owned()))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                let path = path.to_owned();
-                return Err(CheckpointError::Read { path, source });
-            }
-        };
-        let (header, mut parts) = state_file::decode(&bytes, KEY).map_err(format)?;
-        let header = serde_json::from_str(&header).map_err(|e| format(format!("header: {e}")))?;
-        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
-        Ok(Some(Self {
-            header,
-            model: part("model"),
-            best: part("best"),
-            optimizer: part("optimizer"),
-        }))
+    fn run(&self) -> &str {
+        &self.run
     }
 }
 
@@ -283,23 +240,10 @@ where
     };
     let mut best = State::new();
 
-    if let Some(path) = identity.checkpoint
-        && let Some(found) = Saved::load(path)?
-    {
-        if found.header.run != identity.name {
-            return Err(TrainError::OtherRun {
-                path: path.display().to_string(),
-                found: found.header.run,
-                expected: identity.name.to_owned(),
-            });
-        }
-        let other = |reason: String| CheckpointError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        model = load_state::<B, M>(model, &found.model).map_err(|e| other(e.to_string()))?;
+    if let Some(found) = Saved::<Header>::of(identity)? {
+        model = restore(model, &found.model, identity)?;
         optimizer = Adam::from_state(&found.optimizer, device)
-            .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?
+            .ok_or_else(|| unusable(identity, INCOMPLETE.to_owned()))?
             .with_weight_decay(course.weight_decay);
         header = found.header;
         best = found.best;
@@ -390,13 +334,7 @@ where
         step: header.step,
         loss: f64::NAN,
     })?;
-    let model = load_state::<B, M>(model, &best).map_err(|e| CheckpointError::Format {
-        path: identity
-            .checkpoint
-            .unwrap_or(Path::new("memory"))
-            .to_owned(),
-        reason: e.to_string(),
-    })?;
+    let model = restore(model, &best, identity)?;
     Ok(BestFit {
         model: model.valid(),
         best_step: found.step,

@@ -16,6 +16,7 @@ mod early_stopping;
 mod fit;
 mod moments;
 mod objective;
+pub(crate) mod saved;
 
 pub use adam::Adam;
 pub use adamax::Adamax;

@@ -3,25 +3,21 @@
 //! Order, binarization and noise are functions of the seed and of epoch or step, so a run that was
 //! interrupted ends with the same bits as one that was not.
 
-use std::path::Path;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use flows_core::state::{State, load_state, state};
+use flows_core::state::{State, state};
 use flows_models::vae::Vae;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::config::VaeTraining;
 use crate::data::images::{ImageSet, Images};
-use crate::report::write_atomically;
-use crate::state_file;
-use crate::train::{
-    Adamax, CheckpointError, Event, Identity, Stopped, TrainError, stream, stream_seed,
-};
+use crate::train::saved::{INCOMPLETE, Saved, SavedHeader, restore, unusable};
+use crate::train::{Adamax, Event, Identity, Stopped, TrainError, stream, stream_seed};
 
 /// What an epoch came to, in nats an image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,14 +51,6 @@ pub struct Trained<M> {
     pub seconds: f64,
 }
 
-/// A run between two epochs, on disk.
-struct Saved {
-    header: Header,
-    model: State,
-    best: State,
-    optimizer: State,
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -71,45 +59,11 @@ struct Header {
     curve: Vec<Epoch>,
 }
 
-/// Key of the header; the number is the version of the layout.
-const KEY: &str = "flows-vae-1";
+impl SavedHeader for Header {
+    const KEY: &'static str = "flows-vae-1";
 
-impl Saved {
-    fn save(&self, path: &Path) -> Result<(), CheckpointError> {
-        let parts = [
-            ("model", &self.model),
-            ("best", &self.best),
-            ("optimizer", &self.optimizer),
-        ];
-        let header = serde_json::to_string(&self.header).expect("a header is plain data");
-        Ok(write_atomically(
-            path,
-            &state_file::encode(KEY, header, &parts),
-        )?)
-    }
-
-    fn load(path: &Path) -> Result<Option<Self>, CheckpointError> {
-        let format = |reason: String| CheckpointError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        let bytes = match state_file::read(path) {
-            Ok(bytes) => bytes.ok_or_else(|| format("it does not begin like one".to_owned()))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                let path = path.to_owned();
-                return Err(CheckpointError::Read { path, source });
-            }
-        };
-        let (header, mut parts) = state_file::decode(&bytes, KEY).map_err(format)?;
-        let header = serde_json::from_str(&header).map_err(|e| format(format!("header: {e}")))?;
-        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
-        Ok(Some(Self {
-            header,
-            model: part("model"),
-            best: part("best"),
-            optimizer: part("optimizer"),
-        }))
+    fn run(&self) -> &str {
+        &self.run
     }
 }
 
@@ -138,23 +92,10 @@ pub fn train<B: AutodiffBackend>(
         ..Header::default()
     };
     let mut best = State::new();
-    if let Some(path) = identity.checkpoint
-        && let Some(found) = Saved::load(path)?
-    {
-        if found.header.run != identity.name {
-            return Err(TrainError::OtherRun {
-                path: path.display().to_string(),
-                found: found.header.run,
-                expected: identity.name.to_owned(),
-            });
-        }
-        let other = |reason: String| CheckpointError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        model = load_state::<B, _>(model, &found.model).map_err(|e| other(e.to_string()))?;
+    if let Some(found) = Saved::<Header>::of(identity)? {
+        model = restore(model, &found.model, identity)?;
         optimizer = Adamax::from_state(Adamax::<B>::EPSILON, &found.optimizer, device)
-            .ok_or_else(|| other("the optimizer's state is incomplete".to_owned()))?;
+            .ok_or_else(|| unusable(identity, INCOMPLETE.to_owned()))?;
         header = found.header;
         best = found.best;
     }
@@ -220,13 +161,7 @@ pub fn train<B: AutodiffBackend>(
     };
 
     let found = best_of(&header.curve).expect("an epoch was finite, or this would have returned");
-    let model = load_state::<B, _>(model, &best).map_err(|e| CheckpointError::Format {
-        path: identity
-            .checkpoint
-            .unwrap_or(Path::new("memory"))
-            .to_owned(),
-        reason: e.to_string(),
-    })?;
+    let model = restore(model, &best, identity)?;
     Ok(Trained {
         model: model.valid(),
         best_epoch: found.epoch,
