@@ -1,7 +1,7 @@
-//! Gauss-Jordan elimination with partial pivoting, batched, in tensor operations without a
-//! synchronization.
+//! Gauss-Jordan elimination with partial pivoting, batched: in tensor operations without a
+//! synchronization, or, on the CPU backends, matrix by matrix in memory.
 //!
-//! # Method
+//! # Method in tensor operations
 //! A step turns one column of the `m x m` matrix into a unit vector: with the largest entry `A_pk`
 //! of column `k` in the rows not used before as its pivot, `G = I - (A e_k - e_p) e_p^T / A_pk`.
 //! Rows are never exchanged, only marked as used. After `m` steps `G_m ... G_1 A = P`, the
@@ -16,9 +16,13 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{DType, Element, Int, Tensor, TensorData, backend::Backend};
 use pulp::Arch;
 use rayon::prelude::*;
+
+use crate::kernels::fused_kernels_enabled;
+use crate::kernels::host::{Host, is_host};
+use crate::kernels::lanes::Real;
 
 /// What elimination leaves of a batch of square matrices.
 #[derive(Debug, Clone)]
@@ -40,6 +44,11 @@ impl<B: Backend> Eliminated<B> {
     /// # Shapes
     /// - `a`: `[n, m, m]`
     pub fn new(a: Tensor<B, 3>) -> Self {
+        Self::in_memory(&a).unwrap_or_else(|| Self::by_operations(a))
+    }
+
+    /// On any backend: every step is an operation on the whole batch.
+    fn by_operations(a: Tensor<B, 3>) -> Self {
         let mut steps = Steps {
             used: a.clone().narrow(2, 0, 1).zeros_like(),
             index: row_index(&a),
@@ -52,6 +61,42 @@ impl<B: Backend> Eliminated<B> {
             inverse: back.clone().matmul(reduced.columns).matmul(back),
             pivots: Tensor::cat(steps.pivots, 1).squeeze_dim(2),
             rows: Tensor::cat(steps.rows, 1).squeeze_dim(2),
+        }
+    }
+
+    /// One matrix after the other, where they lie in this process's memory.
+    fn in_memory(a: &Tensor<B, 3>) -> Option<Self> {
+        let dtype = a.dtype();
+        if !fused_kernels_enabled() || !is_host::<B>() {
+            return None;
+        }
+        match dtype {
+            DType::F32 => Some(Self::of_numbers::<f32>(a)),
+            DType::F64 => Some(Self::of_numbers::<f64>(a)),
+            _ => None,
+        }
+    }
+
+    fn of_numbers<F: Number + Real + Element>(a: &Tensor<B, 3>) -> Self {
+        let ([n, m, _], device, dtype) = (a.dims(), a.device(), a.dtype());
+        let mut inverse = Host::new(a.clone()).numbers::<F>().to_vec();
+        let mut pivots = vec![F::default(); n * m];
+        let mut rows = vec![0_i64; n * m];
+        let pieces = inverse.par_chunks_mut(MATRICES * m * m);
+        let of_piece = pivots.par_chunks_mut(MATRICES * m);
+        let of_piece = of_piece.zip(rows.par_chunks_mut(MATRICES * m));
+        pieces.zip(of_piece).for_each(|(a, (pivots, rows))| {
+            Arch::new().dispatch(|| {
+                let of_matrix = pivots.chunks_exact_mut(m).zip(rows.chunks_exact_mut(m));
+                for (a, (pivots, rows)) in a.chunks_exact_mut(m * m).zip(of_matrix) {
+                    invert(a, pivots, rows);
+                }
+            });
+        });
+        Self {
+            inverse: Tensor::from_data(TensorData::new(inverse, [n, m, m]), (&device, dtype)),
+            pivots: Tensor::from_data(TensorData::new(pivots, [n, m]), (&device, dtype)),
+            rows: Tensor::from_data(TensorData::new(rows, [n, m]), &device),
         }
     }
 
@@ -180,11 +225,57 @@ pub(super) fn log_abs_dets<F: Number>(
     found
 }
 
+/// Inverts `a`, row-major, by Gauss-Jordan elimination with partial pivoting; writes the pivots in
+/// their order and the row of each.
+#[inline(always)]
+pub(crate) fn invert<F: Number>(a: &mut [F], pivots: &mut [F], rows: &mut [i64]) {
+    let m = pivots.len();
+    let mut row_of_pivot = vec![F::default(); m];
+    (0..m).for_each(|k| rows[k] = k as i64);
+    // The other row of each exchange.
+    let mut exchanged = vec![0; m];
+    for k in 0..m {
+        let mut p = k;
+        for i in k + 1..m {
+            if a[i * m + k].abs() > a[p * m + k].abs() {
+                p = i;
+            }
+        }
+        exchanged[k] = p;
+        if p != k {
+            let (above, below) = a.split_at_mut(p * m);
+            above[k * m..(k + 1) * m].swap_with_slice(&mut below[..m]);
+            rows.swap(k, p);
+        }
+        let pivot = a[k * m + k];
+        pivots[k] = pivot;
+        a[k * m + k] = F::one();
+        for (own, entry) in row_of_pivot.iter_mut().zip(&mut a[k * m..(k + 1) * m]) {
+            *entry = *entry / pivot;
+            *own = *entry;
+        }
+        for (i, row) in a.chunks_exact_mut(m).enumerate() {
+            if i != k {
+                let factor = row[k];
+                row[k] = F::default();
+                for (entry, own) in row.iter_mut().zip(&row_of_pivot) {
+                    *entry = *entry - factor * *own;
+                }
+            }
+        }
+    }
+    // The inverse of the matrix with its rows exchanged has its columns exchanged.
+    for k in (0..m).rev().filter(|k| exchanged[*k] != *k) {
+        a.chunks_exact_mut(m)
+            .for_each(|row| row.swap(k, exchanged[k]));
+    }
+}
+
 /// Matrices that a thread takes at a time.
 const MATRICES: usize = 64;
 
 /// A number that lies in memory.
-pub(super) trait Number:
+pub(crate) trait Number:
     Copy
     + Default
     + PartialOrd
@@ -195,11 +286,15 @@ pub(super) trait Number:
     + Mul<Output = Self>
     + Div<Output = Self>
 {
+    fn one() -> Self;
     fn abs(self) -> Self;
     fn ln(self) -> Self;
 }
 
 impl Number for f32 {
+    fn one() -> Self {
+        1.0
+    }
     fn abs(self) -> Self {
         self.abs()
     }
@@ -209,6 +304,9 @@ impl Number for f32 {
 }
 
 impl Number for f64 {
+    fn one() -> Self {
+        1.0
+    }
     fn abs(self) -> Self {
         self.abs()
     }
@@ -249,7 +347,6 @@ fn log_abs_det<F: Number>(a: &mut [F], m: usize) -> F {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, TensorData};
     use burn_flex::{Flex, FlexDevice};
     use nalgebra::DMatrix;
     use rand::{SeedableRng, rngs::StdRng};
@@ -274,18 +371,21 @@ mod tests {
             let mut shifted = DMatrix::zeros(m, m);
             (0..m).for_each(|i| shifted[(i, (i + 1) % m)] = 1.0 + i as f64);
             matrices.push(shifted);
-            let eliminated = Eliminated::new(batch(&matrices));
-            let log_dets: Vec<f64> = eliminated.log_abs_det().into_data().iter().collect();
-            let inverses: Vec<f64> = eliminated.inverse.to_data().iter().collect();
-            let signs = eliminated.signs();
-            for (i, a) in matrices.iter().enumerate() {
-                let det = a.determinant();
-                assert!((log_dets[i] - det.abs().ln()).abs() < 1e-10, "m = {m}");
-                assert_eq!(f64::from(signs[i]), det.signum(), "m = {m}");
-                let inverse = &inverses[i * m * m..(i + 1) * m * m];
-                let product = a * DMatrix::from_row_slice(m, m, inverse);
-                let error = (product - DMatrix::identity(m, m)).amax();
-                assert!(error < 1e-10, "m = {m}: {error}");
+            let a = batch(&matrices);
+            let by_operations = Eliminated::by_operations(a.clone());
+            for eliminated in [by_operations, Eliminated::in_memory(&a).unwrap()] {
+                let log_dets: Vec<f64> = eliminated.log_abs_det().into_data().iter().collect();
+                let inverses: Vec<f64> = eliminated.inverse.to_data().iter().collect();
+                let signs = eliminated.signs();
+                for (i, a) in matrices.iter().enumerate() {
+                    let det = a.determinant();
+                    assert!((log_dets[i] - det.abs().ln()).abs() < 1e-10, "m = {m}");
+                    assert_eq!(f64::from(signs[i]), det.signum(), "m = {m}");
+                    let inverse = &inverses[i * m * m..(i + 1) * m * m];
+                    let product = a * DMatrix::from_row_slice(m, m, inverse);
+                    let error = (product - DMatrix::identity(m, m)).amax();
+                    assert!(error < 1e-10, "m = {m}: {error}");
+                }
             }
         }
     }
@@ -306,7 +406,7 @@ mod tests {
             let n = matrices.len();
             let copy = |i: usize, a: &mut [f64]| a.copy_from_slice(&numbers[i * m * m..][..m * m]);
             let found = log_abs_dets(n, m, copy);
-            let generic = Eliminated::new(batch(&matrices)).log_abs_det();
+            let generic = Eliminated::by_operations(batch(&matrices)).log_abs_det();
             let generic: Vec<f64> = generic.into_data().iter().collect();
             for (found, generic) in found.iter().zip(&generic) {
                 assert!(

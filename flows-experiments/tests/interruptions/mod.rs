@@ -45,8 +45,7 @@ pub(crate) fn run_with_interruptions(watched: &Path, mut command: impl FnMut() -
         stamps(watched, &mut seen);
         seen
     };
-    let mut interrupted = 0;
-    for patience in WRITES.into_iter().chain([usize::MAX]) {
+    for (interrupted, patience) in WRITES.into_iter().chain([usize::MAX]).enumerate() {
         let mut before = look();
         let mut said = tempfile::tempfile().unwrap();
         let mut child = command()
@@ -77,7 +76,6 @@ pub(crate) fn run_with_interruptions(watched: &Path, mut command: impl FnMut() -
             assert!(interrupted > 0, "it ended before it had written anything");
             return;
         }
-        interrupted += 1;
     }
     unreachable!("the last sitting has no limit");
 }
