@@ -113,7 +113,7 @@ fn answer(mut stream: TcpStream, content: &[u8], manner: Manner, first: bool) ->
 }
 
 fn content() -> Vec<u8> {
-    (0..100_000u64).map(|i| (i * i >> 7) as u8).collect()
+    (0..100_000u64).map(|i| ((i * i) >> 7) as u8).collect()
 }
 
 fn is_one_line(error: &FetchError) -> bool {
