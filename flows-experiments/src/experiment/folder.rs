@@ -125,7 +125,10 @@ impl Folder {
                 difference: format!("it runs on {begun}, not {compute}"),
             });
         }
-        let (old, new) = (Self::config_text(path)?, to_toml(config));
+        let (old, new) = (
+            canonical(Self::config_text(path)?),
+            canonical(to_toml(config)),
+        );
         if old != new {
             let line = |text: &str, n: usize| text.lines().nth(n).unwrap_or("nothing").to_owned();
             let first = (0..)
@@ -155,6 +158,14 @@ impl Folder {
         RunFolder {
             path: self.path.join("runs").join(job.path()),
         }
+    }
+}
+
+/// The same settings in one order and layout: a file may have been edited by hand.
+fn canonical(text: String) -> String {
+    match toml::from_str::<toml::Table>(&text) {
+        Ok(table) => to_toml(&table),
+        Err(_) => text,
     }
 }
 
@@ -280,5 +291,29 @@ mod tests {
         fs::remove_file(at("mine.txt")).unwrap();
         begin().unwrap();
         assert!(matches!(begin(), Err(FolderError::Exists(_))));
+    }
+
+    #[test]
+    fn settings_are_compared_and_not_their_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let compute = Compute {
+            backend: BackendKind::Flex,
+            dtype: Dtype::F32,
+            threads: 1,
+        };
+        let config = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            BTreeMap::from([("names", names.collect::<Vec<_>>())])
+        };
+        Folder::create(folder.path(), &config(&["a", "b"]), compute).unwrap();
+        let edited = "# mine\nnames = [\n  'a',\n  'b'\n]\n";
+        fs::write(folder.path().join(CONFIG), edited).unwrap();
+        let resume = |names: &[&str]| Folder::resume(folder.path(), &config(names), compute);
+        resume(&["a", "b"]).unwrap();
+        let error = resume(&["a", "c"]).unwrap_err().to_string();
+        assert!(
+            error.contains("other settings") && error.contains("\"c\""),
+            "{error}"
+        );
     }
 }
