@@ -8,7 +8,8 @@ use crate::nn::Linearization;
 ///
 /// For one hidden layer with slopes `D` and `C = W_2 W_1` (`[h, h]`):
 /// `tr B = sum_k D_k C_kk` and `tr B^2 = sum_kl D_k C_kl C_lk D_l`, without any matrix per point.
-/// Where `C` differs from row to row it is formed once for all points of the row. Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
+/// Where `C` differs from row to row it is formed once for all points of the row.
+/// Otherwise traces of powers of the core, two matrices a product: `tr B^{i+j} = <B^i, (B^j)^T>`.
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>, order: usize) -> Tensor<B, 1> {
     if let (1, Some(w1), Some(w2)) = (b.depth(), b.shared_weight(1), b.shared_weight(2)) {
         let [dim, h] = w1.dims();

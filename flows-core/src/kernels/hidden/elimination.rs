@@ -137,6 +137,21 @@ fn invert_block<F: Real, S: Simd>(
     excess
 }
 
+/// These columns of each row of a block, all of one length, which spares the loops their checks.
+#[inline(always)]
+fn rows_of_block<T>(block: &mut [T], n: usize, columns: Range<usize>) -> [&mut [T]; BLOCK] {
+    let count = columns.len();
+    let (first, rest) = block.split_at_mut(n);
+    let (second, rest) = rest.split_at_mut(n);
+    let (third, fourth) = rest.split_at_mut(n);
+    [
+        &mut first[columns.clone()][..count],
+        &mut second[columns.clone()][..count],
+        &mut third[columns.clone()][..count],
+        &mut fourth[columns][..count],
+    ]
+}
+
 /// The rows of a block times the inverse on its diagonal.
 #[inline(always)]
 fn reduce<F: Real, S: Simd>(
@@ -148,13 +163,7 @@ fn reduce<F: Real, S: Simd>(
     largest: &mut V<F, S>,
 ) {
     let count = columns.len();
-    let (first, rest) = own.split_at_mut(n);
-    let (second, rest) = rest.split_at_mut(n);
-    let (third, fourth) = rest.split_at_mut(n);
-    let first = &mut first[columns.clone()][..count];
-    let second = &mut second[columns.clone()][..count];
-    let third = &mut third[columns.clone()][..count];
-    let fourth = &mut fourth[columns][..count];
+    let [first, second, third, fourth] = rows_of_block(own, n, columns);
     for j in 0..count {
         let old = [first[j], second[j], third[j], fourth[j]];
         let mut new = [F::splat(simd, F::default()); BLOCK];
@@ -179,13 +188,7 @@ fn subtract<F: Real, S: Simd>(
     columns: Range<usize>,
 ) {
     let count = columns.len();
-    let (first, rest) = rows.split_at_mut(n);
-    let (second, rest) = rest.split_at_mut(n);
-    let (third, fourth) = rest.split_at_mut(n);
-    let first = &mut first[columns.clone()][..count];
-    let second = &mut second[columns.clone()][..count];
-    let third = &mut third[columns.clone()][..count];
-    let fourth = &mut fourth[columns.clone()][..count];
+    let [first, second, third, fourth] = rows_of_block(rows, n, columns.clone());
     let own0 = &own[columns.start..columns.end][..count];
     let own1 = &own[n + columns.start..n + columns.end][..count];
     let own2 = &own[2 * n + columns.start..2 * n + columns.end][..count];
