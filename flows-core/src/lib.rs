@@ -1,5 +1,6 @@
 //! Normalizing-flow layers, determinants, inverses and distributions on the Burn framework.
 
+pub mod autodiff;
 pub mod bijector;
 pub mod bijectors;
 pub mod distributions;

@@ -84,6 +84,9 @@ fn run_on<B: Backend, I: Backend>(inputs: &Inputs<B>) -> Option<Tensor<B, 2>> {
 fn tracked<I: Backend, C: CheckpointStrategy>(
     inputs: Inputs<Autodiff<I, C>>,
 ) -> Tensor<Autodiff<I, C>, 2> {
+    // Until the node is registered nothing else may hold its parents, and a `backward()` on another thread would
+    // take them for garbage: see `crate::autodiff`.
+    let held = inputs.clone();
     let x = inputs.x.into_primitive().tensor();
     let w1 = inputs.w1.into_primitive().tensor();
     let b1 = inputs.b1.into_primitive().tensor();
@@ -115,6 +118,7 @@ fn tracked<I: Backend, C: CheckpointStrategy>(
         }
         OpsKind::UnTracked(prep) => prep.finish(primitive(forward(plain))),
     };
+    drop(held);
     Tensor::from_primitive(TensorPrimitive::Float(out))
 }
 

@@ -23,6 +23,7 @@ mod case;
 mod differentiate;
 mod layer;
 mod numbers;
+mod panics;
 mod properties;
 
 pub use case::{Case, Dependencies, Precision};
@@ -36,6 +37,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use rand::Rng;
 
+use crate::autodiff::exclusive;
 use crate::bijector::{Bijector, Invert};
 use crate::error::Error;
 use layer::{Built, Invertible, Layer};
@@ -80,6 +82,7 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
+        let _alone = exclusive();
         let device = self.device.clone();
         match Built::new(&build, &device, case.seed) {
             Ok(layer) => self.run(&case, &layer, Some(&layer)),
@@ -94,6 +97,7 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
+        let _alone = exclusive();
         let device = self.device.clone();
         match Built::new(&build, &device, case.seed) {
             Ok(layer) => self.run(&case, &layer, None),

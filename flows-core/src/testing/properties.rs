@@ -1,7 +1,5 @@
 //! The properties, each a method that records what failed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -10,6 +8,7 @@ use super::case::{Case, Precision};
 use super::differentiate::{central_difference, jacobians, slog_det};
 use super::layer::{Input, Invertible, Layer, Nudge};
 use super::numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
+use super::panics::panics;
 use crate::bijector::Mapped;
 
 /// Rows in the random batches.
@@ -440,8 +439,7 @@ impl<'a, B: AutodiffBackend> Run<'a, B> {
                 let detail = format!("check() of {what} gave {checked:?}");
                 self.fail("refuses wrong shapes", detail);
             }
-            let call = AssertUnwindSafe(|| layer.forward_and_log_det(input));
-            if catch_unwind(call).is_ok() {
+            if !panics(|| layer.forward_and_log_det(input)) {
                 self.fail("refuses wrong shapes", format!("forward took {what}"));
             }
         }

@@ -13,6 +13,7 @@ mod incremental_kernel;
 mod masked_kernel;
 
 use burn::backend::{Autodiff, Flex};
+use flows_core::autodiff::exclusive;
 use flows_core::testing::{Precision, Suite};
 
 #[test]
@@ -24,10 +25,12 @@ fn every_layer_on_flex() {
 
 #[test]
 fn saturated_layers_stay_finite() {
+    let _alone = exclusive();
     extremes::saturated_layers_stay_finite::<Autodiff<Flex>>(&Default::default());
 }
 
 #[test]
 fn trained_flows_come_back() {
+    let _alone = exclusive();
     trained::trained_flows_come_back::<Autodiff<Flex>>(&Default::default(), 1e-4);
 }

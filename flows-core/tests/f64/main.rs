@@ -25,6 +25,7 @@ mod planar_parity;
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, IntDType};
+use flows_core::autodiff::{Exclusive, exclusive};
 use std::sync::Once;
 
 /// The default backend, in f64 throughout this binary.
@@ -32,8 +33,14 @@ pub(crate) type Wide = Autodiff<Flex>;
 /// The other CPU backend, in f64 throughout this binary.
 pub(crate) type WideNdArray = Autodiff<NdArray>;
 
+thread_local! {
+    /// The harness runs each test on a thread of its own: its gradients are its alone until it ends.
+    static ALONE: Exclusive = exclusive();
+}
+
 /// The device of `B`, with f64 as its default type. Every test begins with it.
 pub(crate) fn device<B: Backend>() -> B::Device {
+    ALONE.with(|_| ());
     static SET: Once = Once::new();
     SET.call_once(|| {
         let set = burn::tensor::set_default_dtypes::<Flex>;

@@ -6,6 +6,7 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use flows_core::autodiff::exclusive;
 use flows_core::bijectors::SoftMaskedAffineConfig;
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
@@ -166,6 +167,7 @@ impl<B: AutodiffBackend> Training<'_, B> {
         };
         let rng = &mut stream(self.seed, "batch", self.done as u64);
         let x = batch::<B>(&self.draw(rng), config.dim, self.device);
+        let alone = exclusive();
         let loss = loss(&model, x);
         self.done += 1;
         if self.done.is_multiple_of(READ_EVERY) {
@@ -176,6 +178,7 @@ impl<B: AutodiffBackend> Training<'_, B> {
             on_progress(Progress { step, loss });
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        drop(alone);
         let rate = schedule.learning_rate_at(index);
         Ok(self.adam.step(rate, model, gradients))
     }

@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};
     use burn::tensor::{DType, TensorData};
+    use flows_core::autodiff::exclusive;
 
     type Plain = Flex;
     type Grad = Autodiff<Flex>;
@@ -262,6 +263,7 @@ mod tests {
 
     #[test]
     fn gradients_are_finite_and_right() {
+        let _alone = exclusive();
         let points = points();
         let wall = SoftWall::default();
         for dtype in [DType::F64, DType::F32] {
@@ -306,6 +308,7 @@ mod tests {
 
     #[test]
     fn at_the_origin_and_on_ties_the_gradient_is_the_symmetric_one() {
+        let _alone = exclusive();
         let z = tensor::<Grad>(&[[0.0, 0.0], [0.0, 2.0]], DType::F64).require_grad();
         let gradients = z.grad(&Energy::U1.potential_tensor(z.clone()).sum().backward());
         for g in gradients.expect("a gradient").into_data().iter::<f64>() {

@@ -73,6 +73,7 @@ mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};
     use burn::tensor::Tensor;
+    use flows_core::autodiff::exclusive;
     use flows_models::vae::Linear;
     use rand::{SeedableRng, rngs::StdRng};
 
@@ -84,6 +85,7 @@ mod tests {
 
     /// Loss `sum w_i s_i` with slopes that change from step to step.
     fn gradients(module: &Linear<B>, step: i32) -> (GradientsParams, [f64; 2]) {
+        let _alone = exclusive();
         let slopes = [f64::from(step) - 1.5, 0.25];
         let s = Tensor::<B, 2>::from_data([[slopes[0]], [slopes[1]]], &Default::default());
         let loss = (module.weight.val() * s).sum();

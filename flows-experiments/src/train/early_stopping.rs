@@ -9,6 +9,7 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use flows_core::autodiff::exclusive;
 use flows_core::distributions::LogProb;
 use flows_core::state::{State, state};
 use rand::seq::SliceRandom;
@@ -309,6 +310,7 @@ where
         let from = step % per_epoch * batch;
         let (x, context) = train.batch::<B>(&order[from..from + batch], device);
         model.resample_noise(stream_seed(seed, "noise", step as u64));
+        let alone = exclusive();
         let loss = model.log_prob(x, context).mean().neg();
         let value = loss.clone().inner().into_data().iter::<f64>().next();
         let value = value.unwrap_or(f64::NAN);
@@ -321,6 +323,7 @@ where
         }
         losses.push(value);
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        drop(alone);
         let gradients = if course.clip_norm > 0.0 {
             clip_norm::<B, M>(&model, gradients, course.clip_norm)
         } else {

@@ -8,6 +8,7 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use flows_core::autodiff::exclusive;
 use flows_core::state::{load_state, state};
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,7 @@ where
     let mut saved = Instant::now();
     let mut last_reading: Option<(usize, Instant)> = None;
     for index in start..config.steps {
+        let alone = exclusive();
         objective.before_step(&mut model, stream_seed(seed, "noise", index as u64));
         let at = Step {
             index,
@@ -165,6 +167,7 @@ where
         let read = (index % config.log_every == 0 || index + 1 == config.steps)
             .then(|| (loss.clone().inner(), parts));
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        drop(alone);
         let gradients = if config.clip_norm > 0.0 {
             clip_norm::<B, M>(&model, gradients, config.clip_norm)
         } else {

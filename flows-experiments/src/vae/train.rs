@@ -9,6 +9,7 @@ use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use flows_core::autodiff::exclusive;
 use flows_core::state::{State, state};
 use flows_models::vae::Vae;
 use rand::seq::SliceRandom;
@@ -215,6 +216,7 @@ impl<B: AutodiffBackend> Run<'_, B> {
             };
             model.resample_noise(stream_seed(self.seed, "estimator", step));
             let noise = model.noise(batch.len(), &mut stream(self.seed, "noise", step));
+            let alone = exclusive();
             let terms = model.terms(tensor(&images, self.device), noise);
             let (reconstruction, kl) = (terms.log_likelihood.mean().neg(), terms.kl.mean());
             let share = batch.len() as f64 / train.len() as f64;
@@ -228,6 +230,7 @@ impl<B: AutodiffBackend> Run<'_, B> {
             });
             let loss = reconstruction + kl * weight;
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            drop(alone);
             let config = self.config;
             let steps = config.epochs * train.len().div_ceil(config.batch);
             let factor = config.schedule.factor(step as usize, steps);

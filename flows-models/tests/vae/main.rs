@@ -9,12 +9,19 @@ use std::sync::Once;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{FloatDType, IntDType};
+use flows_core::autodiff::{Exclusive, exclusive};
 
 /// Flex in f64 throughout this binary.
 pub(crate) type Wide = Autodiff<Flex>;
 
+thread_local! {
+    /// The harness runs each test on a thread of its own: its gradients are its alone until it ends.
+    static ALONE: Exclusive = exclusive();
+}
+
 /// The device, with f64 as its default type. Every test begins with it.
 pub(crate) fn device() -> <Flex as burn::tensor::backend::BackendTypes>::Device {
+    ALONE.with(|_| ());
     static SET: Once = Once::new();
     SET.call_once(|| {
         let set = burn::tensor::set_default_dtypes::<Flex>;

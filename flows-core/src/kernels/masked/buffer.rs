@@ -77,12 +77,17 @@ impl<F: Real> Buffer<F> {
         }
         .unwrap_or_else(|| vec![0; words]);
         let start = words.as_ptr().align_offset(LINE).min(slack);
-        Self {
+        let mut buffer = Self {
             words,
             start,
             len,
             numbers: PhantomData,
+        };
+        if cfg!(debug_assertions) {
+            // What is read before it is written is seen.
+            buffer.fill(F::of(f64::NAN));
         }
+        buffer
     }
 
     pub(super) fn zeros(len: usize) -> Self {

@@ -148,6 +148,9 @@ fn tracked<I: Backend, C: CheckpointStrategy>(
 fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
     inputs: Inputs<Autodiff<I, C>>,
 ) -> Option<Tensor<Autodiff<I, C>, 2>> {
+    // Until the node is registered nothing else may hold its parents, and a `backward()` on another thread would
+    // take them for garbage: see `crate::autodiff`.
+    let held = inputs.clone();
     let x = inputs.x.into_primitive().tensor();
     let mut nodes = Vec::with_capacity(PARENTS);
     nodes.push(x.node);
@@ -202,6 +205,7 @@ fn tracked_with<I: Backend, C: CheckpointStrategy, const PARENTS: usize>(
         }
         OpsKind::UnTracked(prep) => prep.finish(forward(&inner, false).0),
     };
+    drop(held);
     Some(Tensor::from_primitive(TensorPrimitive::Float(out)))
 }
 

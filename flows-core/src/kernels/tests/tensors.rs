@@ -6,6 +6,7 @@ use burn_flex::Flex;
 use burn_ndarray::NdArray;
 
 use super::{Case, cases};
+use crate::autodiff::exclusive;
 use crate::bijector::Mapped;
 use crate::kernels::{FusedLogDet, ddnf_block};
 use crate::log_det::log_abs_det;
@@ -161,6 +162,7 @@ fn agrees_with_generic<B: burn::tensor::backend::AutodiffBackend>(
     context: bool,
     tolerance: f64,
 ) {
+    let _alone = exclusive();
     let fused = Tensors::<B>::new(case, dtype);
     let out = fused.fused(case, context).expect("a kernel");
     let got = with_gradients(&fused, out, context);
@@ -229,6 +231,7 @@ fn ndarray_agrees_with_tensor_operations() {
 
 #[test]
 fn the_backend_without_autodiff_and_constants_give_the_same_bits() {
+    let _alone = exclusive();
     for case in cases(&[70]) {
         let tracked = Tensors::<Autodiff<Flex>>::new(&case, DType::F32);
         let plain = Tensors::<Flex>::new(&case, DType::F32);
