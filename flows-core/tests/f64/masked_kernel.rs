@@ -1,6 +1,6 @@
 //! The fused masked affine layer in f64.
 
-use burn::backend::{Flex, NdArray};
+use burn::backend::{Autodiff, Flex, NdArray};
 
 use crate::{Wide, WideNdArray, device};
 
@@ -10,9 +10,9 @@ mod masked;
 #[test]
 fn agrees_with_burn_operations() {
     device::<Flex>();
-    masked::agrees_with_burn_operations::<Wide>(1e-12);
+    masked::agrees_with_burn_operations::<Wide, Autodiff<Wide>>(1e-12);
     device::<NdArray>();
-    masked::agrees_with_burn_operations::<WideNdArray>(1e-12);
+    masked::agrees_with_burn_operations::<WideNdArray, Autodiff<WideNdArray>>(1e-12);
 }
 
 #[test]
@@ -24,9 +24,9 @@ fn agrees_without_gradients() {
 #[test]
 fn runs_agree_with_burn_operations() {
     device::<Flex>();
-    masked::runs_agree_with_burn_operations::<Wide>(1e-12);
+    masked::runs_agree_with_burn_operations::<Wide, Autodiff<Wide>>(1e-12);
     device::<NdArray>();
-    masked::runs_agree_with_burn_operations::<WideNdArray>(1e-12);
+    masked::runs_agree_with_burn_operations::<WideNdArray, Autodiff<WideNdArray>>(1e-12);
 }
 
 #[test]
