@@ -33,6 +33,14 @@ pub(super) fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Resu
         .map_err(|e| format!("ends within {part}: {e}"))
 }
 
+/// How many numbers an array of these sizes has, if they can be counted: also an array without any, so that its
+/// sizes can be multiplied.
+pub(super) fn count(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |count, size| count.checked_mul(*size))
+}
+
 /// Random changes to a valid file, for the tests of every reader: none may panic or hang, and
 /// memory must follow what is read.
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::DataError;
-use super::bytes::{fill, open};
+use super::bytes::{count, fill, open};
 
 /// An array of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn parse(mut bytes: impl Read) -> Result<IdxArray, String> {
     }
     let sizes = (0..dimensions).map(|_| Ok(u32::from_be_bytes(word()?) as usize));
     let shape = sizes.collect::<Result<Vec<usize>, String>>()?;
-    let claimed = shape.iter().fold(1usize, |n, s| n.saturating_mul(*s));
+    let claimed = count(&shape).ok_or_else(|| format!("claims the shape {shape:?}"))?;
     let mut values = Vec::new();
     // One byte more than claimed, to see whether the file ends there.
     let mut rest = bytes.take((claimed as u64).saturating_add(1));
@@ -87,7 +87,10 @@ mod tests {
         let huge = [
             0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
         ];
-        assert!(parse(&huge[..]).unwrap_err().contains("holds 0"));
+        assert!(parse(&huge[..]).unwrap_err().contains("claims the shape"));
+        // Empty by its last size, and its sizes cannot be multiplied.
+        let empty = [&[0, 0, 8, 4][..], &[255; 12], &[0; 4]].concat();
+        assert!(parse(&empty[..]).unwrap_err().contains("claims the shape"));
     }
 
     #[test]
