@@ -1,7 +1,6 @@
 //! The command line of the density experiment.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
@@ -15,7 +14,7 @@ use super::summary::{Row, Summary, choice_table, detail_table, overview_table, s
 use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
 use crate::data::sets::{DataSet, SetId};
-use crate::experiment::{Experiment, RunArgs, run_all, serve};
+use crate::experiment::{Experiment, Run, RunArgs, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
 use crate::run_info::RunInfo;
 
@@ -185,20 +184,15 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        let Compute {
-            backend,
-            dtype,
-            threads,
-        } = self.compute;
-        let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
-        let begun = Instant::now();
-        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
-        info.wall_seconds = begun.elapsed().as_secs_f64();
+        let Run {
+            records,
+            complete,
+            info,
+            done,
+        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
         // What was computed is written, whatever stopped the rest.
-        let complete = run.is_complete();
-        let records: Vec<Record> = run.records.into_iter().flatten().collect();
         let rows = self.write(&records, info, complete)?;
-        run.done.context("stopped; --resume goes on from here")?;
+        done.context("stopped; --resume goes on from here")?;
         let path = self.experiment.folder.path().display();
         match plan.scored {
             Scored::Test => {

@@ -15,5 +15,5 @@ mod workers;
 pub use folder::{Folder, FolderError, RunFolder};
 pub use options::{ConfigFile, RunArgs, parse_toml};
 pub use plan::{Experiment, Job, Plan, Progress, Record, RunError};
-pub use session::{Run, run_all, serve};
+pub use session::{Run, check_models, run_all, serve};
 pub use stability::{Stability, measure_stability, measure_stability_in};

@@ -42,6 +42,14 @@ pub trait Plan: Sync {
     /// Every run, in the order in which they begin.
     fn jobs(&self) -> &[Self::Job];
 
+    /// Builds every model once, so that one that cannot be built is refused before anything is made.
+    ///
+    /// # Errors
+    /// [`RunError::Model`] naming the model and the field of its configuration.
+    fn check_models<B: AutodiffBackend>(&self, _device: &B::Device) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// Does one run, from its checkpoint in `folder` or from the beginning.
     ///
     /// # Errors

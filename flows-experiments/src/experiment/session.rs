@@ -1,6 +1,7 @@
 //! All jobs of an experiment, on as many cores as there are.
 
 use std::path::Path;
+use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
@@ -9,22 +10,36 @@ use super::screen::Screen;
 use super::workers::{run_in_processes, work};
 use super::{Experiment, Folder, Plan, Progress, RunError};
 use crate::backend::{Task, dispatch, set_threads};
-use crate::cli::Compute;
+use crate::cli::{Compute, Misuse};
+use crate::run_info::RunInfo;
 
 /// What came of running an experiment.
 #[derive(Debug)]
 pub struct Run<R> {
-    /// Of each job that ended, in the order of the jobs.
-    pub records: Vec<Option<R>>,
+    /// Of the jobs that ended, in the order of the jobs.
+    pub records: Vec<R>,
+    /// Whether every job has ended.
+    pub complete: bool,
+    /// Where and with what.
+    pub info: RunInfo,
     /// Why it stopped early, if it did. What has a record keeps it.
     pub done: Result<(), RunError>,
 }
 
-impl<R> Run<R> {
-    /// Whether every job has ended.
-    pub fn is_complete(&self) -> bool {
-        self.records.iter().all(Option::is_some)
+/// Refuses a plan with a model that cannot be built.
+///
+/// # Errors
+/// [`Misuse`] in the words of [`Plan::check_models`], or where the backend does not start.
+pub fn check_models<P: Plan>(plan: &P, compute: Compute) -> Result<(), Misuse> {
+    struct Check<'a, P>(&'a P);
+    impl<P: Plan> Task for Check<'_, P> {
+        type Output = Result<(), RunError>;
+
+        fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
+            self.0.check_models::<B>(&device)
+        }
     }
+    dispatch(compute.backend, compute.dtype, Check(plan))?.map_err(Misuse::new)
 }
 
 /// Runs what has no record yet, and shows the progress. `on_ended` gets all records so far and the
@@ -40,6 +55,8 @@ pub fn run_all<B: AutodiffBackend, P: Plan>(
         dtype,
         threads,
     } = compute;
+    let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
+    let begun = Instant::now();
     let jobs = experiment.plan.jobs();
     // Independent runs fill the cores of a CPU better than parallel loops over small batches.
     let workers = if backend.is_cpu() {
@@ -68,7 +85,13 @@ pub fn run_all<B: AutodiffBackend, P: Plan>(
         experiment.run::<B>(device, &mut on_progress)
     };
     screen.clear();
-    Run { records, done }
+    info.wall_seconds = begun.elapsed().as_secs_f64();
+    Run {
+        complete: records.iter().all(Option::is_some),
+        records: records.into_iter().flatten().collect(),
+        info,
+        done,
+    }
 }
 
 /// The worker process of an experiment begun by another: does the jobs named on standard input.

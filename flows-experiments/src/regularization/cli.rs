@@ -1,7 +1,6 @@
 //! The command line of the regularization experiment.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
@@ -15,7 +14,7 @@ use super::summary::{Summary, capacity_rows, rows, truncation_rows};
 use super::tables::{capacity_table, detail_table, effect_table, truncation_table};
 use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
-use crate::experiment::{Experiment, RunArgs, RunError, run_all, serve};
+use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{write_atomically, write_json};
 use crate::run_info::RunInfo;
 use crate::targets::Target;
@@ -85,9 +84,7 @@ impl Args {
         let config = self.configure(&out)?;
         let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
         // Before the folder, which a model that cannot be built leaves behind otherwise.
-        dispatch(compute.backend, compute.dtype, CheckModels(&plan))
-            .map_err(Misuse::from)?
-            .map_err(Misuse::new)?;
+        check_models(&plan, compute)?;
         let folder = self.run.open(&out, &config, compute)?;
         let session = Session {
             experiment: Experiment { folder, plan },
@@ -121,17 +118,6 @@ impl Args {
     }
 }
 
-/// Builds every model once.
-struct CheckModels<'a>(&'a RegularizationPlan);
-
-impl Task for CheckModels<'_> {
-    type Output = Result<(), RunError>;
-
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output {
-        self.0.check_models::<B>(&device)
-    }
-}
-
 /// An experiment with what it was asked for.
 struct Session {
     experiment: Experiment<RegularizationPlan>,
@@ -144,21 +130,16 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        let Compute {
-            backend,
-            dtype,
-            threads,
-        } = self.compute;
-        let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
-        let begun = Instant::now();
-        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
-        info.wall_seconds = begun.elapsed().as_secs_f64();
+        let Run {
+            records,
+            complete,
+            info,
+            done,
+        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
 
         // What was computed is written, whatever stopped the rest.
-        let complete = run.is_complete();
-        let records = run.records.into_iter().flatten().collect::<Vec<_>>();
         let summary = self.write(&records, info, complete)?;
-        run.done.context("stopped; --resume goes on from here")?;
+        done.context("stopped; --resume goes on from here")?;
         let folder = &self.experiment.folder;
         draw_pictures(folder, &plan.jobs, &self.config, &summary, &records)?;
         println!("\n{}", effect_table(&summary.rows).to_terminal());

@@ -52,22 +52,6 @@ impl RegularizationPlan {
             particles: config.pictures.particles,
         })
     }
-
-    /// Builds every model once, so that a bad one is refused before any run begins.
-    ///
-    /// # Errors
-    /// [`RunError::Model`] naming the run and the field of its configuration.
-    pub fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
-        for job in self.jobs.iter().filter(|job| job.seed == 0) {
-            let rng = &mut stream(0, "check", 0);
-            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
-            built.map_err(|source| RunError::Model {
-                model: job.name(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
 }
 
 impl Job {
@@ -86,6 +70,18 @@ impl Plan for RegularizationPlan {
 
     fn jobs(&self) -> &[Job] {
         &self.jobs
+    }
+
+    fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
+        for job in self.jobs.iter().filter(|job| job.seed == 0) {
+            let rng = &mut stream(0, "check", 0);
+            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
+            built.map_err(|source| RunError::Model {
+                model: job.name(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     fn run<B: AutodiffBackend>(

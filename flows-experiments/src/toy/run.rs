@@ -51,22 +51,6 @@ impl ToyPlan {
         })
     }
 
-    /// Builds every model once, so that a bad one is refused before any run begins.
-    ///
-    /// # Errors
-    /// [`RunError::Model`] naming the model and the field of its configuration.
-    pub fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
-        for job in self.jobs.iter().filter(|job| job.seed == 0) {
-            let rng = &mut stream(0, "check", 0);
-            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
-            built.map_err(|source| RunError::Model {
-                model: job.model_name.clone(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
-
     /// Trains, measures, and keeps the density of the first seed.
     fn run_model<B, M>(
         &self,
@@ -145,6 +129,18 @@ impl Plan for ToyPlan {
 
     fn jobs(&self) -> &[Job] {
         &self.jobs
+    }
+
+    fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
+        for job in self.jobs.iter().filter(|job| job.seed == 0) {
+            let rng = &mut stream(0, "check", 0);
+            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
+            built.map_err(|source| RunError::Model {
+                model: job.model_name.clone(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     fn run<B: AutodiffBackend>(

@@ -1,7 +1,6 @@
 //! The command line of the experiment with variational autoencoders.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
@@ -16,7 +15,7 @@ use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
 use crate::data::data_folder;
 use crate::data::images::{Binarization, ImageSetId};
-use crate::experiment::{Experiment, RunArgs, run_all, serve};
+use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
 use crate::run_info::RunInfo;
 use crate::train::Schedule;
@@ -112,8 +111,9 @@ impl Args {
         let compute = self.run.compute(&out)?;
         let data = data_folder(self.data_dir.clone());
         let plan = VaePlan::new(&config, data.clone()).map_err(Misuse)?;
-        // Before a folder is made: a set that is not there leaves none behind.
+        // Before a folder is made: a set that is not there, or a model that cannot be built, leaves none behind.
         plan.set().map_err(Misuse::new)?;
+        check_models(&plan, compute)?;
         let folder = self.run.open(&out, &config, compute)?;
         write_json(
             out.join(DATA),
@@ -185,22 +185,16 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        plan.check_models::<B>(&device).map_err(Misuse::new)?;
-        let Compute {
-            backend,
-            dtype,
-            threads,
-        } = self.compute;
-        let mut info = RunInfo::new(backend, format!("{device:?}"), dtype, threads);
-        let begun = Instant::now();
-        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
-        info.wall_seconds = begun.elapsed().as_secs_f64();
+        let Run {
+            records,
+            complete,
+            info,
+            done,
+        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
 
         // What was computed is written, whatever stopped the rest.
-        let complete = run.is_complete();
-        let records = run.records.into_iter().flatten().collect::<Vec<_>>();
         let summary = self.write(&records, info, complete)?;
-        run.done.context("stopped; --resume goes on from here")?;
+        done.context("stopped; --resume goes on from here")?;
         let folder = &self.experiment.folder;
         draw_pictures(folder, &plan.jobs, &self.config, &records)?;
         println!(

@@ -65,17 +65,6 @@ impl VaePlan {
         let set = self.data.load(folder, self.binarization)?;
         Ok(self.set.get_or_init(|| set))
     }
-
-    /// Builds every model once, so that a bad one is refused before any run begins.
-    ///
-    /// # Errors
-    /// [`RunError::Model`] naming the run and the field of its configuration.
-    pub fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
-        for job in self.jobs.iter().filter(|job| job.seed == 0) {
-            build::<B>(job, device)?;
-        }
-        Ok(())
-    }
 }
 
 fn build<B: AutodiffBackend>(job: &Job, device: &B::Device) -> Result<Vae<B>, RunError> {
@@ -93,6 +82,13 @@ impl Plan for VaePlan {
 
     fn jobs(&self) -> &[Job] {
         &self.jobs
+    }
+
+    fn check_models<B: AutodiffBackend>(&self, device: &B::Device) -> Result<(), RunError> {
+        for job in self.jobs.iter().filter(|job| job.seed == 0) {
+            build::<B>(job, device)?;
+        }
+        Ok(())
     }
 
     fn run<B: AutodiffBackend>(

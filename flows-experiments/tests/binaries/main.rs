@@ -31,3 +31,18 @@ fn run_with_interruptions(binary: &str, config: &Path, out: &Path) {
         command
     });
 }
+
+/// The rows of a summary without what a clock measured.
+fn rows(folder: &Path) -> Vec<Value> {
+    let mut rows = json(&folder.join("summary.json"))["rows"]
+        .as_array()
+        .unwrap()
+        .clone();
+    for row in &mut rows {
+        row.as_object_mut()
+            .unwrap()
+            .remove("train_seconds")
+            .unwrap();
+    }
+    rows
+}

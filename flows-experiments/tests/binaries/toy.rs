@@ -8,7 +8,7 @@ use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use serde_json::Value;
 
-use crate::{json, run_with_interruptions};
+use crate::{json, rows, run_with_interruptions};
 
 fn toy() -> Command {
     Command::cargo_bin("toy").unwrap()
@@ -24,21 +24,6 @@ fn small(folder: &Path) -> Command {
     let mut command = toy();
     command.arg("--config").arg(config);
     command
-}
-
-/// The rows of a summary without what a clock measured.
-fn rows(folder: &Path) -> Vec<Value> {
-    let mut rows = json(&folder.join("summary.json"))["rows"]
-        .as_array()
-        .unwrap()
-        .clone();
-    for row in &mut rows {
-        row.as_object_mut()
-            .unwrap()
-            .remove("train_seconds")
-            .unwrap();
-    }
-    rows
 }
 
 #[test]

@@ -6,9 +6,8 @@ use std::path::Path;
 use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
-use serde_json::Value;
 
-use super::{json, run_with_interruptions};
+use super::{json, rows, run_with_interruptions};
 
 fn vae() -> Command {
     let mut command = Command::cargo_bin("vae").unwrap();
@@ -36,21 +35,6 @@ fn small(folder: &Path) -> Command {
     let mut command = vae();
     command.arg("--config").arg(config);
     command
-}
-
-/// The rows of a summary without what a clock measured.
-fn rows(folder: &Path) -> Vec<Value> {
-    let mut rows = json(&folder.join("summary.json"))["rows"]
-        .as_array()
-        .unwrap()
-        .clone();
-    for row in &mut rows {
-        row.as_object_mut()
-            .unwrap()
-            .remove("train_seconds")
-            .unwrap();
-    }
-    rows
 }
 
 #[test]
@@ -114,7 +98,7 @@ fn misuse_gets_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new").display().to_string();
     let here = folder.path().display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (
             &["--posterior", "spline"],
             "no posterior is called 'spline'",
@@ -127,6 +111,10 @@ fn misuse_gets_one_clear_line() {
         (&["--epochs", "0"], "training.epochs is 0"),
         (&["--posterior", "planar,planar"], "there twice"),
         (&["--latent", "0"], "latent is 0"),
+        (
+            &["--latent", "1", "--posterior", "realnvp"],
+            "model 'digits realnvp latent 1 seed 0': affine coupling: untouched is []",
+        ),
     ];
     for (options, words) in cases {
         let done = vae().args(options).args(["--out", &out]).assert().code(2);
@@ -135,6 +123,7 @@ fn misuse_gets_one_clear_line() {
                 .and(contains(words))
                 .and(contains("\n").count(1)),
         );
+        assert!(!Path::new(&out).exists(), "{words}");
     }
     vae()
         .arg("--list")
