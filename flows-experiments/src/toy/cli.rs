@@ -34,7 +34,7 @@ use crate::targets::Target;
     after_help = "Examples:\n  \
         toy                                          the quick preset, into a new folder under runs/\n  \
         toy --targets u1,checkerboard --models ddnf  two runs of one model, both seeds\n  \
-        toy --preset paper --out runs/paper          the full table; about two hours\n  \
+        toy --preset paper --out runs/paper          the full table; about fifteen minutes\n  \
         toy --resume --out runs/paper                go on with it\n  \
         toy --list                                   targets and models, one line each"
 )]

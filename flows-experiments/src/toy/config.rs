@@ -312,7 +312,7 @@ pub enum Preset {
     /// Two energies and two sample sets, a few models: one to two minutes on two cores.
     #[default]
     Quick,
-    /// The paper's figure 4: eight targets, every model, three seeds: about two hours on two cores.
+    /// The paper's figure 4: eight targets, every model, three seeds: about fifteen minutes on two cores.
     Paper,
 }
 
