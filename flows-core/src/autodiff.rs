@@ -6,8 +6,8 @@
 //! ([burn#5573](https://github.com/tracel-ai/burn/issues/5573)).
 //!
 //! So in a process where more than one thread takes gradients, each holds [`exclusive`] from its first tensor
-//! operation to its `backward()`. The training loops of this project and the
-//! conformance suite do; several runs at a time are faster in processes of their own.
+//! operation to its `backward()`. The training loops of this project and the conformance suite do; several runs
+//! at a time are faster in processes of their own.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

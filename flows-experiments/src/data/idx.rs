@@ -84,6 +84,8 @@ mod tests {
         let mut long = FILE.to_vec();
         long.push(7);
         assert!(parse(&long[..]).unwrap_err().contains("more"));
+        let large = [0, 0, 8, 2, 255, 255, 255, 255, 255, 255, 255, 255];
+        assert!(parse(&large[..]).unwrap_err().contains("holds 0"));
         let huge = [
             0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
         ];

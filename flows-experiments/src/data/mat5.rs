@@ -376,9 +376,9 @@ mod tests {
 
     #[test]
     fn claims_are_checked_before_memory_is_taken() {
-        // The last is empty, but for that its other sizes can't be multiplied.
-        let (most, none) = (u32::MAX, 0);
-        for shape in [&[most, most][..], &[most, most, most, none]] {
+        // The second is empty by its last size, and its sizes cannot be multiplied.
+        let most = u32::MAX;
+        for shape in [&[most, most][..], &[most, most, most, 0]] {
             let huge = array("x", 9, shape, 2, &[]);
             let reason = parse(&file(&[huge])[..], &["x"]).unwrap_err();
             assert!(reason.contains("claims the shape"), "{reason}");

@@ -16,7 +16,6 @@ use crate::cli::{Compute, Misuse};
 use crate::data::sets::{DataSet, SetId};
 use crate::experiment::{Experiment, Run, RunArgs, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
-use crate::run_info::RunInfo;
 
 /// Fit flows to the tables of the literature and compare their test log-likelihoods
 ///
@@ -184,15 +183,10 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        let Run {
-            records,
-            complete,
-            info,
-            done,
-        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
         // What was computed is written, whatever stopped the rest.
-        let rows = self.write(&records, info, complete)?;
-        done.context("stopped; --resume goes on from here")?;
+        let rows = self.write(&run)?;
+        run.done.context("stopped; --resume goes on from here")?;
         let path = self.experiment.folder.path().display();
         match plan.scored {
             Scored::Test => {
@@ -227,9 +221,9 @@ impl Session {
         Ok(picture::draw(self.experiment.folder.path(), set, &models)?)
     }
 
-    fn write(&self, records: &[Record], info: RunInfo, complete: bool) -> anyhow::Result<Vec<Row>> {
+    fn write(&self, run: &Run<Record>) -> anyhow::Result<Vec<Row>> {
         let path = self.experiment.folder.path();
-        let rows = summarize(records);
+        let rows = summarize(&run.records);
         let table = match self.experiment.plan.scored {
             Scored::Test => format!(
                 "{}\n{}",
@@ -242,10 +236,10 @@ impl Session {
         let summary = Summary {
             experiment: "density",
             config: self.config.clone(),
-            info,
-            complete,
+            info: run.info.clone(),
+            complete: run.complete,
             rows: rows.clone(),
-            runs: records.to_vec(),
+            runs: run.records.clone(),
         };
         write_json(path.join("summary.json"), &summary)?;
         Ok(rows)

@@ -16,7 +16,6 @@ use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
 use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{write_atomically, write_json};
-use crate::run_info::RunInfo;
 use crate::targets::Target;
 
 /// Train deep diffeomorphic flows with and without their regularizers and compare them
@@ -130,48 +129,42 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        let Run {
-            records,
-            complete,
-            info,
-            done,
-        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
 
         // What was computed is written, whatever stopped the rest.
-        let summary = self.write(&records, info, complete)?;
-        done.context("stopped; --resume goes on from here")?;
+        let summary = self.write(&run)?;
+        run.done.context("stopped; --resume goes on from here")?;
         let folder = &self.experiment.folder;
-        draw_pictures(folder, &plan.jobs, &self.config, &summary, &records)?;
+        draw_pictures(folder, &plan.jobs, &self.config, &summary, &run.records)?;
         println!("\n{}", effect_table(&summary.rows).to_terminal());
         println!(
             "nats, mean ± standard error over seeds; gain: how many times smaller than without \
              regularizer; results in {}",
             folder.path().display()
         );
-        let diverged = records.iter().filter(|r| r.measurement().is_none()).count();
+        let diverged = run
+            .records
+            .iter()
+            .filter(|r| r.measurement().is_none())
+            .count();
         if diverged > 0 {
-            anyhow::bail!("{diverged} of {} runs diverged", records.len());
+            anyhow::bail!("{diverged} of {} runs diverged", run.records.len());
         }
         Ok(())
     }
 }
 
 impl Session {
-    fn write(
-        &self,
-        records: &[RunRecord],
-        info: RunInfo,
-        complete: bool,
-    ) -> anyhow::Result<Summary> {
+    fn write(&self, run: &Run<RunRecord>) -> anyhow::Result<Summary> {
         let path = self.experiment.folder.path();
         let summary = Summary {
             experiment: "regularization",
             config: self.config.clone(),
-            info,
-            complete,
-            rows: rows(records),
-            truncation: truncation_rows(records, self.compute.dtype),
-            capacity: capacity_rows(records),
+            info: run.info.clone(),
+            complete: run.complete,
+            rows: rows(&run.records),
+            truncation: truncation_rows(&run.records, self.compute.dtype),
+            capacity: capacity_rows(&run.records),
         };
         let tables = [
             effect_table(&summary.rows),

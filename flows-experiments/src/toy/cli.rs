@@ -16,7 +16,6 @@ use crate::backend::{Task, dispatch};
 use crate::cli::{Compute, Misuse};
 use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{write_atomically, write_json};
-use crate::run_info::RunInfo;
 use crate::targets::Target;
 
 /// Fit normalizing flows to densities on the plane and compare them
@@ -152,32 +151,31 @@ impl Task for Session {
                 }
             }
         };
-        let Run {
-            records,
-            complete,
-            info,
-            done,
-        } = run_all::<B, _>(&self.experiment, self.compute, &device, on_ended);
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, on_ended);
 
         // What was computed is written, whatever stopped the rest.
-        self.write(&records, info, complete)?;
-        done.context("stopped; --resume goes on from here")?;
+        self.write(&run)?;
+        run.done.context("stopped; --resume goes on from here")?;
         if let Some(error) = trouble {
             return Err(error);
         }
         drawn.sort_by_key(|(name, _)| jobs.iter().position(|j| j.target.name() == name));
         draw_all(&self.experiment.folder, &drawn)?;
-        let diverged = records
+        let diverged = run
+            .records
             .iter()
             .filter(|r| matches!(r.status, Status::Diverged { .. }))
             .count();
-        println!("\n{}", overview_table(&summarize(&records)).to_terminal());
+        println!(
+            "\n{}",
+            overview_table(&summarize(&run.records)).to_terminal()
+        );
         println!(
             "nats, mean ± standard error over seeds; results in {}",
             self.experiment.folder.path().display()
         );
         if diverged > 0 {
-            anyhow::bail!("{diverged} of {} runs diverged", records.len());
+            anyhow::bail!("{diverged} of {} runs diverged", run.records.len());
         }
         Ok(())
     }
@@ -204,9 +202,9 @@ impl Session {
         Ok(panels)
     }
 
-    fn write(&self, records: &[RunRecord], info: RunInfo, complete: bool) -> anyhow::Result<()> {
+    fn write(&self, run: &Run<RunRecord>) -> anyhow::Result<()> {
         let folder = &self.experiment.folder;
-        let rows = summarize(records);
+        let rows = summarize(&run.records);
         let table = format!(
             "{}\n{}",
             overview_table(&rows).to_markdown(),
@@ -216,8 +214,8 @@ impl Session {
         let summary = Summary {
             experiment: "toy",
             config: self.config.clone(),
-            info,
-            complete,
+            info: run.info.clone(),
+            complete: run.complete,
             rows,
             energies: energy_constants(&self.experiment.plan.jobs, &self.config.wall),
         };

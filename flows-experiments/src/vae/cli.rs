@@ -17,7 +17,6 @@ use crate::data::data_folder;
 use crate::data::images::{Binarization, ImageSetId};
 use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
-use crate::run_info::RunInfo;
 use crate::train::Schedule;
 
 /// Train variational autoencoders with flow posteriors and compare them
@@ -185,46 +184,40 @@ impl Task for Session {
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let plan = &self.experiment.plan;
-        let Run {
-            records,
-            complete,
-            info,
-            done,
-        } = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
+        let run = run_all::<B, _>(&self.experiment, self.compute, &device, |_, _| {});
 
         // What was computed is written, whatever stopped the rest.
-        let summary = self.write(&records, info, complete)?;
-        done.context("stopped; --resume goes on from here")?;
+        let summary = self.write(&run)?;
+        run.done.context("stopped; --resume goes on from here")?;
         let folder = &self.experiment.folder;
-        draw_pictures(folder, &plan.jobs, &self.config, &records)?;
+        draw_pictures(folder, &plan.jobs, &self.config, &run.records)?;
         println!(
             "\n{}",
             main_table(&summary.rows, &self.config).to_terminal()
         );
         print!("{}", notes(&summary.rows, &self.config));
         println!("results in {}", folder.path().display());
-        let diverged = records.iter().filter(|r| r.measurement().is_none()).count();
+        let diverged = run
+            .records
+            .iter()
+            .filter(|r| r.measurement().is_none())
+            .count();
         if diverged > 0 {
-            anyhow::bail!("{diverged} of {} runs diverged", records.len());
+            anyhow::bail!("{diverged} of {} runs diverged", run.records.len());
         }
         Ok(())
     }
 }
 
 impl Session {
-    fn write(
-        &self,
-        records: &[RunRecord],
-        info: RunInfo,
-        complete: bool,
-    ) -> anyhow::Result<Summary> {
+    fn write(&self, run: &Run<RunRecord>) -> anyhow::Result<Summary> {
         let path = self.experiment.folder.path();
         let summary = Summary {
             experiment: "vae",
             config: self.config.clone(),
-            info,
-            complete,
-            rows: rows(records, &self.config),
+            info: run.info.clone(),
+            complete: run.complete,
+            rows: rows(&run.records, &self.config),
         };
         let text = format!(
             "{}\n{}\n{}",
