@@ -217,19 +217,12 @@ impl CsvRows {
         self.record.line
     }
 
-    /// Reads the `wanted` columns of the next row; `None` at the end, the column and what is wrong
-    /// with its value where it cannot be used.
-    #[allow(clippy::type_complexity)] // three levels: file, row, value
-    pub(super) fn next_row(
-        &mut self,
-        origin: &str,
-        wanted: &[usize],
-        row: &mut [f64],
-    ) -> Result<Option<Result<(), (usize, Bad)>>, DataError> {
+    /// Goes to the next row; whether there is one.
+    pub(super) fn next_row(&mut self, origin: &str) -> Result<bool, DataError> {
         if let Some(first) = self.first.take() {
             self.record = first;
         } else if !self.records.next(origin, &mut self.record)? {
-            return Ok(None);
+            return Ok(false);
         }
         if self.record.len() != self.columns {
             return Err(DataError::Format {
@@ -241,13 +234,12 @@ impl CsvRows {
                 ),
             });
         }
-        for (value, &column) in row.iter_mut().zip(wanted) {
-            match parse(self.record.field(column)) {
-                Ok(number) => *value = number,
-                Err(bad) => return Ok(Some(Err((column, bad)))),
-            }
-        }
-        Ok(Some(Ok(())))
+        Ok(true)
+    }
+
+    /// A value of the row read last.
+    pub(super) fn value(&self, column: usize) -> Result<f64, Bad> {
+        parse(self.record.field(column))
     }
 }
 

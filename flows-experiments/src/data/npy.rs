@@ -185,19 +185,13 @@ impl NpyRows {
         self.read
     }
 
-    /// As [`CsvRows::next_row`](super::csv::CsvRows::next_row).
-    #[allow(clippy::type_complexity)] // as there
-    pub(super) fn next_row(
-        &mut self,
-        origin: &str,
-        wanted: &[usize],
-        row: &mut [f64],
-    ) -> Result<Option<Result<(), (usize, Bad)>>, DataError> {
+    /// Goes to the next row; whether there is one.
+    pub(super) fn next_row(&mut self, origin: &str) -> Result<bool, DataError> {
         if self.read == self.rows {
             // The end of an archive's array is where its checksum is compared.
             let end = self.bytes.read(&mut [0]);
             return match end {
-                Ok(_) => Ok(None),
+                Ok(_) => Ok(false),
                 Err(source) => Err(DataError::Read {
                     origin: origin.to_owned(),
                     source,
@@ -218,17 +212,19 @@ impl NpyRows {
         }
         self.read += 1;
         debug_assert_eq!(self.buffer.len(), self.columns * self.number.size);
-        for (value, &column) in row.iter_mut().zip(wanted) {
-            let number = self.number.read(&self.buffer[column * self.number.size..]);
-            if number.is_nan() {
-                return Ok(Some(Err((column, Bad::Missing))));
-            }
-            if number.is_infinite() {
-                return Ok(Some(Err((column, Bad::Infinite(number.to_string())))));
-            }
-            *value = number;
+        Ok(true)
+    }
+
+    /// A value of the row read last.
+    pub(super) fn value(&self, column: usize) -> Result<f64, Bad> {
+        let number = self.number.read(&self.buffer[column * self.number.size..]);
+        if number.is_nan() {
+            return Err(Bad::Missing);
         }
-        Ok(Some(Ok(())))
+        if number.is_infinite() {
+            return Err(Bad::Infinite(number.to_string()));
+        }
+        Ok(number)
     }
 }
 

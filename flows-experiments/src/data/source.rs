@@ -34,6 +34,8 @@ pub enum Missing {
     Refuse,
     /// The row is left out and counted.
     Skip,
+    /// The row stays, with NaN where a value is missing, and is counted.
+    Keep,
 }
 
 /// The columns of a file.
@@ -74,7 +76,7 @@ pub struct Source {
     rows: Format,
     wanted: Vec<usize>,
     missing: Missing,
-    skipped: usize,
+    incomplete: usize,
 }
 
 enum Format {
@@ -167,7 +169,7 @@ impl Source {
             layout,
             rows,
             missing: Missing::Refuse,
-            skipped: 0,
+            incomplete: 0,
         })
     }
 
@@ -181,9 +183,9 @@ impl Source {
         &self.origin
     }
 
-    /// Rows left out so far for a missing value.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Rows so far with a missing value: left out or kept, as [`select`](Self::select) was told.
+    pub fn incomplete(&self) -> usize {
+        self.incomplete
     }
 
     /// Reads only these columns, in this order; others may hold anything.
@@ -206,15 +208,31 @@ impl Source {
         let mut values = Vec::with_capacity(width * rows.min(1024));
         let mut row = vec![0.0; width];
         while values.len() < rows * width {
-            let read = match &mut self.rows {
-                Format::Csv(csv) => csv.next_row(&self.origin, &self.wanted, &mut row)?,
-                Format::Npy(npy) => npy.next_row(&self.origin, &self.wanted, &mut row)?,
+            let more = match &mut self.rows {
+                Format::Csv(csv) => csv.next_row(&self.origin)?,
+                Format::Npy(npy) => npy.next_row(&self.origin)?,
             };
-            match read {
-                None => break,
-                Some(Ok(())) => values.extend_from_slice(&row),
-                Some(Err((_, Bad::Missing))) if self.missing == Missing::Skip => self.skipped += 1,
-                Some(Err((column, bad))) => return Err(self.refuse(column, bad)),
+            if !more {
+                break;
+            }
+            let mut complete = true;
+            for (value, &column) in row.iter_mut().zip(&self.wanted) {
+                let read = match &self.rows {
+                    Format::Csv(csv) => csv.value(column),
+                    Format::Npy(npy) => npy.value(column),
+                };
+                *value = match read {
+                    Ok(number) => number,
+                    Err(Bad::Missing) if self.missing != Missing::Refuse => {
+                        complete = false;
+                        f64::NAN
+                    }
+                    Err(bad) => return Err(self.refuse(column, bad)),
+                };
+            }
+            self.incomplete += usize::from(!complete);
+            if complete || self.missing == Missing::Keep {
+                values.extend_from_slice(&row);
             }
         }
         Ok(values)
@@ -375,7 +393,18 @@ mod tests {
         let mut source = open(b"a,b,c\n1,x,2\n,y,3\n4,z,5\n").unwrap();
         source.select(vec![2, 0], Missing::Skip);
         assert_eq!(source.next_chunk(10).unwrap(), [2.0, 1.0, 5.0, 4.0]);
-        assert_eq!(source.skipped(), 1);
+        assert_eq!(source.incomplete(), 1);
+    }
+
+    #[test]
+    fn rows_with_missing_values_keep_their_place_where_asked() {
+        let mut source = open(b"a,b,c\n1,x,2\n,y,?\n4,z,NA\n").unwrap();
+        source.select(vec![2, 0], Missing::Keep);
+        let values = source.next_chunk(10).unwrap();
+        assert_eq!(values[..2], [2.0, 1.0]);
+        assert!(values[2..5].iter().all(|value| value.is_nan()));
+        assert_eq!(values[5..], [4.0]);
+        assert_eq!(source.incomplete(), 2);
     }
 
     #[test]

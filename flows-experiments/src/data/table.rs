@@ -151,7 +151,7 @@ impl Table {
             columns,
             density,
             context,
-            skipped: source.skipped(),
+            skipped: source.incomplete(),
         })
     }
 

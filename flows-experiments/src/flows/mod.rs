@@ -188,7 +188,7 @@ impl DataArgs {
             source_columns: model.source_columns,
             density,
             context,
-            skipped: source.skipped(),
+            skipped: source.incomplete(),
         })
     }
 }
