@@ -35,18 +35,17 @@ impl Preprocessing {
         let mut scale = Vec::new();
         for (column, name) in names.iter().enumerate() {
             let values = rows.column(column);
-            let low = values.clone().fold(f64::INFINITY, f64::min);
-            let high = values.clone().fold(f64::NEG_INFINITY, f64::max);
-            if high - low <= 4.0 * f64::EPSILON * low.abs().max(high.abs()) {
+            if let Some(value) = constant(values.clone()) {
                 return Err(DataError::Table(format!(
-                    "column '{name}' is constant ({low}) in the training rows: it has no density; \
+                    "column '{name}' is constant ({value}) in the training rows: it has no density; \
                      leave it out (--drop {name})"
                 )));
             }
             let n = values.len() as f64;
             let centre = values.clone().sum::<f64>() / n;
-            let variance = values.map(|v| (v - centre).powi(2)).sum::<f64>() / n;
+            let variance = values.clone().map(|v| (v - centre).powi(2)).sum::<f64>() / n;
             if !(variance.is_finite() && variance > 0.0) {
+                let [low, high] = ends(values);
                 return Err(DataError::Table(format!(
                     "column '{name}' spans {low} to {high}, beyond what its variance can hold; rescale it"
                 )));
@@ -58,12 +57,46 @@ impl Preprocessing {
         Ok(Self { mean, factor })
     }
 
+    /// As [`standardize`](Self::standardize), for columns that a model is conditioned on: one that never
+    /// varied is taken to 0 whatever its value, as nothing was learned of it.
+    ///
+    /// # Errors
+    /// [`DataError::Table`] naming a column whose variance overflows.
+    pub fn standardize_context(rows: &Rows, names: &[&str]) -> Result<Self, DataError> {
+        let mut map = Self {
+            mean: Vec::new(),
+            factor: Factor::Diagonal(Vec::new()),
+        };
+        for (column, name) in names.iter().enumerate() {
+            let (mean, scale) = match constant(rows.column(column)) {
+                Some(value) => (vec![value], vec![UNVARIED]),
+                None => {
+                    let own = Self::standardize(&rows.columns(&[column]), &[name])?;
+                    (own.mean.clone(), own.scale())
+                }
+            };
+            map.mean.extend(mean);
+            if let Factor::Diagonal(all) = &mut map.factor {
+                all.extend(scale);
+            }
+        }
+        Ok(map)
+    }
+
     /// The Cholesky factor of the whole covariance, so that what a flow sees is uncorrelated.
     ///
     /// # Errors
     /// [`DataError::Table`] naming a constant column, or one that is a linear function of those before
-    /// it.
+    /// it; and for fewer rows than columns, whose covariance is singular.
     pub fn whiten(rows: &Rows, names: &[&str]) -> Result<Self, DataError> {
+        if rows.len() <= names.len() {
+            return Err(DataError::Table(format!(
+                "{} training rows of {} columns are too few to decorrelate the columns; take --whiten \
+                 false, or fewer columns",
+                rows.len(),
+                names.len()
+            )));
+        }
         let Self { mean, factor } = Self::standardize(rows, names)?;
         let Factor::Diagonal(scale) = factor else {
             unreachable!("standardizing gives a diagonal")
@@ -200,43 +233,30 @@ fn correlation_factor(rows: &Rows, mean: &[f64], scale: &[f64]) -> Result<Vec<f6
             covariance[i * dim + j] /= scale[i] * scale[j];
         }
     }
-    Cholesky::new(&covariance, dim, 1e-10).map(|c| c.lower)
+    Cholesky::new(&covariance, dim, 1e-12).map(|c| c.lower)
 }
 
 /// What is said of a column that a linear function of others gives.
 fn dependent(name: &str) -> String {
     format!(
-        "column '{name}' is a linear function of the columns before it, up to rounding: together they \
-         have no density; leave it out (--drop {name})"
+        "column '{name}' is nearly a linear function of the columns before it: they cannot be \
+         decorrelated; take --whiten false, or leave it out (--drop {name})"
     )
 }
 
-/// Things about a table that a density cannot express well, one sentence each.
-pub fn warnings(rows: &Rows, names: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    for (column, name) in names.iter().enumerate() {
-        let mut distinct = std::collections::BTreeSet::new();
-        for value in rows.column(column) {
-            distinct.insert(value.to_bits());
-            if distinct.len() > 50 {
-                break;
-            }
-        }
-        let few = distinct.len() <= 50 && distinct.len() * 4 < rows.len();
-        if few {
-            found.push(format!(
-                "column '{name}' has only {} distinct values: a density can be arbitrarily high on \
-                 them, so its log-likelihood means little",
-                distinct.len()
-            ));
-        }
-    }
-    if let Ok(standard) = Preprocessing::standardize(rows, names)
-        && let Err(column) = correlation_factor(rows, standard.mean(), &standard.scale())
-    {
-        found.push(dependent(names[column]));
-    }
-    found
+/// The scale of a context column that never varied.
+pub(crate) const UNVARIED: f64 = f64::MAX;
+
+/// The one value of a column that has no other, up to rounding.
+pub(crate) fn constant(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+    let [low, high] = ends(values);
+    (high - low <= 4.0 * f64::EPSILON * low.abs().max(high.abs())).then_some(low)
+}
+
+fn ends(values: impl Iterator<Item = f64>) -> [f64; 2] {
+    values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| {
+        [low.min(v), high.max(v)]
+    })
 }
 
 #[cfg(test)]
@@ -279,11 +299,10 @@ mod tests {
         assert!(error.to_string().starts_with("column 'b' is constant (3)"));
         let dependent = Rows::new(vec![1.0, 3.0, 2.0, 5.0, 5.0, 11.0], 2);
         let error = Preprocessing::whiten(&dependent, &["a", "b"]).unwrap_err();
-        assert!(error.to_string().contains("'b' is a linear function"));
-        assert!(warnings(&dependent, &["a", "b"])[0].contains("'b' is a linear function"));
-        assert!(warnings(&example(), &["a", "b"]).is_empty());
-        let coarse = Rows::new((0..100).map(|i| f64::from(i % 3)).collect(), 1);
-        assert!(warnings(&coarse, &["a"])[0].contains("only 3 distinct values"));
+        assert!(error.to_string().contains("'b' is nearly a linear function"));
+        let few = Rows::new(vec![1.0, 3.0, 2.0, 5.5], 2);
+        let error = Preprocessing::whiten(&few, &["a", "b"]).unwrap_err();
+        assert!(error.to_string().starts_with("2 training rows of 2 columns are too few"));
     }
 
     #[test]

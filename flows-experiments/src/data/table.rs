@@ -77,6 +77,12 @@ impl Rows {
         }
     }
 
+    /// The columns at these places, in this order.
+    pub fn columns(&self, places: &[usize]) -> Self {
+        let values = self.iter().flat_map(|row| places.iter().map(|&i| row[i]));
+        Self::new(values.collect(), places.len())
+    }
+
     /// Rows of both side by side.
     ///
     /// # Panics

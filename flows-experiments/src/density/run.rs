@@ -278,7 +278,7 @@ fn flow<B: AutodiffBackend>(
     let parts = [table(&set.train)?, table(&set.validation)?, table(scored)?];
     let checkpointing = Checkpointing {
         path: Some(checkpoint),
-        computed_on: "",
+        compute: None,
     };
     let mut on_look = |look: Evaluated| {
         on_event(Event {

@@ -8,17 +8,18 @@ use rand::seq::SliceRandom;
 use super::{DataArgs, grouped, print, refuse_model, say};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
-use crate::data::{Preprocessing, Role, Rows, Split, Table};
+use crate::data::preprocessing::constant;
+use crate::data::{Role, Rows, Split, Table};
 use crate::energy_distance::energy_test;
 use crate::table_flow::{ModelHeader, TableFlow};
 use crate::train::stream;
 
 /// Test whether held-out rows and samples of the model differ
 ///
-/// The energy distance between rows and as many samples, in units of the columns' standard deviations,
-/// with the p-value of a permutation test. Of the table the model was fitted to, only the test rows are
-/// used, as the model has seen the others; any other table is used whole. A small p-value says that
-/// they differ; a large one, that so few rows show no difference.
+/// The energy distance between rows and as many samples, in units of the training rows' standard
+/// deviations, with the p-value of a permutation test. Of the table the model was fitted to, only the test
+/// rows are used, as the model has seen the others; any other table is used whole. A small p-value says
+/// that they differ; a large one, that so few rows show no difference.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Model file
@@ -39,6 +40,9 @@ pub(super) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
 }
+
+/// Standard deviations of the training rows beyond which a row is left out.
+const FAR: f64 = 1e6;
 
 /// Below this the test sees nothing.
 const FEWEST: usize = 10;
@@ -78,10 +82,14 @@ impl Args {
         if n < FEWEST {
             return Err(Misuse(format!("{n} rows to compare, too few: at least {FEWEST}")).into());
         }
+        let of = grouped(of);
         let whose = if seen {
-            format!("{} rows held out of the fit", grouped(of))
+            format!("the {of} test rows, held out of the fit")
         } else {
-            format!("{} rows of another table", grouped(of))
+            format!(
+                "all {of} rows of a table that is not the one of the fit (rows the model was fitted to are \
+                 not known and not left out)"
+            )
         };
         say(&format!("{n} of {whose}, and {n} samples"));
         let job = Job {
@@ -116,25 +124,56 @@ impl Task for Job<'_> {
         let samples = flow.sample(n, contexts, &mut stream(*seed, "sample", 0));
         let finite = samples.values().iter().all(|v| v.is_finite());
         if !finite {
-            anyhow::bail!("the model draws samples that are not finite");
+            anyhow::bail!(
+                "the model draws samples that are not finite{}",
+                match contexts {
+                    Some(_) => ": a context may lie too far from the training rows",
+                    None => "",
+                }
+            );
         }
-        let joint = |x: &Rows, context: Option<&Rows>| match context {
-            Some(context) => x.beside(context),
-            None => x.clone(),
-        };
-        let data = joint(&self.data.density, self.data.context.as_ref());
-        let samples = joint(&samples, contexts);
-        // The data alone set the units, so that the distance does not depend on the samples.
-        let mut names = flow.names(Role::Density);
+        // The training rows set the units: they do not depend on the samples, and a column may be constant
+        // in the rows that are compared.
+        let data = flow.standardized(&self.data.density, self.data.context.as_ref());
+        let samples = flow.standardized(&samples, contexts);
+        let mut names = flow.free_names();
         names.extend(flow.names(Role::Context));
-        let units = Preprocessing::standardize(&data, &names).map_err(Misuse::new)?;
+        for (column, name) in names.iter().enumerate() {
+            if constant(data.column(column)).is_some() && constant(samples.column(column)).is_none() {
+                say(&format!(
+                    "note: column '{name}' is constant in the rows compared: they cannot show whether its \
+                     other values are right"
+                ));
+            }
+        }
+        // A row that no sample comes near would hide all others.
+        let near = |rows: &Rows| {
+            let near = |&i: &usize| rows.row(i).iter().all(|v| v.abs() < FAR);
+            rows.pick(&(0..rows.len()).filter(near).collect::<Vec<_>>())
+        };
+        let (close, samples) = (near(&data), near(&samples));
+        if close.len() < data.len() {
+            say(&format!(
+                "note: {} rows lie more than {FAR} standard deviations from the training rows and are left \
+                 out: no sample comes near them",
+                grouped(data.len() - close.len())
+            ));
+        }
+        let differs = flow.differs(&self.data.density, self.data.context.as_ref());
+        let differing = differs.into_iter().filter(|differs| *differs).count();
+        if differing > 0 {
+            say(&format!(
+                "note: {} rows differ in a column that is constant, or a function of others, in the \
+                 training rows and the samples",
+                grouped(differing)
+            ));
+        }
+        if close.len().min(samples.len()) < FEWEST {
+            let n = close.len().min(samples.len());
+            return Err(Misuse(format!("{n} rows to compare, too few: at least {FEWEST}")).into());
+        }
         let rng = &mut stream(*seed, "permutations", 0);
-        let test = energy_test(
-            &units.apply(&data),
-            &units.apply(&samples),
-            *permutations,
-            rng,
-        );
+        let test = energy_test(&close, &samples, *permutations, rng);
         print(&format!(
             "energy distance {:.5} (two samples of one distribution: {:.5}), p = {:.4} ({} relabellings)",
             test.distance, test.under_chance, test.p_value, test.permutations
@@ -144,7 +183,7 @@ impl Task for Job<'_> {
         } else if test.p_value < 0.05 {
             "they may differ: chance does as much in less than one of twenty comparisons"
         } else {
-            "no difference found with so many rows"
+            "no difference found: so many rows show none, which does not say that there is none"
         })
     }
 }

@@ -11,12 +11,13 @@ use super::{
     grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, say,
 };
 use crate::backend::{Task, check, dispatch};
-use crate::cli::{DeviceArgs, Misuse};
-use crate::data::{Header, Missing, Role, Selection, Table, preprocessing};
+use crate::cli::{Compute, DeviceArgs, Misuse};
+use crate::data::{Header, Missing, Role, Selection, Table};
 use crate::report::format_estimate;
 use crate::report::json::temporary_beside;
 use crate::table_flow::{
-    Checkpointing, Estimate, FitConfig, MODELS, Shape, TableFlow, choose, fit_with,
+    Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
+    fit_prepared,
 };
 use crate::train::{Course, Evaluated, Stopped};
 
@@ -130,7 +131,9 @@ impl Args {
             _ => {}
         }
         refuse_unwritable(&self.out)?;
-        let compute = self.device.resolve()?;
+        // What an unfinished fit was begun on may decide its bits: it goes on there.
+        let begun = self.resume.then(|| begun_on(&checkpoint)).flatten();
+        let compute = self.device.resolve_from(begun)?;
         check(compute.backend, compute.dtype).map_err(Misuse::from)?;
 
         let mut source = open(&self.data, self.header)?;
@@ -155,24 +158,27 @@ impl Args {
             }
             error
         })?;
-        let config = self.configure(&table)?;
-        describe(&table, &config);
+        let held_out = [self.validation, self.test];
+        let prepared = Prepared::split(&table, held_out, self.seed).map_err(refuse_fit)?;
+        let config = self.configure(&table, prepared.dim())?;
+        describe(&table, &prepared, &config);
         if self.force && checkpoint.exists() {
             std::fs::remove_file(&checkpoint)?;
         }
         let job = Job {
             table: &table,
+            prepared,
             config: &config,
             out: &self.out,
             checkpoint: &checkpoint,
-            computed_on: format!("{} in {}", compute.backend, compute.dtype),
+            compute,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
     }
 
-    fn configure(&self, table: &Table) -> anyhow::Result<FitConfig> {
+    fn configure(&self, table: &Table, dim: usize) -> anyhow::Result<FitConfig> {
         let shape = Shape {
-            dim: table.dim(),
+            dim,
             context_dim: table.context_dim(),
             layers: self.layers,
             hidden: self.hidden.as_deref(),
@@ -229,7 +235,7 @@ fn refuse_unwritable(model: &Path) -> Result<(), Misuse> {
     }
 }
 
-fn describe(table: &Table, config: &FitConfig) {
+fn describe(table: &Table, prepared: &Prepared<'_>, config: &FitConfig) {
     let names = table.names(Role::Density);
     let mut line = format!(
         "{} rows, density of {}",
@@ -247,20 +253,18 @@ fn describe(table: &Table, config: &FitConfig) {
     }
     line += &format!("; model {}", config.model.name());
     say(&line);
-    for warning in preprocessing::warnings(&table.density, &names) {
-        say(&format!("note: {warning}"));
-    }
-    if table.len() < 20 * table.dim() {
-        say("note: few rows for so many columns; expect a model close to a Gaussian");
+    for note in prepared.notes() {
+        say(&format!("note: {note}"));
     }
 }
 
 struct Job<'a> {
     table: &'a Table,
+    prepared: Prepared<'a>,
     config: &'a FitConfig,
     out: &'a Path,
     checkpoint: &'a Path,
-    computed_on: String,
+    compute: Compute,
 }
 
 impl Task for Job<'_> {
@@ -269,18 +273,18 @@ impl Task for Job<'_> {
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let checkpointing = Checkpointing {
             path: Some(self.checkpoint),
-            computed_on: &self.computed_on,
+            compute: Some(self.compute),
         };
         let mut screen = Screen::new(self.config.course.steps);
-        let fitted = fit_with::<B>(
-            self.table,
+        let fitted = fit_prepared::<B>(
+            &self.prepared,
             self.config,
             checkpointing,
             &device,
             &mut |look| screen.show(look),
         );
         screen.bar.finish_and_clear();
-        let fitted: TableFlow<B::InnerBackend> = fitted.map_err(refuse_fit)?;
+        let fitted: TableFlow<B::InnerBackend> = fitted.map_err(refuse_fit)?.of(self.table);
         fitted.save(self.out).map_err(refuse_model)?;
         // Only now: the model is on the disk.
         let _ = std::fs::remove_file(self.checkpoint);
@@ -316,8 +320,15 @@ impl Job<'_> {
         ))?;
         if !training.test.mean.is_finite() {
             say(
-                "note: a test row has no finite log-density: it lies far outside what the model knows",
+                "note: a test row has no finite log-density: it lies far outside what the model knows, or \
+                 has another value of a column that is constant in the training rows",
             );
+        }
+        if training.not_finite > 0 {
+            say(&format!(
+                "note: {} times a training row had no finite log-density and was left out of its batch",
+                grouped(training.not_finite)
+            ));
         }
         match training.gaussian {
             Some(gaussian) => {
@@ -327,6 +338,9 @@ impl Job<'_> {
                         "note: the Gaussian does better; try --whiten true, fewer --layers, or more rows",
                     );
                 }
+            }
+            None if training.rows[0] <= self.prepared.dim() => {
+                say("a Gaussian cannot be compared: fewer training rows than columns");
             }
             None => say("a Gaussian cannot be compared: the covariance is singular"),
         }

@@ -33,15 +33,20 @@ impl Args {
             Stopped::Patience => "no improvement",
             Stopped::Diverged => "loss infinite",
         };
-        let skipped = match training.skipped {
-            0 => String::new(),
-            n => format!(", {} left out for missing values", grouped(n)),
-        };
+        let left_out = [(training.skipped, "missing values"), (training.far, "values far from all others")];
+        let left_out: String = left_out
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, why)| format!(", {} left out for {why}", grouped(*count)))
+            .collect();
+        let determined = header.determined.iter();
+        let determined = determined.map(|d| format!("{} = {}", d.column, d.formula()));
         let mut lines = vec![
             (
                 "density of",
                 names_of(&header.columns, Role::Density).join(", "),
             ),
+            ("determined", determined.collect::<Vec<_>>().join(", ")),
             ("given", names_of(&header.columns, Role::Context).join(", ")),
             ("model", model),
             ("parameters", grouped(training.parameters)),
@@ -52,7 +57,7 @@ impl Args {
             ),
             (
                 "rows",
-                format!("{train} training, {validation} validation, {test} test{skipped}"),
+                format!("{train} training, {validation} validation, {test} test{left_out}"),
             ),
             (
                 "training",

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 
-use super::{DataArgs, refuse_data, refuse_model, say, throughput};
+use super::{DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, say, throughput};
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::{Format, Missing, Rows, Sink, Source};
@@ -44,7 +44,7 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
-        let source = self.table.open(&self.data, &header, Missing::Refuse)?;
+        let source = self.table.open(&self.data, &header, Missing::Keep)?;
         let job = Job {
             args: &self,
             source,
@@ -82,7 +82,8 @@ impl Task for Job<'_> {
         let mut sink = sink.map_err(refuse_data)?;
         let begun = Instant::now();
         // Sums instead of the numbers: memory must not grow.
-        let (mut rows, mut sum, mut squares, mut not_finite) = (0usize, 0.0, 0.0, 0usize);
+        let (mut rows, mut sum, mut squares) = (0usize, 0.0, 0.0);
+        let [mut missing, mut outside, mut unknown, mut far_context] = [0usize; 4];
         let mut shift = None;
         loop {
             let chunk = self.source.next_chunk(CHUNK).map_err(refuse_data)?;
@@ -93,19 +94,30 @@ impl Task for Job<'_> {
             let scores = flow.log_prob(&x, context.as_ref());
             sink.push(&scores).map_err(anyhow::Error::from)?;
             rows += scores.len();
-            for score in scores {
-                if !score.is_finite() {
-                    not_finite += 1;
+            if let Some(context) = &context {
+                let distances = flow.context_distances(context);
+                far_context += distances.iter().filter(|d| **d > FAR_CONTEXT).count();
+            }
+            for (row, score) in scores.into_iter().enumerate() {
+                if score.is_finite() {
+                    // Around the first score: the sums stay small against the spread.
+                    let centred = score - *shift.get_or_insert(score);
+                    sum += centred;
+                    squares += centred * centred;
                     continue;
                 }
-                // Around the first score: the sums stay small against the spread.
-                let centred = score - *shift.get_or_insert(score);
-                sum += centred;
-                squares += centred * centred;
+                let mut values = x.row(row).iter().chain(context.iter().flat_map(|c| c.row(row)));
+                if values.any(|v| v.is_nan()) {
+                    missing += 1;
+                } else if score == f64::NEG_INFINITY {
+                    outside += 1;
+                } else {
+                    unknown += 1;
+                }
             }
         }
         sink.finish()?;
-        let n = (rows - not_finite) as f64;
+        let n = (rows - missing - outside - unknown) as f64;
         if n > 0.0 {
             let mean = sum / n;
             let variance = (squares - sum * mean).max(0.0) / (n - 1.0);
@@ -119,10 +131,24 @@ impl Task for Job<'_> {
                 throughput(rows, begun.elapsed().as_secs_f64())
             ));
         }
-        if not_finite > 0 {
-            say(&format!(
-                "note: {not_finite} rows have no finite log-density: they lie far outside what the model knows"
-            ));
+        let notes = [
+            (missing, "have a missing value: their log-density is NaN"),
+            (
+                outside,
+                "have a log-density of -inf: they lie far outside what the model knows, or a column is not \
+                 what it always was in the training rows",
+            ),
+            (unknown, "have no log-density that could be computed: it is NaN"),
+            (
+                far_context,
+                "have a context more than 10 standard deviations from that of the training rows: their \
+                 log-density is a guess",
+            ),
+        ];
+        for (count, what) in notes {
+            if count > 0 {
+                say(&format!("note: {} of {} rows {what}", grouped(count), grouped(rows)));
+            }
         }
         Ok(())
     }

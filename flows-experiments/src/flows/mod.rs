@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::{Parser, Subcommand};
+use serde_json::{Map, Value};
 
 use crate::cli::Misuse;
 use crate::data::selection::locate;
@@ -128,14 +129,37 @@ fn refuse_fit(error: FitError) -> anyhow::Error {
     match error {
         FitError::Data(error) => refuse_data(error),
         FitError::Train(error @ TrainError::Diverged { .. }) => error.into(),
-        FitError::Train(TrainError::OtherRun { path, .. }) => Misuse(format!(
-            "{path} was begun with other options or another table; give the same, or start over with \
-             --force"
+        FitError::Train(TrainError::OtherRun {
+            path,
+            found,
+            expected,
+        }) => Misuse(format!(
+            "{path} was begun otherwise: {}; give the same options and table, or start over with --force",
+            difference(&found, &expected)
         ))
         .into(),
         FitError::Train(TrainError::Checkpoint(CheckpointError::Write(error))) => error.into(),
         other => Misuse::new(other).into(),
     }
+}
+
+/// The first thing in which a fit that was begun differs from the one asked for.
+fn difference(begun: &str, now: &str) -> String {
+    fn first(place: &str, begun: &Value, now: &Value) -> Option<String> {
+        match (begun, now) {
+            _ if begun == now => None,
+            (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
+                let value = |of: &Map<String, Value>| of.get(key).cloned().unwrap_or_default();
+                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                first(&place, &value(a), &value(b))
+            }),
+            _ if place == "table" => Some("the table has changed".to_owned()),
+            _ => Some(format!("{place} was {begun}, and is {now}")),
+        }
+    }
+    let [begun, now] = [begun, now].map(|text| serde_json::from_str(text).unwrap_or_default());
+    let found = first("", &begun, &now).filter(|_| begun.is_object());
+    found.unwrap_or_else(|| "by another version of this program".to_owned())
 }
 
 /// Refuses to write over a file that nobody said may go.
@@ -148,6 +172,9 @@ fn refuse_existing(path: &Path, force: bool) -> Result<(), Misuse> {
     }
     Ok(())
 }
+
+/// Standard deviations from the mean of the training rows beyond which a context is said to be far.
+const FAR_CONTEXT: f64 = 10.0;
 
 /// A table for a fitted model.
 #[derive(Debug, Clone, clap::Args)]
@@ -174,13 +201,14 @@ impl DataArgs {
 
     /// Reads the columns of a model to the end of a table.
     fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
-        let missing = if model.training.skipped > 0 {
-            Missing::Skip
-        } else {
-            Missing::Refuse
-        };
-        let mut source = self.open(path, model, missing)?;
+        let mut source = self.open(path, model, Missing::Skip)?;
         let values = crate::data::table::collect(&mut source).map_err(refuse_data)?;
+        if source.skipped() > 0 {
+            say(&format!(
+                "{} rows with missing values left out",
+                grouped(source.skipped())
+            ));
+        }
         let rows = crate::data::Rows::new(values, model.columns.len());
         let (density, context) = rows.by_role(&model.columns);
         Ok(Table {

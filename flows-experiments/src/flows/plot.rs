@@ -9,6 +9,7 @@ use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::{Role, Rows, Table};
+use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
 use crate::table_flow::{ModelHeader, TableFlow};
 use crate::train::stream;
@@ -87,6 +88,19 @@ impl Args {
     }
 }
 
+/// The name of a column, or its number where the font of the pictures lacks a letter of it.
+fn drawable(name: &str, column: usize) -> String {
+    let line = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    if can_write(&line) {
+        return line;
+    }
+    let number = format!("column {}", column + 1);
+    say(&format!(
+        "note: the font of the pictures has no letters for '{line}', which is drawn as '{number}'"
+    ));
+    number
+}
+
 struct Job<'a> {
     args: &'a Args,
     table: Option<Table>,
@@ -127,7 +141,7 @@ impl Task for Job<'_> {
                 Some(_) => "data (below) and samples (above)".to_owned(),
                 None => "samples".to_owned(),
             },
-            names: self.shown.iter().map(|&c| names[c].to_owned()).collect(),
+            names: self.shown.iter().map(|&c| drawable(names[c], c)).collect(),
             data: data.as_ref().map(|d| pick(&d.density)),
             samples: pick(&samples),
         };

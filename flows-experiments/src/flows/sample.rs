@@ -6,7 +6,10 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
-use super::{names_of, open, refuse_data, refuse_existing, refuse_model, say, throughput};
+use super::{
+    FAR_CONTEXT, grouped, names_of, open, refuse_data, refuse_existing, refuse_model, say,
+    throughput,
+};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::selection::locate_context;
@@ -144,8 +147,14 @@ impl Task for Job<'_> {
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
         let columns = flow.header().columns.clone();
         let mut scales = flow.preprocessing().scale().into_iter();
+        let determined = &flow.header().determined;
         let decimals = columns.iter().map(|c| match c.role {
-            Role::Density => decimals(scales.next().unwrap_or(1.0)),
+            Role::Density => match determined.iter().find(|d| d.column == c.name) {
+                Some(constant) if constant.terms.is_empty() => EXACT,
+                // Twelve digits of what may differ and still count as equal would be rounding.
+                Some(sum) => decimals(1e4 * sum.tolerance),
+                None => decimals(scales.next().unwrap_or(1.0)),
+            },
             // A context comes back as it was given.
             Role::Context => EXACT,
         });
@@ -155,10 +164,15 @@ impl Task for Job<'_> {
         let mut sink = sink.map_err(refuse_data)?;
         let rng = &mut stream(*seed, "sample", 0);
         let begun = Instant::now();
-        let mut drawn = 0;
+        let (mut drawn, mut far_context, mut not_finite) = (0, 0, 0);
         let mut emit = |n: usize, context: Option<Rows>| -> anyhow::Result<()> {
             let rows = flow.sample(n, context.as_ref(), rng);
             drawn += n;
+            not_finite += rows.iter().filter(|row| !row.iter().all(|v| v.is_finite())).count();
+            if let Some(context) = &context {
+                let distances = flow.context_distances(context);
+                far_context += distances.iter().filter(|d| **d > FAR_CONTEXT).count();
+            }
             Ok(sink.push(&together(&columns, &rows, context.as_ref()))?)
         };
         match self.contexts {
@@ -199,6 +213,22 @@ impl Task for Job<'_> {
             "{to}{}",
             throughput(drawn, begun.elapsed().as_secs_f64())
         ));
+        if far_context > 0 {
+            say(&format!(
+                "note: {} of {} rows have a context more than 10 standard deviations from that of the \
+                 training rows: what is drawn there is a guess",
+                grouped(far_context),
+                grouped(drawn)
+            ));
+        }
+        if not_finite > 0 {
+            anyhow::bail!(
+                "{} of {} rows could not be drawn, and are not finite: the flow's inverse was not solved \
+                 there, or the context lies too far from the training rows",
+                grouped(not_finite),
+                grouped(drawn)
+            );
+        }
         Ok(())
     }
 }

@@ -64,6 +64,12 @@ pub(super) enum Anchor {
     Upwards,
 }
 
+/// Whether the embedded font has every letter of a text.
+pub(crate) fn can_write(text: &str) -> bool {
+    let font = Lettering::regular(16).font();
+    text.chars().all(|letter| font.glyph_id(letter).0 != 0)
+}
+
 /// A weight and size of the embedded font.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lettering {
@@ -191,6 +197,16 @@ mod tests {
         let (smallest, text) = lettering.fit(name, 60);
         assert_eq!(smallest.size, Lettering::SMALLEST);
         assert!(text.ends_with('…') && smallest.width(&text) <= 60, "{text}");
+    }
+
+    #[test]
+    fn scripts_are_in_the_font_or_known_not_to_be() {
+        for name in ["Größe (µm²)", "Łódź", "température", "Скорость", "θ", "T (℃)", "İstanbul", "tần số"] {
+            assert!(can_write(name), "{name}");
+        }
+        for name in ["温度", "حرارة", "तापमान", "🌡"] {
+            assert!(!can_write(name), "{name}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
 use super::curves::{Axis, COLORS, CurvePlot, drawable_pieces};
-use super::density_plot::tick_label;
+use super::ticks::labels;
 
 /// How points are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,18 +182,22 @@ fn draw_panel(
         true => axes[0].ticks(),
         false => panel.x_ticks.clone(),
     };
-    for value in x_ticks {
-        let x = axes[0].place(value, frame[0]);
+    let y_ticks = axes[1].ticks();
+    let [x_labels, y_labels] = [&x_ticks, &y_ticks].map(|values| labels(values));
+    for (value, text) in x_ticks.iter().zip(&x_labels.texts) {
+        let x = axes[0].place(*value, frame[0]);
         area.draw(&PathElement::new([(x, top), (x, bottom)], grid))?;
         area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], INK))?;
-        small.write(area, &tick_label(value), (x, bottom + 10), Anchor::Top, 70)?;
+        small.write(area, text, (x, bottom + 10), Anchor::Top, 70)?;
     }
-    for value in axes[1].ticks() {
-        let y = axes[1].place(value, frame[1]);
+    for (value, text) in y_ticks.iter().zip(&y_labels.texts) {
+        let y = axes[1].place(*value, frame[1]);
         area.draw(&PathElement::new([(left, y), (right, y)], grid))?;
         area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
-        small.write(area, &tick_label(value), (left - 9, y), Anchor::Right, 62)?;
+        small.write(area, text, (left - 9, y), Anchor::Right, 62)?;
     }
+    small.write(area, &x_labels.offset, (right, bottom + 26), Anchor::Right, 160)?;
+    small.write(area, &y_labels.offset, (left, top - 9), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
 
     let scales = [panel.plot.x_scale, panel.plot.y_scale];

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
-use super::density_plot::tick_label;
+use super::ticks::labels;
 
 /// How values become lengths along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,18 +160,22 @@ fn draw_axes(
     let lettering = Lettering::regular(15);
     let grid = RGBColor(225, 225, 225);
     let [[left, right], [bottom, top]] = frame;
-    for value in axes[0].ticks() {
-        let x = axes[0].place(value, frame[0]);
+    let (xs, ys) = (axes[0].ticks(), axes[1].ticks());
+    let [x_labels, y_labels] = [&xs, &ys].map(|values| labels(values));
+    for (value, text) in xs.iter().zip(&x_labels.texts) {
+        let x = axes[0].place(*value, frame[0]);
         area.draw(&PathElement::new([(x, top), (x, bottom)], grid))?;
         area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], INK))?;
-        lettering.write(area, &tick_label(value), (x, bottom + 10), Anchor::Top, 80)?;
+        lettering.write(area, text, (x, bottom + 10), Anchor::Top, 80)?;
     }
-    for value in axes[1].ticks() {
-        let y = axes[1].place(value, frame[1]);
+    for (value, text) in ys.iter().zip(&y_labels.texts) {
+        let y = axes[1].place(*value, frame[1]);
         area.draw(&PathElement::new([(left, y), (right, y)], grid))?;
         area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
-        lettering.write(area, &tick_label(value), (left - 9, y), Anchor::Right, 80)?;
+        lettering.write(area, text, (left - 9, y), Anchor::Right, 80)?;
     }
+    lettering.write(area, &x_labels.offset, (right, bottom + 28), Anchor::Right, 160)?;
+    lettering.write(area, &y_labels.offset, (left, top - 10), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
     Ok(())
 }

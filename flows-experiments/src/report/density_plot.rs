@@ -7,6 +7,7 @@ use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
+use super::ticks::{labels, ticks};
 
 /// One heat map and its lettering.
 #[derive(Debug, Clone, PartialEq)]
@@ -243,19 +244,26 @@ impl Layout {
         area.draw(&Rectangle::new([(x - 1, y - 1), (right, bottom)], INK))?;
         if self.ticks > 0 {
             let lettering = Lettering::regular(15);
-            for value in ticks(panel.range[0]) {
+            let [xs, ys] = panel.range.map(ticks);
+            let [x_labels, y_texts] = [&xs, &ys].map(|values| labels(values));
+            for (value, text) in xs.iter().zip(&x_labels.texts) {
                 let [low, high] = panel.range[0];
                 let at = x + ((value - low) / (high - low) * f64::from(width)).round() as i32;
                 area.draw(&PathElement::new([(at, bottom), (at, bottom + 5)], INK))?;
-                lettering.write(area, &tick_label(value), (at, bottom + 10), Anchor::Top, 60)?;
+                lettering.write(area, text, (at, bottom + 10), Anchor::Top, 60)?;
             }
-            for value in ticks(panel.range[1]) {
+            let at = (right, bottom + 26);
+            lettering.write(area, &x_labels.offset, at, Anchor::Right, width)?;
+            for (value, text) in ys.iter().zip(&y_texts.texts) {
                 let [low, high] = panel.range[1];
                 let at = bottom - ((value - low) / (high - low) * f64::from(height)).round() as i32;
                 area.draw(&PathElement::new([(x - 6, at), (x - 1, at)], INK))?;
                 if y_labels {
-                    lettering.write(area, &tick_label(value), (x - 9, at), Anchor::Right, 48)?;
+                    lettering.write(area, text, (x - 9, at), Anchor::Right, 48)?;
                 }
+            }
+            if y_labels {
+                lettering.write(area, &y_texts.offset, (x, y - 9), Anchor::Left, width)?;
             }
         }
         let at = (centre, bottom + self.ticks as i32 + 8);
@@ -271,38 +279,6 @@ fn map_side(width: u32, range: [[f64; 2]; 2]) -> [u32; 2] {
         width,
         (f64::from(width) * ratio.clamp(0.2, 5.0)).round() as u32,
     ]
-}
-
-/// Two, three or five round values inside a range, its middle among them where that is round.
-pub(super) fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
-    let power = 10f64.powf((high - low).log10().floor());
-    let step = [0.2, 0.5, 1.0, 2.0]
-        .into_iter()
-        .map(|s| s * power)
-        .find(|step| (high - low) / step < 5.5)
-        .unwrap_or(5.0 * power);
-    let first = (low / step - 1e-9).ceil() as i64;
-    let last = (high / step + 1e-9).floor() as i64;
-    (first..=last).map(|i| i as f64 * step).collect()
-}
-
-/// A number of a tick: at most four significant digits, a true minus sign.
-pub(super) fn tick_label(value: f64) -> String {
-    let text = if value == 0.0 {
-        "0".to_owned()
-    } else if (1e-3..1e5).contains(&value.abs()) {
-        let decimals = (3 - value.abs().log10().floor() as i32).clamp(0, 6) as usize;
-        let fixed = format!("{value:.decimals$}");
-        match fixed.contains('.') {
-            true => fixed.trim_end_matches('0').trim_end_matches('.').to_owned(),
-            false => fixed,
-        }
-    } else {
-        let exponent = value.abs().log10().floor() as i32;
-        let mantissa = (value / 10f64.powi(exponent) * 100.0).round() / 100.0;
-        format!("{mantissa}e{exponent}")
-    };
-    text.replace('-', "−")
 }
 
 fn draw_color_bar(
@@ -326,10 +302,10 @@ fn draw_color_bar(
     ))?;
     let lettering = Lettering::regular(15);
     let values = ticks([0.0, scale]);
-    for value in &values {
+    for (value, text) in values.iter().zip(labels(&values).texts) {
         let y = bottom - (value / scale * f64::from(height)).round() as i32;
         area.draw(&PathElement::new([(right, y), (right + 5, y)], INK))?;
-        lettering.write(area, &tick_label(*value), (right + 9, y), Anchor::Left, 56)?;
+        lettering.write(area, &text, (right + 9, y), Anchor::Left, 56)?;
     }
     let middle = (at.1 + bottom) / 2;
     lettering.write(
@@ -587,17 +563,5 @@ mod tests {
         let nowhere = folder.path().join("none").join("a.png");
         let message = draw_density_panels(&nowhere, "", &[panel(vec![0.0; 4])], 1).unwrap_err();
         assert!(message.to_string().starts_with("cannot write"), "{message}");
-    }
-
-    #[test]
-    fn ticks_and_their_labels() {
-        assert_eq!(ticks([-4.0, 4.0]), [-4.0, -2.0, 0.0, 2.0, 4.0]);
-        assert_eq!(ticks([-4.5, 4.5]), [-4.0, -2.0, 0.0, 2.0, 4.0]);
-        assert_eq!(ticks([-3.0, 5.0]), [-2.0, 0.0, 2.0, 4.0]);
-        assert!(ticks([0.0, 0.153]).len() >= 3);
-        assert_eq!(tick_label(-2.0), "−2");
-        assert_eq!(tick_label(0.15), "0.15");
-        assert_eq!(tick_label(1000.0), "1000");
-        assert_eq!(tick_label(2.5e-5), "2.5e−5");
     }
 }

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
 use super::curves::COLORS;
-use super::density_plot::{tick_label, ticks};
+use super::ticks::{labels, ticks};
 
 /// One column.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,14 +124,17 @@ fn draw_panel(
         area.draw(&PathElement::new(line, color.stroke_width(2)))?;
     }
     area.draw(&Rectangle::new([(left, top), (left + width, bottom)], INK))?;
-    for value in ticks(panel.range) {
+    let values = ticks(panel.range);
+    let labels = labels(&values);
+    for (&value, text) in values.iter().zip(&labels.texts) {
         let at = left + (share(value) * f64::from(width)) as i32;
         area.draw(&PathElement::new([(at, bottom), (at, bottom + 5)], INK))?;
         let lettering = Lettering::regular(14);
-        lettering.write(area, &tick_label(value), (at, bottom + 10), Anchor::Top, 80)?;
+        lettering.write(area, text, (at, bottom + 10), Anchor::Top, 80)?;
     }
     let at = (left + width / 2, bottom + 32);
-    Lettering::regular(16).write(area, &panel.name, at, Anchor::Top, SIDE[0])
+    let name = format!("{} {}", panel.name, labels.offset);
+    Lettering::regular(16).write(area, name.trim_end(), at, Anchor::Top, SIDE[0])
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod matrix_plot;
 pub mod mosaic;
 pub mod pair_plot;
 pub mod table;
+mod ticks;
 
 use std::path::PathBuf;
 

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
-use super::density_plot::{tick_label, ticks};
+use super::ticks::{Labels, labels, ticks};
 use crate::data::Rows;
 
 /// What a pair plot shows.
@@ -60,6 +60,11 @@ pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportE
     let size = [left + side + right, top + side + bottom];
     let of = plot.data.as_ref().unwrap_or(&plot.samples);
     let ranges: Vec<[f64; 2]> = (0..k).map(|c| middle(of.column(c))).collect();
+    let axes: Vec<(Vec<f64>, Labels)> = ranges.iter().map(|&r| few_ticks(r, cell)).collect();
+    let names = plot.names.iter().zip(&axes);
+    let names: Vec<String> = names
+        .map(|(name, (_, labels))| format!("{name} {}", labels.offset).trim_end().to_owned())
+        .collect();
     draw_png(path, size, |area| {
         let middle = (size[0] / 2) as i32;
         Lettering::bold(20).write(area, &plot.heading, (middle, 16), Anchor::Top, size[0] - 20)?;
@@ -84,12 +89,13 @@ pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportE
                 }
                 frame.border(area)?;
                 let last = row + 1 == k;
-                frame.axes(area, last, column == 0 && row > 0)?;
+                let y_axis = (column == 0 && row > 0).then_some(&axes[row]);
+                frame.axes(area, last.then_some(&axes[column]), y_axis)?;
                 if last {
                     let at = (frame.left + frame.side / 2, frame.bottom() + 34);
                     Lettering::regular(16).write(
                         area,
-                        &plot.names[column],
+                        &names[column],
                         at,
                         Anchor::Top,
                         cell,
@@ -99,7 +105,7 @@ pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportE
                     let at = (18, frame.top + frame.side / 2);
                     Lettering::regular(16).write(
                         area,
-                        &plot.names[row],
+                        &names[row],
                         at,
                         Anchor::Upwards,
                         cell,
@@ -238,43 +244,46 @@ impl Frame {
         Ok(())
     }
 
-    fn axes(&self, area: &Area<'_>, x: bool, y: bool) -> Result<(), Box<dyn std::error::Error>> {
+    fn axes(
+        &self,
+        area: &Area<'_>,
+        x: Option<&(Vec<f64>, Labels)>,
+        y: Option<&(Vec<f64>, Labels)>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let lettering = Lettering::regular(13);
-        let bottom = self.bottom();
-        if x {
-            for value in self.few_ticks(self.x) {
-                let Some(share) = Self::share(value, self.x) else {
+        let (left, bottom) = (self.left, self.bottom());
+        for (values, labels) in x {
+            for (value, text) in values.iter().zip(&labels.texts) {
+                let Some(share) = Self::share(*value, self.x) else {
                     continue;
                 };
-                let at = self.left + (share * f64::from(self.side)) as i32;
+                let at = left + (share * f64::from(self.side)) as i32;
                 area.draw(&PathElement::new([(at, bottom), (at, bottom + 5)], INK))?;
-                lettering.write(area, &tick_label(value), (at, bottom + 10), Anchor::Top, 70)?;
+                lettering.write(area, text, (at, bottom + 10), Anchor::Top, 70)?;
             }
         }
-        if y {
-            for value in self.few_ticks(self.y) {
-                let Some(share) = Self::share(value, self.y) else {
+        for (values, labels) in y {
+            for (value, text) in values.iter().zip(&labels.texts) {
+                let Some(share) = Self::share(*value, self.y) else {
                     continue;
                 };
                 let at = bottom - (share * f64::from(self.side)) as i32;
-                let left = self.left;
                 area.draw(&PathElement::new([(left - 5, at), (left, at)], INK))?;
-                lettering.write(area, &tick_label(value), (left - 8, at), Anchor::Right, 56)?;
+                lettering.write(area, text, (left - 8, at), Anchor::Right, 56)?;
             }
         }
         Ok(())
     }
+}
 
-    /// As many round values as have room for their labels.
-    fn few_ticks(&self, range: [f64; 2]) -> Vec<f64> {
-        let all = ticks(range);
-        let room = (self.side / 55).max(2) as usize;
-        if all.len() <= room {
-            return all;
-        }
-        let every = all.len().div_ceil(room);
-        all.into_iter().step_by(every).collect()
-    }
+/// As many round values as have room for their labels along `side` pixels.
+fn few_ticks(range: [f64; 2], side: u32) -> (Vec<f64>, Labels) {
+    let all = ticks(range);
+    let room = (side / 55).max(2) as usize;
+    let every = all.len().div_ceil(room).max(1);
+    let few: Vec<f64> = all.into_iter().step_by(every).collect();
+    let labels = labels(&few);
+    (few, labels)
 }
 
 #[cfg(test)]

@@ -69,21 +69,25 @@ impl FitConfig {
 
     /// Says what is out of range, if anything.
     pub fn problem(&self) -> Option<String> {
-        let fractions = [("validation", self.validation), ("test", self.test)];
-        for (name, fraction) in fractions {
-            if !(fraction > 0.0 && fraction < 1.0) {
-                return Some(format!("{name} is {fraction}, expected between 0 and 1"));
-            }
-        }
-        let held_out = self.validation + self.test;
-        if held_out > 0.9 {
-            return Some(format!("validation and test take {held_out} of the rows"));
+        if let Some(problem) = fractions_problem(self.validation, self.test) {
+            return Some(problem);
         }
         if self.model.fast_direction() == FastDirection::Sampling {
             return Some(sampling_only(self.model.name()));
         }
         self.course.problem()
     }
+}
+
+/// What is wrong with the fractions of rows to hold out, if anything.
+pub(super) fn fractions_problem(validation: f64, test: f64) -> Option<String> {
+    for (name, fraction) in [("validation", validation), ("test", test)] {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Some(format!("{name} is {fraction}, expected between 0 and 1"));
+        }
+    }
+    let held_out = validation + test;
+    (held_out > 0.9).then(|| format!("validation and test take {held_out} of the rows"))
 }
 
 /// Why a model whose density is sequential is not fitted to data.

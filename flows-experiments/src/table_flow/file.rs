@@ -11,14 +11,16 @@ use flows_models::{ModelConfig, build_normalizing};
 use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
-use super::{TableFlow, Training};
+use super::{Determined, TableFlow, Training};
 use crate::data::{Column, Preprocessing, Role};
 use crate::report::{ReportError, write_atomically};
 use crate::state_file;
 use crate::train::stream;
 
-/// The version of the layout that this program writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The newest version of the layout that this program reads. It writes 1, which older programs read as
+/// well, unless there is something in it that they do not know: columns that others determine, rows left
+/// out.
+pub const FORMAT: u32 = 2;
 
 const KEY: &str = "flows-model";
 
@@ -36,6 +38,9 @@ pub struct ModelHeader {
     pub columns: Vec<Column>,
     /// Columns of that file.
     pub source_columns: usize,
+    /// Modelled columns that the others determine; the model is over the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub determined: Vec<Determined>,
     /// How it was fitted.
     pub training: Training,
 }
@@ -136,7 +141,24 @@ impl Parts {
     ) -> Result<Self, String> {
         let mut part = |name: &str| parts.remove(name).unwrap_or_default();
         let (flow, preprocessing, context) = (part("flow"), part("preprocessing"), part("context"));
-        let (dim, contexts) = (header.count(Role::Density), header.count(Role::Context));
+        let named = |name: &str| header.columns.iter().find(|c| c.name == name);
+        for (i, determined) in header.determined.iter().enumerate() {
+            let before = &header.determined[..i];
+            let once = !before.iter().any(|d| d.column == determined.column);
+            let column = named(&determined.column);
+            // A column follows those that are not determined themselves.
+            let follows = |(name, _): &(String, f64)| {
+                named(name).is_some() && !header.determined.iter().any(|d| d.column == *name)
+            };
+            if !once
+                || column.is_none_or(|c| c.role != Role::Density)
+                || !determined.terms.iter().all(follows)
+            {
+                return Err("a column is determined by others that are not there".to_owned());
+            }
+        }
+        let all = header.count(Role::Density);
+        let (dim, contexts) = (all - header.determined.len(), header.count(Role::Context));
         if header.model.dim() != dim || context_dim(&header.model).unwrap_or(0) != contexts {
             return Err("its model does not fit its columns".to_owned());
         }
@@ -365,8 +387,8 @@ mod tests {
             let error = TableFlow::<Flex>::load(&path, &Default::default());
             error.unwrap_err().to_string()
         };
-        let newer = with(&|header| header.format = 2);
-        assert!(newer.contains("model format 2") && newer.contains("newer program"));
+        let newer = with(&|header| header.format = 3);
+        assert!(newer.contains("model format 3") && newer.contains("newer program"));
         let huge = with(&|header| {
             header.model = ModelConfig::Maf(MafConfig {
                 hidden: vec![1 << 40, 1 << 40],

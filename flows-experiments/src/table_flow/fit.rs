@@ -1,28 +1,35 @@
 //! From a table to a fitted flow.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::distributions::LogProb;
 use flows_core::state::{load_state, state, trained_parameters};
 use flows_models::{NormalizingFlow, build_normalizing};
 
 use super::config::{FitConfig, FitError, context_dim};
 use super::file::{FORMAT, ModelHeader};
-use super::{Estimate, TableFlow, Training};
-use crate::data::{DataError, FullGaussian, Preprocessing, Role, Rows, Split, Table};
-use crate::train::{Evaluated, Examples, HeldOut, Identity, fit_to_best, stream, tensor};
-
-/// Fewest rows of a table that can be split three ways.
-const FEWEST_ROWS: usize = 20;
+use super::{Estimate, Prepared, TableFlow, Training};
+use crate::cli::Compute;
+use crate::data::{FullGaussian, Preprocessing, Role, Rows, Table};
+use crate::train::{
+    Evaluated, Examples, HeldOut, Identity, fit_to_best, mean_of_finite, run_of, stream, tensor,
+};
 
 /// Where an unfinished fit is kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checkpointing<'a> {
     /// The file; `None` keeps nothing.
     pub path: Option<&'a Path>,
-    /// Backend and type in words, for the header.
-    pub computed_on: &'a str,
+    /// What it is computed on, where that may decide the bits.
+    pub compute: Option<Compute>,
+}
+
+/// What an unfinished fit was begun on; `None` where there is none, or it was not said.
+pub fn begun_on(checkpoint: &Path) -> Option<Compute> {
+    let run: serde_json::Value = serde_json::from_str(&run_of(checkpoint)?).ok()?;
+    serde_json::from_value(run.get("compute")?.clone()).ok()
 }
 
 /// Fits a flow to the rows of `table` by maximum likelihood.
@@ -49,21 +56,19 @@ pub fn fit_with<B: AutodiffBackend>(
     device: &B::Device,
     on_look: &mut dyn FnMut(Evaluated),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
-    let rows = table.len();
-    if rows < FEWEST_ROWS {
-        return Err(DataError::Table(format!(
-            "the table has {rows} rows, too few to fit and to test a density: at least {FEWEST_ROWS}"
-        ))
-        .into());
+    let prepared = Prepared::split(table, [config.validation, config.test], config.seed)?;
+    let fitted = fit_prepared::<B>(&prepared, config, checkpointing, device, on_look)?;
+    Ok(fitted.of(table))
+}
+
+impl<B: Backend> TableFlow<B> {
+    /// Notes the table as it came, so that its test rows are found again.
+    #[must_use]
+    pub fn of(mut self, table: &Table) -> Self {
+        self.header.training.table = format!("{:016x}", table.fingerprint());
+        self.header.training.skipped = table.skipped;
+        self
     }
-    check(table, config)?;
-    let split = Split::shuffled(rows, config.validation, config.test, config.seed);
-    let parts = [&split.train, &split.validation, &split.test].map(|rows| table.pick(rows));
-    let mut fitted = fit_parts::<B>(&parts, config, checkpointing, device, on_look)?;
-    // What is kept is the table as it came, so that its test rows are found again.
-    fitted.header.training.table = format!("{:016x}", table.fingerprint());
-    fitted.header.training.skipped = table.skipped;
-    Ok(fitted)
 }
 
 /// As [`fit_with`], for rows that have been split into training, validation and test rows already.
@@ -77,30 +82,47 @@ pub fn fit_parts<B: AutodiffBackend>(
     device: &B::Device,
     on_look: &mut dyn FnMut(Evaluated),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
-    let [train, validation, test] = parts;
-    check(train, config)?;
-    if let Some(empty) = parts.iter().position(Table::is_empty) {
-        let name = ["training", "validation", "test"][empty];
-        return Err(DataError::Table(format!("there are no {name} rows")).into());
-    }
+    let prepared = Prepared::new(Cow::Borrowed(parts))?;
+    fit_prepared::<B>(&prepared, config, checkpointing, device, on_look)
+}
+
+/// As [`fit_parts`], for rows that have been looked through already.
+///
+/// # Errors
+/// As [`fit_with`].
+pub fn fit_prepared<B: AutodiffBackend>(
+    prepared: &Prepared<'_>,
+    config: &FitConfig,
+    checkpointing: Checkpointing<'_>,
+    device: &B::Device,
+    on_look: &mut dyn FnMut(Evaluated),
+) -> Result<TableFlow<B::InnerBackend>, FitError> {
+    check(prepared, config)?;
+    let [train, validation, test] = &*prepared.parts;
+    let free = super::free(&train.columns, &prepared.determined);
+    let [train_density, validation_density] =
+        [train, validation].map(|part| part.density.columns(&free));
     let names = train.names(Role::Density);
+    let names: Vec<&str> = free.iter().map(|&column| names[column]).collect();
     let preprocessing = if config.whiten {
-        Preprocessing::whiten(&train.density, &names)?
+        Preprocessing::whiten(&train_density, &names)?
     } else {
-        Preprocessing::standardize(&train.density, &names)?
+        Preprocessing::standardize(&train_density, &names)?
     };
     let context = train.context.as_ref();
-    let context = context.map(|rows| Preprocessing::standardize(rows, &train.names(Role::Context)));
+    let context =
+        context.map(|rows| Preprocessing::standardize_context(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
-    let units = |part: &Table| Examples {
-        x: preprocessing.apply(&part.density),
+    let units = |part: &Table, density: &Rows| Examples {
+        x: preprocessing.apply(density),
         context: part
             .context
             .as_ref()
             .zip(context.as_ref())
             .map(|(rows, map)| map.apply(rows)),
     };
-    let (train_units, validation_units) = (units(train), units(validation));
+    let train_units = units(train, &train_density);
+    let validation_units = units(validation, &validation_density);
 
     let refuse = |source| FitError::Model {
         model: config.model.name(),
@@ -133,15 +155,20 @@ pub fn fit_parts<B: AutodiffBackend>(
     let log_det = preprocessing.log_det();
     let score = |trained: &NormalizingFlow<B::InnerBackend>| {
         let scores = log_probs(&as_kept(trained), &validation_units, device);
-        Estimate::of(&scores).mean - log_det
+        mean_of_finite(&scores) - log_det
     };
 
     let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
     // All that decides the bits: a checkpoint of another fit is not gone on with.
     let mut decides = config.clone();
     decides.course.checkpoint_seconds = 0.0;
-    let decides = serde_json::to_string(&decides).expect("a configuration is plain data");
-    let name = format!("{decides} on table {fingerprint:016x}");
+    let name = serde_json::json!({
+        "program": env!("CARGO_PKG_VERSION"),
+        "compute": checkpointing.compute,
+        "config": decides,
+        "table": format!("{fingerprint:016x}"),
+    })
+    .to_string();
     let identity = Identity {
         name: &name,
         seed: config.seed,
@@ -172,6 +199,8 @@ pub fn fit_parts<B: AutodiffBackend>(
         held_out: [config.validation, config.test],
         rows: [train.len(), validation.len(), test.len()],
         skipped: 0,
+        far: prepared.left_out,
+        not_finite: best.not_finite,
         table: format!("{fingerprint:016x}"),
         steps: [best.steps, best.best_step],
         batch: course.batch.min(train.len()),
@@ -183,17 +212,25 @@ pub fn fit_parts<B: AutodiffBackend>(
             mean: f64::NAN,
             stderr: None,
         },
-        gaussian: gaussian(train, test),
+        gaussian: gaussian([train, test], &free),
         seconds: best.seconds,
-        computed_on: checkpointing.computed_on.to_owned(),
+        computed_on: checkpointing
+            .compute
+            .map(|c| format!("{} in {}", c.backend, c.dtype))
+            .unwrap_or_default(),
     };
     let mut fitted = TableFlow {
         header: ModelHeader {
-            format: FORMAT,
+            format: if prepared.determined.is_empty() && prepared.left_out + best.not_finite == 0 {
+                1
+            } else {
+                FORMAT
+            },
             program: concat!("flows-experiments ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: config.model.clone(),
             columns: train.columns.clone(),
             source_columns: train.source_columns,
+            determined: prepared.determined.clone(),
             training,
         },
         flow: as_kept(&best.model),
@@ -206,14 +243,19 @@ pub fn fit_parts<B: AutodiffBackend>(
     Ok(fitted)
 }
 
-fn check(table: &Table, config: &FitConfig) -> Result<(), FitError> {
+fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
     if let Some(problem) = config.problem() {
         return Err(FitError::Config(problem));
     }
-    let dim = table.dim();
+    let (table, dim) = (&prepared.parts[0], prepared.dim());
     if config.model.dim() != dim {
         let found = config.model.dim();
-        let reason = format!("the model has dim {found}, the table {dim} modelled columns");
+        let mut reason = format!("the model has dim {found}, the table {dim} modelled columns");
+        if dim < table.dim() {
+            let determined = prepared.determined.iter().map(|d| d.column.as_str());
+            let determined = determined.collect::<Vec<_>>().join(", ");
+            reason += &format!(" that the others do not determine, as they do {determined}");
+        }
         return Err(FitError::Config(reason));
     }
     let name = config.model.name();
@@ -230,7 +272,7 @@ fn check(table: &Table, config: &FitConfig) -> Result<(), FitError> {
 }
 
 /// `log p` of each row in the flow's units.
-fn log_probs<B: burn::tensor::backend::Backend>(
+fn log_probs<B: Backend>(
     flow: &NormalizingFlow<B>,
     rows: &Examples,
     device: &B::Device,
@@ -245,10 +287,10 @@ fn log_probs<B: burn::tensor::backend::Backend>(
 }
 
 /// The test score of a Gaussian: with a context, `log p(x, c) - log p(c)`.
-fn gaussian(train: &Table, test: &Table) -> Option<Estimate> {
+fn gaussian([train, test]: [&Table; 2], free: &[usize]) -> Option<Estimate> {
     let joint = |part: &Table| match &part.context {
-        Some(context) => part.density.beside(context),
-        None => part.density.clone(),
+        Some(context) => part.density.columns(free).beside(context),
+        None => part.density.columns(free),
     };
     let whole = FullGaussian::fit(&joint(train))?;
     let mut scores: Vec<f64> = joint(test).iter().map(|row| whole.log_prob(row)).collect();

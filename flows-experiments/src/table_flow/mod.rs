@@ -18,14 +18,19 @@
 //! ```
 
 mod config;
+mod determined;
 mod family;
 mod file;
 mod fit;
+mod notes;
+mod prepared;
 
 pub use config::{FitConfig, FitError, Model, sampling_only};
+pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::{FORMAT, ModelError, ModelHeader};
-pub use fit::{Checkpointing, fit, fit_parts, fit_with};
+pub use fit::{Checkpointing, begun_on, fit, fit_parts, fit_prepared, fit_with};
+pub use prepared::Prepared;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -34,7 +39,8 @@ use flows_models::NormalizingFlow;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Preprocessing, Role, Rows};
+use crate::data::preprocessing::UNVARIED;
+use crate::data::{Column, Preprocessing, Role, Rows};
 use crate::train::{Stopped, number_or_nan, tensor};
 
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
@@ -59,6 +65,12 @@ pub struct Training {
     pub rows: [usize; 3],
     /// Rows left out for a missing value.
     pub skipped: usize,
+    /// Rows left out for a value far from all others.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub far: usize,
+    /// Times that a row of a batch was left out, as the flow gave it no finite log-density.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub not_finite: usize,
     /// [`Table::fingerprint`](crate::data::Table::fingerprint) of the table, in hexadecimal.
     pub table: String,
     /// Gradient steps, and those after which the parameters kept were reached.
@@ -83,6 +95,10 @@ pub struct Training {
     /// Backend and type it was fitted with, in words; empty where nobody said.
     #[serde(default)]
     pub computed_on: String,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A mean over rows with its standard error.
@@ -123,9 +139,9 @@ impl<B: Backend> TableFlow<B> {
         &self.flow
     }
 
-    /// Number of modelled columns.
+    /// Number of modelled columns, with those that the others determine.
     pub fn dim(&self) -> usize {
-        self.preprocessing.dim()
+        self.header.count(Role::Density)
     }
 
     /// Number of columns conditioned on.
@@ -139,37 +155,131 @@ impl<B: Backend> TableFlow<B> {
         columns.map(|c| c.name.as_str()).collect()
     }
 
+    /// Places of the modelled columns that the flow is over.
+    pub fn free(&self) -> Vec<usize> {
+        free(&self.header.columns, &self.header.determined)
+    }
+
+    /// Names of the modelled columns that the flow is over.
+    pub fn free_names(&self) -> Vec<&str> {
+        let names = self.names(Role::Density);
+        self.free().into_iter().map(|place| names[place]).collect()
+    }
+
+    /// Whether each row has a column that is not what the others determine.
+    pub fn differs(&self, x: &Rows, context: Option<&Rows>) -> Vec<bool> {
+        let determined = &self.header.determined;
+        if determined.is_empty() {
+            return vec![false; x.len()];
+        }
+        let mut names = self.names(Role::Density);
+        names.extend(self.names(Role::Context));
+        let differs = |row: &[f64]| {
+            let value = |name: &str| row[place(&names, name)];
+            let error = |d: &Determined| (value(&d.column) - d.value(value)).abs();
+            !determined.iter().all(|d| error(d) <= d.tolerance)
+        };
+        joined(x, context).iter().map(differs).collect()
+    }
+
     /// `log p(x | context)` of each row in nats, of the density in the table's units.
+    ///
+    /// NaN for a row with a missing value (NaN), and for one whose context is too far for the flow to
+    /// compute with. `-inf` for a row too far from the training rows to compute with, and for one in which
+    /// a column is not what the others determine.
     ///
     /// # Panics
     /// Where the widths are not those of the model, or a context is missing or too much.
     pub fn log_prob(&self, x: &Rows, context: Option<&Rows>) -> Vec<f64> {
-        let z = self.preprocessing.apply(x);
-        let context = self.own_context(context);
+        assert_eq!(x.width(), self.dim());
+        let z = self.preprocessing.apply(&x.columns(&self.free()));
+        let own = self.own_context(context);
         let log_det = self.preprocessing.log_det();
-        let chunks = chunks(z.len(), self.dim());
         let score = |(from, to): (usize, usize)| {
             let part = |rows: &Rows| tensor::<B>(&rows.slice(from, to), &self.device);
-            let log_prob = self.flow.log_prob(part(&z), context.as_ref().map(part));
+            let log_prob = self.flow.log_prob(part(&z), own.as_ref().map(part));
             let values: Vec<f64> = log_prob.into_data().iter().collect();
             values.into_iter().map(|v: f64| v - log_det)
         };
-        chunks.flat_map(score).collect()
+        let mut scores: Vec<f64> = chunks(z.len(), z.width()).flat_map(score).collect();
+        let differs = self.differs(x, context);
+        for (row, score) in scores.iter_mut().enumerate() {
+            let given = context.map_or(&[][..], |rows| rows.row(row));
+            if x.row(row).iter().chain(given).any(|v| v.is_nan()) {
+                *score = f64::NAN;
+            } else if differs[row] || !(*score < f64::INFINITY) && is_far(z.row(row)) {
+                *score = f64::NEG_INFINITY;
+            }
+        }
+        scores
     }
 
-    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows.
+    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. A row that the
+    /// flow cannot compute is not finite.
     ///
     /// # Panics
     /// As [`log_prob`](Self::log_prob).
     pub fn sample(&self, n: usize, context: Option<&Rows>, rng: &mut dyn Rng) -> Rows {
-        let context = self.own_context(context);
-        let mut values = Vec::with_capacity(n * self.dim());
-        for (from, to) in chunks(n, self.dim()) {
+        let own = self.own_context(context);
+        let dim = self.preprocessing.dim();
+        let mut values = Vec::with_capacity(n * dim);
+        for (from, to) in chunks(n, dim) {
             let part = |rows: &Rows| tensor::<B>(&rows.slice(from, to), &self.device);
-            let z: Tensor<B, 2> = self.flow.sample(to - from, context.as_ref().map(part), rng);
+            let z: Tensor<B, 2> = self.flow.sample(to - from, own.as_ref().map(part), rng);
             values.extend(z.into_data().iter::<f64>());
         }
-        self.preprocessing.undo(&Rows::new(values, self.dim()))
+        let drawn = self.preprocessing.undo(&Rows::new(values, dim));
+        let determined = &self.header.determined;
+        if determined.is_empty() {
+            return drawn;
+        }
+        let columns = self.names(Role::Density);
+        let mut names = self.free_names();
+        names.extend(self.names(Role::Context));
+        let whole = joined(&drawn, context);
+        let values = whole.iter().flat_map(|row| {
+            let value = |name: &str| row[place(&names, name)];
+            let whole = columns.iter().map(|name| {
+                let formula = determined.iter().find(|d| d.column == *name);
+                formula.map_or_else(|| value(name), |d| d.value(value))
+            });
+            whole.collect::<Vec<f64>>()
+        });
+        Rows::new(values.collect(), columns.len())
+    }
+
+    /// Rows with their contexts in the standard deviations of the training rows, without the columns that
+    /// others determine.
+    pub fn standardized(&self, x: &Rows, context: Option<&Rows>) -> Rows {
+        let joint = joined(&x.columns(&self.free()), context);
+        let maps = || [&self.preprocessing].into_iter().chain(&self.context);
+        let mean: Vec<f64> = maps().flat_map(|map| map.mean()).copied().collect();
+        let scale: Vec<f64> = maps().flat_map(Preprocessing::scale).collect();
+        let units = joint.iter().flat_map(|row| {
+            let moments = mean.iter().zip(&scale);
+            row.iter().zip(moments).map(|(v, (mean, scale))| (v - mean) / scale)
+        });
+        Rows::new(units.collect(), joint.width())
+    }
+
+    /// How many standard deviations of the training rows the farthest value of each context lies from
+    /// their mean; infinite for another value of a context that never varied.
+    pub fn context_distances(&self, context: &Rows) -> Vec<f64> {
+        let Some(map) = &self.context else {
+            return vec![0.0; context.len()];
+        };
+        let scale = map.scale();
+        let distance = |row: &[f64]| {
+            let values = row.iter().zip(map.mean()).zip(&scale);
+            let distances = values.map(|((v, mean), scale)| {
+                if *scale == UNVARIED && v != mean {
+                    return f64::INFINITY;
+                }
+                (v - mean).abs() / scale
+            });
+            distances.fold(0.0, f64::max)
+        };
+        context.iter().map(distance).collect()
     }
 
     fn own_context(&self, context: Option<&Rows>) -> Option<Rows> {
@@ -180,6 +290,30 @@ impl<B: Backend> TableFlow<B> {
             (None, Some(_)) => panic!("the model takes no context, and one was given"),
         }
     }
+}
+
+/// Rows and, where there is one, their context beside them.
+fn joined(x: &Rows, context: Option<&Rows>) -> Rows {
+    context.map_or_else(|| x.clone(), |context| x.beside(context))
+}
+
+fn place(names: &[&str], name: &str) -> usize {
+    let found = names.iter().position(|n| *n == name);
+    found.expect("a name that was checked when the model was read")
+}
+
+/// Whether a row in standard deviations is so far out that a log-density which is no number is one that
+/// fell below what the type can hold.
+fn is_far(z: &[f64]) -> bool {
+    z.iter().any(|v| !(v.abs() <= 10.0))
+}
+
+/// Places among the modelled columns of those that are not determined.
+fn free(columns: &[Column], determined: &[Determined]) -> Vec<usize> {
+    let density = columns.iter().filter(|c| c.role == Role::Density);
+    let varies = |c: &Column| !determined.iter().any(|d| d.column == c.name);
+    let places = density.enumerate().filter(|(_, c)| varies(c));
+    places.map(|(place, _)| place).collect()
 }
 
 /// Pieces of `0..rows` that bound the memory of a pass, also where a layer takes `dim * dim` numbers a

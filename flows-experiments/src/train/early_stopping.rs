@@ -3,6 +3,7 @@
 //! The batches of an epoch are slices of one permutation, a function of seed and epoch; everything
 //! else random is a function of seed and step. So a resumed run ends with the same bits.
 
+use std::path::Path;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
@@ -22,6 +23,7 @@ use super::fit::{Identity, TrainError};
 use super::saved::{INCOMPLETE, Saved, SavedHeader, restore, unusable};
 use super::{stream, stream_seed};
 use crate::data::Rows;
+use crate::state_file;
 
 /// Rows that a flow sees, in its own units, with their context.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +184,8 @@ pub struct BestFit<M> {
     pub stopped: Stopped,
     /// Seconds, over all sittings.
     pub seconds: f64,
+    /// Times that a row of a batch was left out, as it had no finite log-density.
+    pub not_finite: usize,
 }
 
 /// What decides when training stops.
@@ -200,6 +204,8 @@ struct Header {
     step: usize,
     seconds: f64,
     curve: Vec<Evaluated>,
+    #[serde(default)]
+    not_finite: usize,
 }
 
 impl SavedHeader for Header {
@@ -208,6 +214,28 @@ impl SavedHeader for Header {
     fn run(&self) -> &str {
         &self.run
     }
+}
+
+/// The name of the run that a checkpoint is of, where there is one.
+pub(crate) fn run_of(checkpoint: &Path) -> Option<String> {
+    let bytes = state_file::read(checkpoint).ok()??;
+    let (header, _) = state_file::decode(&bytes, Header::KEY).ok()?;
+    Some(serde_json::from_str::<Header>(&header).ok()?.run)
+}
+
+/// Whether a mean over rows still stands for them where these many were left out: a hundredth, or one of
+/// few.
+fn may_be_left_out(count: usize, rows: usize) -> bool {
+    count <= (rows / 100).max(1) && count < rows
+}
+
+/// The mean without log-densities that are not finite, of rows far outside; NaN where they are too many.
+pub(crate) fn mean_of_finite(scores: &[f64]) -> f64 {
+    let finite: Vec<f64> = scores.iter().copied().filter(|s| s.is_finite()).collect();
+    if !may_be_left_out(scores.len() - finite.len(), scores.len()) {
+        return f64::NAN;
+    }
+    finite.iter().sum::<f64>() / finite.len() as f64
 }
 
 /// Trains `model` by maximum likelihood on `train`, and returns it with the parameters that scored
@@ -308,12 +336,33 @@ where
             order_epoch = epoch;
         }
         let from = step % per_epoch * batch;
-        let (x, context) = train.batch::<B>(&order[from..from + batch], device);
+        let picked = &order[from..from + batch];
         model.resample_noise(stream_seed(seed, "noise", step as u64));
         let alone = exclusive();
-        let loss = model.log_prob(x, context).mean().neg();
-        let value = loss.clone().inner().into_data().iter::<f64>().next();
-        let value = value.unwrap_or(f64::NAN);
+        let log_prob = |rows: &[usize]| {
+            let (x, context) = train.batch::<B>(rows, device);
+            model.log_prob(x, context)
+        };
+        let number = |loss: &Tensor<B, 1>| {
+            let value = loss.clone().inner().into_data().iter::<f64>().next();
+            value.unwrap_or(f64::NAN)
+        };
+        let scores = log_prob(picked);
+        let mut loss = scores.clone().mean().neg();
+        let mut value = number(&loss);
+        if !value.is_finite() {
+            // Rows without a finite log-density are left out; their gradients would not be finite either.
+            let scores = scores.inner().into_data();
+            let rows = picked.iter().zip(scores.iter::<f64>());
+            let finite = rows.filter(|(_, s)| s.is_finite()).map(|(row, _)| *row);
+            let finite: Vec<usize> = finite.collect();
+            let without = picked.len() - finite.len();
+            if may_be_left_out(without, picked.len()) {
+                loss = log_prob(&finite).mean().neg();
+                value = number(&loss);
+                header.not_finite += without;
+            }
+        }
         if !value.is_finite() {
             if best_of(&header.curve).is_none() {
                 return Err(TrainError::Diverged { step, loss: value });
@@ -345,6 +394,7 @@ where
         steps: header.step,
         stopped,
         seconds: earlier + begun.elapsed().as_secs_f64(),
+        not_finite: header.not_finite,
         curve: header.curve,
     })
 }

@@ -23,7 +23,7 @@ pub use adamax::Adamax;
 pub use checkpoint::{Checkpoint, CheckpointError, Header};
 pub use config::{Schedule, TrainConfig};
 pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped, fit_to_best};
-pub(crate) use early_stopping::{number_or_nan, tensor};
+pub(crate) use early_stopping::{mean_of_finite, number_or_nan, run_of, tensor};
 pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
 pub use objective::{Objective, Step, Terms};
 
