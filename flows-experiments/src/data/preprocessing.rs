@@ -299,10 +299,18 @@ mod tests {
         assert!(error.to_string().starts_with("column 'b' is constant (3)"));
         let dependent = Rows::new(vec![1.0, 3.0, 2.0, 5.0, 5.0, 11.0], 2);
         let error = Preprocessing::whiten(&dependent, &["a", "b"]).unwrap_err();
-        assert!(error.to_string().contains("'b' is nearly a linear function"));
+        assert!(
+            error
+                .to_string()
+                .contains("'b' is nearly a linear function")
+        );
         let few = Rows::new(vec![1.0, 3.0, 2.0, 5.5], 2);
         let error = Preprocessing::whiten(&few, &["a", "b"]).unwrap_err();
-        assert!(error.to_string().starts_with("2 training rows of 2 columns are too few"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("2 training rows of 2 columns are too few")
+        );
     }
 
     #[test]

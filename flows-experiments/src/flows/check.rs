@@ -139,7 +139,8 @@ impl Task for Job<'_> {
         let mut names = flow.free_names();
         names.extend(flow.names(Role::Context));
         for (column, name) in names.iter().enumerate() {
-            if constant(data.column(column)).is_some() && constant(samples.column(column)).is_none() {
+            if constant(data.column(column)).is_some() && constant(samples.column(column)).is_none()
+            {
                 say(&format!(
                     "note: column '{name}' is constant in the rows compared: they cannot show whether its \
                      other values are right"

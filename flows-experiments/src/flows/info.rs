@@ -33,7 +33,10 @@ impl Args {
             Stopped::Patience => "no improvement",
             Stopped::Diverged => "loss infinite",
         };
-        let left_out = [(training.skipped, "missing values"), (training.far, "values far from all others")];
+        let left_out = [
+            (training.skipped, "missing values"),
+            (training.far, "values far from all others"),
+        ];
         let left_out: String = left_out
             .iter()
             .filter(|(count, _)| *count > 0)

@@ -106,7 +106,10 @@ impl Task for Job<'_> {
                     squares += centred * centred;
                     continue;
                 }
-                let mut values = x.row(row).iter().chain(context.iter().flat_map(|c| c.row(row)));
+                let mut values = x
+                    .row(row)
+                    .iter()
+                    .chain(context.iter().flat_map(|c| c.row(row)));
                 if values.any(|v| v.is_nan()) {
                     missing += 1;
                 } else if score == f64::NEG_INFINITY {
@@ -138,7 +141,10 @@ impl Task for Job<'_> {
                 "have a log-density of -inf: they lie far outside what the model knows, or a column is not \
                  what it always was in the training rows",
             ),
-            (unknown, "have no log-density that could be computed: it is NaN"),
+            (
+                unknown,
+                "have no log-density that could be computed: it is NaN",
+            ),
             (
                 far_context,
                 "have a context more than 10 standard deviations from that of the training rows: their \
@@ -147,7 +153,11 @@ impl Task for Job<'_> {
         ];
         for (count, what) in notes {
             if count > 0 {
-                say(&format!("note: {} of {} rows {what}", grouped(count), grouped(rows)));
+                say(&format!(
+                    "note: {} of {} rows {what}",
+                    grouped(count),
+                    grouped(rows)
+                ));
             }
         }
         Ok(())

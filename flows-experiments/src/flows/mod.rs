@@ -150,7 +150,11 @@ fn difference(begun: &str, now: &str) -> String {
             _ if begun == now => None,
             (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
                 let value = |of: &Map<String, Value>| of.get(key).cloned().unwrap_or_default();
-                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                let place = if place.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{place}.{key}")
+                };
                 first(&place, &value(a), &value(b))
             }),
             _ if place == "table" => Some("the table has changed".to_owned()),
@@ -203,10 +207,10 @@ impl DataArgs {
     fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
         let mut source = self.open(path, model, Missing::Skip)?;
         let values = crate::data::table::collect(&mut source).map_err(refuse_data)?;
-        if source.skipped() > 0 {
+        if source.incomplete() > 0 {
             say(&format!(
                 "{} rows with missing values left out",
-                grouped(source.skipped())
+                grouped(source.incomplete())
             ));
         }
         let rows = crate::data::Rows::new(values, model.columns.len());

@@ -128,6 +128,15 @@ impl Task for Job<'_> {
         let n = data.as_ref().map_or(*points, Table::len);
         let context = data.as_ref().and_then(|d| d.context.as_ref());
         let samples = flow.sample(n, context, &mut stream(*seed, "sample", 0));
+        let finite = |row: &[f64]| row.iter().all(|v| v.is_finite());
+        let not_finite = samples.iter().filter(|row| !finite(row)).count();
+        if not_finite > 0 {
+            say(&format!(
+                "note: {} of {} samples are not finite and not drawn",
+                grouped(not_finite),
+                grouped(n)
+            ));
+        }
         let names = flow.names(Role::Density);
         let pick = |rows: &Rows| {
             let values = rows

@@ -168,7 +168,10 @@ impl Task for Job<'_> {
         let mut emit = |n: usize, context: Option<Rows>| -> anyhow::Result<()> {
             let rows = flow.sample(n, context.as_ref(), rng);
             drawn += n;
-            not_finite += rows.iter().filter(|row| !row.iter().all(|v| v.is_finite())).count();
+            not_finite += rows
+                .iter()
+                .filter(|row| !row.iter().all(|v| v.is_finite()))
+                .count();
             if let Some(context) = &context {
                 let distances = flow.context_distances(context);
                 far_context += distances.iter().filter(|d| **d > FAR_CONTEXT).count();

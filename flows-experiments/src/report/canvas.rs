@@ -201,7 +201,16 @@ mod tests {
 
     #[test]
     fn scripts_are_in_the_font_or_known_not_to_be() {
-        for name in ["Größe (µm²)", "Łódź", "température", "Скорость", "θ", "T (℃)", "İstanbul", "tần số"] {
+        for name in [
+            "Größe (µm²)",
+            "Łódź",
+            "température",
+            "Скорость",
+            "θ",
+            "T (℃)",
+            "İstanbul",
+            "tần số",
+        ] {
             assert!(can_write(name), "{name}");
         }
         for name in ["温度", "حرارة", "तापमान", "🌡"] {

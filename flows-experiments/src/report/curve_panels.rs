@@ -196,7 +196,13 @@ fn draw_panel(
         area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
         small.write(area, text, (left - 9, y), Anchor::Right, 62)?;
     }
-    small.write(area, &x_labels.offset, (right, bottom + 26), Anchor::Right, 160)?;
+    small.write(
+        area,
+        &x_labels.offset,
+        (right, bottom + 26),
+        Anchor::Right,
+        160,
+    )?;
     small.write(area, &y_labels.offset, (left, top - 9), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
 

@@ -174,7 +174,13 @@ fn draw_axes(
         area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
         lettering.write(area, text, (left - 9, y), Anchor::Right, 80)?;
     }
-    lettering.write(area, &x_labels.offset, (right, bottom + 28), Anchor::Right, 160)?;
+    lettering.write(
+        area,
+        &x_labels.offset,
+        (right, bottom + 28),
+        Anchor::Right,
+        160,
+    )?;
     lettering.write(area, &y_labels.offset, (left, top - 10), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
     Ok(())

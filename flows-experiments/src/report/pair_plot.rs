@@ -93,23 +93,11 @@ pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportE
                 frame.axes(area, last.then_some(&axes[column]), y_axis)?;
                 if last {
                     let at = (frame.left + frame.side / 2, frame.bottom() + 34);
-                    Lettering::regular(16).write(
-                        area,
-                        &names[column],
-                        at,
-                        Anchor::Top,
-                        cell,
-                    )?;
+                    Lettering::regular(16).write(area, &names[column], at, Anchor::Top, cell)?;
                 }
                 if column == 0 && k > 1 {
                     let at = (18, frame.top + frame.side / 2);
-                    Lettering::regular(16).write(
-                        area,
-                        &names[row],
-                        at,
-                        Anchor::Upwards,
-                        cell,
-                    )?;
+                    Lettering::regular(16).write(area, &names[row], at, Anchor::Upwards, cell)?;
                 }
             }
         }
@@ -252,7 +240,7 @@ impl Frame {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let lettering = Lettering::regular(13);
         let (left, bottom) = (self.left, self.bottom());
-        for (values, labels) in x {
+        if let Some((values, labels)) = x {
             for (value, text) in values.iter().zip(&labels.texts) {
                 let Some(share) = Self::share(*value, self.x) else {
                     continue;
@@ -262,7 +250,7 @@ impl Frame {
                 lettering.write(area, text, (at, bottom + 10), Anchor::Top, 70)?;
             }
         }
-        for (values, labels) in y {
+        if let Some((values, labels)) = y {
             for (value, text) in values.iter().zip(&labels.texts) {
                 let Some(share) = Self::share(*value, self.y) else {
                     continue;

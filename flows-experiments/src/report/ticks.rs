@@ -18,7 +18,7 @@ pub(super) fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
 pub(super) struct Labels {
     /// A text for each.
     pub(super) texts: Vec<String>,
-    /// What is to be added to all of them, as `+1.6e9`; empty for most axes.
+    /// What is to be added to all of them, as `(+1.6e9)`; empty for most axes.
     pub(super) offset: String,
 }
 
@@ -45,12 +45,16 @@ pub(super) fn labels(values: &[f64]) -> Labels {
     if long.iter().all(|text| text.chars().count() <= 7) {
         return without(long);
     }
-    let [low, high] = values.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| {
-        [low.min(*v), high.max(*v)]
-    });
+    let [low, high] = values
+        .iter()
+        .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| {
+            [low.min(*v), high.max(*v)]
+        });
     let unit = 10f64.powf((high - low).log10().floor() + 1.0);
     let offset = (low / unit).floor() * unit;
-    let rest = values.iter().map(|v| ((v - offset) / step * 1e3).round() * 1e-3 * step);
+    let rest = values
+        .iter()
+        .map(|v| ((v - offset) / step * 1e3).round() * 1e-3 * step);
     let text = match offset.abs() {
         size if size < 1e7 => fixed(offset.abs(), decimals(unit)),
         size => format!("{size:e}"),
@@ -58,7 +62,7 @@ pub(super) fn labels(values: &[f64]) -> Labels {
     let sign = if offset < 0.0 { '−' } else { '+' };
     Labels {
         texts: rest.map(label).collect(),
-        offset: format!("{sign}{}", text.replace('-', "−")),
+        offset: format!("({sign}{})", text.replace('-', "−")),
     }
 }
 
@@ -102,7 +106,10 @@ mod tests {
         assert_eq!(labels(&[-2.0, 0.0, 1000.0]).texts, ["−2", "0", "1000"]);
         assert_eq!(labels(&[0.15, 0.3]).texts, ["0.15", "0.3"]);
         assert_eq!(labels(&[2.5e-5]).texts, ["2.5e−5"]);
-        assert_eq!(labels(&[1e-3, 0.1, 10.0, 1e6]).texts, ["0.001", "0.1", "10", "1e6"]);
+        assert_eq!(
+            labels(&[1e-3, 0.1, 10.0, 1e6]).texts,
+            ["0.001", "0.1", "10", "1e6"]
+        );
     }
 
     #[test]
@@ -110,15 +117,23 @@ mod tests {
         let of = |range| labels(&ticks(range));
         let seconds = of([1.6e9, 1.6e9 + 400.0]);
         assert_eq!(seconds.texts, ["0", "100", "200", "300", "400"]);
-        assert_eq!(seconds.offset, "+1.6e9");
-        assert_eq!(of([2018.1, 2018.9]).texts, ["2018.2", "2018.4", "2018.6", "2018.8"]);
-        assert_eq!(of([-123_456.8, -123_456.0]).offset, "−123457");
-        for low in [1.7e18, -1.7e18, 1.6e9, 123_456.0, -1000.2, 0.3, 1e-12, 1e30] {
+        assert_eq!(seconds.offset, "(+1.6e9)");
+        assert_eq!(
+            of([2018.1, 2018.9]).texts,
+            ["2018.2", "2018.4", "2018.6", "2018.8"]
+        );
+        assert_eq!(of([-123_456.8, -123_456.0]).offset, "(−123457)");
+        for low in [
+            1.7e18_f64, -1.7e18, 1.6e9, 123_456.0, -1000.2, 0.3, 1e-12, 1e30,
+        ] {
             for share in [1e-9_f64, 1e-6, 1e-3, 0.1, 1.0, 30.0] {
                 let range = [low, low + share * low.abs()];
                 let Labels { texts, .. } = of(range);
                 let different: std::collections::BTreeSet<&String> = texts.iter().collect();
-                assert!(texts.len() >= 2 && different.len() == texts.len(), "{range:?} {texts:?}");
+                assert!(
+                    texts.len() >= 2 && different.len() == texts.len(),
+                    "{range:?} {texts:?}"
+                );
                 assert!(texts.iter().all(|t| t.chars().count() <= 8), "{texts:?}");
             }
         }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::notes::shown;
+use super::prepared::{distinct, middle_half};
 use crate::data::gaussian::moments;
 use crate::data::preprocessing::constant;
 use crate::data::{Role, Table};
@@ -44,7 +46,7 @@ impl Determined {
             words += name;
         }
         if words.is_empty() {
-            self.constant.to_string()
+            shown(self.constant)
         } else if self.constant == 0.0 {
             words
         } else {
@@ -61,7 +63,9 @@ pub(super) fn determined(train: &Table) -> Vec<Determined> {
     names.extend(train.names(Role::Density));
     let contexts = train.context_dim();
     // Candidates come from some of the rows; all of them decide.
-    let some = (1_000_000_000 / names.len().pow(2)).min(10_000).max(2 * names.len());
+    let some = (1_000_000_000 / names.len().pow(2))
+        .min(10_000)
+        .max(2 * names.len());
     let step = train.len().div_ceil(some).max(1);
     let some = train.pick(&(0..train.len()).step_by(step).collect::<Vec<_>>());
     let joint = match &some.context {
@@ -107,19 +111,25 @@ pub(super) fn determined(train: &Table) -> Vec<Determined> {
                 let later = (k + 1..weights.len()).map(|m| lower[m][k] * weights[m]);
                 weights[k] = (weights[k] - later.sum::<f64>()) / lower[k][k];
             }
-            let terms = free.iter().zip(&weights).filter(|(_, w)| w.abs() > 1e-9);
+            let terms = free.iter().zip(&weights).filter(|(_, w)| w.abs() > 1e-7);
             let terms: Vec<(usize, f64)> =
                 terms.map(|(&j, w)| (j, w * scale(i) / scale(j))).collect();
             let largest = (0..train.len()).map(|row| value(row, i).abs());
             let rounding = f64::from(f32::EPSILON) * largest.fold(0.0, f64::max);
-            let tolerance = (1e-6 * scale(i) + rounding).min(1e-5 * scale(i));
+            let spread = middle_half(&distinct(joint.column(i))).unwrap_or(f64::INFINITY);
+            let spread = spread.min(scale(i));
+            let tolerance = (1e-6 * spread + rounding).min(1e-5 * spread);
             // Round weights first: a sum of columns is to come back as their sum.
-            let exact = [true, false].into_iter().find_map(|round| {
-                let nine = |v: f64| if round { nine_digits(v) } else { v };
-                let terms: Vec<_> = terms.iter().map(|&(j, w)| (j, nine(w))).collect();
-                let sum = |v: &dyn Fn(usize) -> f64| terms.iter().map(|&(j, w)| w * v(j)).sum::<f64>();
+            let exact = [4, 9, 17].into_iter().find_map(|digits| {
+                let terms = terms.iter().map(|&(j, w)| (j, rounded(w, digits)));
+                let terms: Vec<(usize, f64)> = terms.collect();
+                let sum =
+                    |v: &dyn Fn(usize) -> f64| terms.iter().map(|&(j, w)| w * v(j)).sum::<f64>();
                 let offset = mean[i] - sum(&|j| mean[j]);
-                let constant = if offset.abs() <= tolerance { 0.0 } else { nine(offset) };
+                let constant = match offset.abs() <= tolerance {
+                    true => 0.0,
+                    false => rounded(offset, digits.max(9)),
+                };
                 let fits = |r: usize| {
                     let error = value(r, i) - constant - sum(&|j| value(r, j));
                     error.abs() <= tolerance
@@ -130,7 +140,10 @@ pub(super) fn determined(train: &Table) -> Vec<Determined> {
                 found.push(Determined {
                     column: names[i].to_owned(),
                     constant,
-                    terms: terms.into_iter().map(|(j, w)| (names[j].to_owned(), w)).collect(),
+                    terms: terms
+                        .into_iter()
+                        .map(|(j, w)| (names[j].to_owned(), w))
+                        .collect(),
                     tolerance: 2.0 * tolerance,
                 });
                 continue;
@@ -145,9 +158,9 @@ pub(super) fn determined(train: &Table) -> Vec<Determined> {
     found
 }
 
-/// The number with nine significant digits.
-fn nine_digits(value: f64) -> f64 {
-    format!("{value:.8e}").parse().expect("a number just printed")
+fn rounded(value: f64, digits: usize) -> f64 {
+    let text = format!("{value:.*e}", digits - 1);
+    text.parse().expect("a number just printed")
 }
 
 #[cfg(test)]
@@ -159,13 +172,24 @@ mod tests {
     fn table(rows: usize, row: impl Fn(f64, f64) -> Vec<f64>) -> Table {
         let rng = &mut stream(0, "test", 0);
         let width = row(0.0, 0.0).len();
-        let values: Vec<f64> = (0..rows).flat_map(|_| row(rng.random(), rng.random())).collect();
+        let values: Vec<f64> = (0..rows)
+            .flat_map(|_| row(rng.random(), rng.random()))
+            .collect();
         Table::from_values((0..width).map(|i| format!("x{i}")), values).unwrap()
     }
 
     #[test]
     fn constants_and_linear_functions_are_found_with_their_formula() {
-        let rows = table(200, |a, b| vec![a, 3.0, b, 2.0 * a - b + 10.0, a * b, (a * 1e3) as f32 as f64]);
+        let rows = table(200, |a, b| {
+            vec![
+                a,
+                3.0,
+                b,
+                2.0 * a - b + 10.0,
+                a * b,
+                (a * 1e3) as f32 as f64,
+            ]
+        });
         let found = determined(&rows);
         let words: Vec<String> = found.iter().map(Determined::formula).collect();
         assert_eq!(words, ["3", "2 x0 - x2 + 10", "1000 x0"]);
@@ -184,7 +208,13 @@ mod tests {
         let once = table(200, |a, b| vec![a, if b > 0.99 { b } else { a }]);
         assert_eq!(determined(&once), []);
         // One value of both, far away, makes the correlation 1.
-        let far = table(200, |a, b| if b < 0.01 { vec![1e20, 1e20] } else { vec![a, b] });
+        let far = table(200, |a, b| {
+            if b < 0.01 {
+                vec![1e20, 1e20]
+            } else {
+                vec![a, b]
+            }
+        });
         assert_eq!(determined(&far), []);
     }
 }

@@ -257,7 +257,9 @@ impl<B: Backend> TableFlow<B> {
         let scale: Vec<f64> = maps().flat_map(Preprocessing::scale).collect();
         let units = joint.iter().flat_map(|row| {
             let moments = mean.iter().zip(&scale);
-            row.iter().zip(moments).map(|(v, (mean, scale))| (v - mean) / scale)
+            row.iter()
+                .zip(moments)
+                .map(|(v, (mean, scale))| (v - mean) / scale)
         });
         Rows::new(units.collect(), joint.width())
     }

@@ -4,7 +4,16 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::prepared::Prepared;
+use crate::data::preprocessing::constant;
 use crate::data::{Role, Rows, Table};
+
+/// A value as it is likely to stand in the table: `9.97e36` and not all its digits.
+pub(super) fn shown(value: f64) -> String {
+    match value.abs() {
+        size if size == 0.0 || (1e-4..1e15).contains(&size) => value.to_string(),
+        _ => format!("{value:e}"),
+    }
+}
 
 /// How to go on where a value may stand for a missing one.
 const IF_MISSING: &str =
@@ -24,7 +33,9 @@ pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
         found.push(format!(
             "column '{}' has the value {} in {} of {total} rows{others}, more than a million times the \
              width of its middle half away; these rows are left out of the fit and of its scores; {IF_MISSING}",
-            far.column, far.value, rows
+            far.column,
+            shown(far.value),
+            rows
         ));
     }
     for determined in &prepared.determined {
@@ -41,10 +52,11 @@ pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
     let train = &parts[0];
     if let Some(context) = &train.context {
         for (column, name) in train.names(Role::Context).iter().enumerate() {
-            if let Some(value) = crate::data::preprocessing::constant(context.column(column)) {
+            if let Some(value) = constant(context.column(column)) {
                 found.push(format!(
-                    "context column '{name}' is {value} in all training rows: the model learns nothing of \
-                     it, and other values will change nothing; leave it out of --context"
+                    "context column '{name}' is {} in all training rows: the model learns nothing of \
+                     it, and other values will change nothing; leave it out of --context",
+                    shown(value)
                 ));
             }
         }
@@ -65,7 +77,9 @@ pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
     };
     for (column, name) in train.names(Role::Density).into_iter().enumerate() {
         if !prepared.determined.iter().any(|d| d.column == name) {
-            let values = rows.iter().map(|(part, row)| part.density.row(*row)[column]);
+            let values = rows
+                .iter()
+                .map(|(part, row)| part.density.row(*row)[column]);
             found.extend(of_column(name, column, values.collect(), parts));
         }
     }
@@ -105,14 +119,19 @@ fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]
         return found;
     }
     let mut found = Vec::new();
-    let (value, count) = runs.iter().copied().max_by_key(|run| run.1).unwrap_or_default();
+    let (value, count) = runs
+        .iter()
+        .copied()
+        .max_by_key(|run| run.1)
+        .unwrap_or_default();
     // Against how often the others come, which rounding repeats too.
     let others = (rows - count) as f64 / (distinct - 1).max(1) as f64;
     let spike = count >= 3 && count as f64 >= 3.0 + 10.0 * (others - 1.0);
     if spike {
         found.push(format!(
-            "column '{name}' has the value {value} in {count} of {rows} rows: a density can be arbitrarily \
-             high there, so its log-likelihood means little; {IF_MISSING}, otherwise fit the other rows alone"
+            "column '{name}' has the value {} in {count} of {rows} rows: a density can be arbitrarily \
+             high there, so its log-likelihood means little; {IF_MISSING}, otherwise fit the other rows alone",
+            shown(value)
         ));
     } else if distinct * 2 < rows {
         found.push(format!(
@@ -124,9 +143,14 @@ fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]
     let square = |v: f64| (v - mean).powi(2);
     let variance: f64 = values.iter().map(|v| square(*v)).sum();
     let ends = [runs[0], runs[distinct - 1]];
-    let (value, count) = if square(ends[0].0) > square(ends[1].0) { ends[0] } else { ends[1] };
+    let (value, count) = if square(ends[0].0) > square(ends[1].0) {
+        ends[0]
+    } else {
+        ends[1]
+    };
     let share = count as f64 * square(value) / variance;
     if share > 0.5 && rows > 10 {
+        let value = shown(value);
         let of = match count {
             1 => format!("one row, with the value {value}, decides"),
             n => format!("{n} of {rows} rows, with the value {value}, decide"),
@@ -141,28 +165,38 @@ fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]
 }
 
 /// Values of a column with few of them that a part of the rows does not have.
-fn rare_levels(name: &str, column: usize, runs: &[(f64, usize)], parts: &[Table; 3]) -> Option<String> {
+fn rare_levels(
+    name: &str,
+    column: usize,
+    runs: &[(f64, usize)],
+    parts: &[Table; 3],
+) -> Option<String> {
     let held = parts.each_ref().map(|part| {
         let levels = part.density.column(column).map(bits);
         levels.collect::<HashSet<u64>>()
     });
-    let (value, count) = runs.iter().filter(|(value, _)| {
-        held.iter().any(|levels| !levels.contains(&bits(*value)))
-    }).min_by_key(|run| run.1)?;
+    let (value, count) = runs
+        .iter()
+        .filter(|(value, _)| held.iter().any(|levels| !levels.contains(&bits(*value))))
+        .min_by_key(|run| run.1)?;
     let names = ["training", "validation", "test"];
     let without: Vec<&str> = (0..3)
         .filter(|&part| !held[part].contains(&bits(*value)))
         .map(|part| names[part])
         .collect();
     Some(format!(
-        "column '{name}' has the value {value} in {count} rows, and in no {} row, whose score cannot see \
+        "column '{name}' has the value {} in {count} rows, and in no {} row, whose score cannot see \
          it; another --seed splits otherwise",
+        shown(*value),
         without.join(" or ")
     ))
 }
 
 fn rows_of(parts: &[Table; 3]) -> Vec<(&Table, usize)> {
-    parts.iter().flat_map(|part| (0..part.len()).map(move |row| (part, row))).collect()
+    parts
+        .iter()
+        .flat_map(|part| (0..part.len()).map(move |row| (part, row)))
+        .collect()
 }
 
 /// The bits of a value; both zeros are one.
@@ -177,7 +211,10 @@ fn different(parts: &[Table; 3]) -> Vec<(&Table, usize)> {
     rows.retain(|(part, row)| {
         let mut hash = DefaultHasher::new();
         let feed = |rows: &Rows| rows.row(*row).iter().for_each(|v| bits(*v).hash(&mut hash));
-        [&part.density].into_iter().chain(&part.context).for_each(feed);
+        [&part.density]
+            .into_iter()
+            .chain(&part.context)
+            .for_each(feed);
         seen.insert(hash.finish())
     });
     rows
@@ -191,5 +228,7 @@ pub(super) fn most_frequent(values: &mut [f64]) -> Option<(f64, usize)> {
 
 /// The values of a sorted column, and how often each comes.
 fn runs(sorted: &[f64]) -> impl Iterator<Item = (f64, usize)> + '_ {
-    sorted.chunk_by(|a, b| a == b).map(|run| (run[0], run.len()))
+    sorted
+        .chunk_by(|a, b| a == b)
+        .map(|run| (run[0], run.len()))
 }

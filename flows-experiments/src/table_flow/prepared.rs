@@ -145,20 +145,31 @@ fn far(parts: &[Table; 3]) -> (Vec<Far>, [Vec<usize>; 3]) {
 
 /// The range outside which a value is far; `None` where nothing is, or so much that it is no exception.
 fn ordinary(values: &[f64]) -> Option<[f64; 2]> {
-    // Different values, so that one that stands for a missing one counts once.
     let step = values.len().div_ceil(10_000).max(1);
-    let mut distinct: Vec<f64> = values.iter().copied().step_by(step).collect();
+    let distinct = distinct(values.iter().copied().step_by(step));
+    let width = middle_half(&distinct)?;
+    let middle = distinct[(distinct.len() - 1) / 2];
+    let range = [middle - FAR * width, middle + FAR * width];
+    let few = |outside: usize| outside <= (distinct.len() / 20).max(1);
+    let outside = distinct
+        .iter()
+        .filter(|v| !(range[0]..=range[1]).contains(*v));
+    few(outside.count()).then_some(range)
+}
+
+/// The different values, sorted: one that stands for a missing one counts once.
+pub(super) fn distinct(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut distinct: Vec<f64> = values.collect();
     distinct.sort_by(f64::total_cmp);
     distinct.dedup();
-    let at = |share: f64| distinct[(distinct.len().saturating_sub(1) as f64 * share) as usize];
-    if distinct.is_empty() {
-        return None;
-    }
-    let width = at(0.75) - at(0.25);
-    let range = [at(0.5) - FAR * width, at(0.5) + FAR * width];
-    let few = |outside: usize| outside <= (distinct.len() / 20).max(1);
-    let outside = distinct.iter().filter(|v| !(range[0]..=range[1]).contains(*v));
-    (width > 0.0 && few(outside.count())).then_some(range)
+    distinct
+}
+
+/// The width of the middle half of sorted values, which a few far ones do not change.
+pub(super) fn middle_half(sorted: &[f64]) -> Option<f64> {
+    let at = |share: f64| sorted.get((sorted.len().saturating_sub(1) as f64 * share) as usize);
+    let width = at(0.75)? - at(0.25)?;
+    (width > 0.0).then_some(width)
 }
 
 #[cfg(test)]
@@ -178,12 +189,14 @@ mod tests {
                 assert!(low < 200.0 && high > 301.0 && !(low..=high).contains(&fill));
             }
         }
-        // A Cauchy and a log-normal sample, zeros with few others, a flag.
+        // A Cauchy and a Pareto sample, zeros with few others, a flag.
         let cauchy: Vec<f64> = (1..5000).map(|i| (f64::from(i) * 6.2e-4).tan()).collect();
-        let log_normal: Vec<f64> = cauchy.iter().map(|v| v.abs().powi(2)).collect();
-        let rare: Vec<f64> = (0..1000).map(|i| f64::from(i % 100 == 0) * f64::from(i)).collect();
+        let pareto: Vec<f64> = (1..5000).map(|i| 5000.0 / f64::from(i)).collect();
+        let rare: Vec<f64> = (0..1000)
+            .map(|i| f64::from(i % 100 == 0) * f64::from(i))
+            .collect();
         let flag: Vec<f64> = (0..1000).map(|i| f64::from(i == 5)).collect();
-        for values in [cauchy, log_normal, rare, flag, vec![1.0; 30]] {
+        for values in [cauchy, pareto, rare, flag, vec![1.0; 30]] {
             if let Some([low, high]) = ordinary(&values) {
                 assert!(values.iter().all(|v| (low..=high).contains(v)));
             }

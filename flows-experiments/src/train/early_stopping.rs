@@ -433,4 +433,80 @@ mod tests {
         };
         assert_eq!(every.interval(1000, 256_000), 7);
     }
+
+    #[test]
+    fn a_hundredth_of_the_rows_may_be_left_out_of_a_mean() {
+        let mut scores = vec![1.0; 200];
+        scores[3] = f64::NEG_INFINITY;
+        scores[7] = f64::NAN;
+        assert_eq!(mean_of_finite(&scores), 1.0);
+        scores[9] = f64::NAN;
+        assert!(mean_of_finite(&scores).is_nan());
+        assert_eq!(mean_of_finite(&[2.0, f64::NAN]), 2.0);
+        assert!(mean_of_finite(&[f64::NAN]).is_nan());
+    }
+
+    /// What a MAF makes of normal rows of which some are beyond the square root of the largest f32.
+    #[cfg(feature = "flex")]
+    fn fit_with_far_rows(far: usize) -> Result<usize, TrainError> {
+        use burn::backend::{Autodiff, Flex};
+        use flows_models::{MafConfig, ModelConfig, build_normalizing};
+        use rand::RngExt;
+
+        type B = Autodiff<Flex>;
+        let device = Default::default();
+        let rng = &mut stream(0, "test", 0);
+        let mut values: Vec<f64> = (0..400).map(|_| 2.0 * rng.random::<f64>() - 1.0).collect();
+        values[..2 * far].fill(1e30);
+        let train = Examples {
+            x: Rows::new(values, 2),
+            context: None,
+        };
+        let model = ModelConfig::Maf(MafConfig {
+            layers: 1,
+            hidden: vec![4],
+            ..MafConfig::new(2)
+        });
+        let model = build_normalizing::<B>(&model.layers(), &device, rng).unwrap();
+        let score = |_: &_| mean_of_finite(&[-1.0, f64::NEG_INFINITY]);
+        let held_out = HeldOut {
+            rows: 2,
+            score: &score,
+        };
+        let course = Course {
+            steps: 4,
+            batch: 200,
+            ..Course::default()
+        };
+        let identity = Identity {
+            name: "test",
+            seed: 0,
+            checkpoint: None,
+        };
+        let best = fit_to_best::<B, _>(
+            model,
+            &train,
+            held_out,
+            &course,
+            identity,
+            &device,
+            &mut |_| {},
+        )?;
+        let expected = if far > 2 {
+            Stopped::Diverged
+        } else {
+            Stopped::Steps
+        };
+        assert_eq!(best.stopped, expected);
+        Ok(best.not_finite)
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn few_far_rows_do_not_end_a_fit_and_are_counted_and_many_do() {
+        assert_eq!(fit_with_far_rows(0).unwrap(), 0);
+        assert_eq!(fit_with_far_rows(1).unwrap(), 4);
+        assert_eq!(fit_with_far_rows(2).unwrap(), 8);
+        assert_eq!(fit_with_far_rows(3).unwrap(), 0);
+    }
 }
