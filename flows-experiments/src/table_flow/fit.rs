@@ -32,7 +32,8 @@ pub fn begun_on(checkpoint: &Path) -> Option<Compute> {
     serde_json::from_value(run.get("compute")?.clone()).ok()
 }
 
-/// Fits a flow to the rows of `table` by maximum likelihood.
+/// Fits a flow to the rows of `table` by maximum likelihood. Its dimension is [`Prepared::dim`]: that of
+/// the table, unless a column is constant or a linear function of others.
 ///
 /// # Errors
 /// [`FitError`] for a table without a density, and a configuration that does not fit it.
@@ -101,7 +102,10 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let [train, validation, test] = &*prepared.parts;
     let free = super::free(&train.columns, &prepared.determined);
     let [train_density, validation_density] =
-        [train, validation].map(|part| part.density.columns(&free));
+        [train, validation].map(|part| match free.len() == part.dim() {
+            true => Cow::Borrowed(&part.density),
+            false => Cow::Owned(part.density.columns(&free)),
+        });
     let names = train.names(Role::Density);
     let names: Vec<&str> = free.iter().map(|&column| names[column]).collect();
     let preprocessing = if config.whiten {
