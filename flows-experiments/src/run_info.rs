@@ -1,7 +1,6 @@
 //! Where and with what a result was computed.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use serde::Serialize;
 
@@ -10,8 +9,8 @@ use crate::backend::{BackendKind, Dtype};
 /// What qualifies a number besides its configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunInfo {
-    /// Commit of the working tree the program was run in, with `-dirty` where it had changes;
-    /// `unknown` outside a checkout.
+    /// Commit that the program was built from, with `-dirty` where its sources differed from it;
+    /// `unknown` where they were no checkout.
     pub git: String,
     /// The backend.
     pub backend: BackendKind,
@@ -31,7 +30,7 @@ impl RunInfo {
     /// Looks at the surroundings.
     pub fn new(backend: BackendKind, device: String, dtype: Dtype, threads: usize) -> Self {
         Self {
-            git: git_commit().unwrap_or_else(|| "unknown".to_owned()),
+            git: env!("FLOWS_COMMIT").to_owned(),
             backend,
             device,
             dtype,
@@ -42,25 +41,11 @@ impl RunInfo {
     }
 }
 
-fn git_commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "HEAD"])?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changes.is_empty() {
-        commit
-    } else {
-        format!("{commit}-dirty")
-    })
-}
-
-/// The versions that the lock file pins, of the crates that decide numbers.
+/// The versions that the lock file pinned when the program was built, of the crates that decide numbers.
 fn versions() -> BTreeMap<String, String> {
     #[derive(serde::Deserialize)]
     struct Lock {
+        #[serde(default)]
         package: Vec<Package>,
     }
     #[derive(serde::Deserialize)]
@@ -68,7 +53,8 @@ fn versions() -> BTreeMap<String, String> {
         name: String,
         version: String,
     }
-    let lock: Lock = toml::from_str(include_str!("../../Cargo.lock")).expect("cargo wrote it");
+    let lock: Lock = toml::from_str(include_str!(concat!(env!("OUT_DIR"), "/Cargo.lock")))
+        .expect("cargo wrote it");
     let decides = |name: &str| {
         name == "burn" || name.starts_with("burn-") || name.starts_with("flows-") || name == "rand"
     };
