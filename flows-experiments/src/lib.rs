@@ -9,6 +9,7 @@ pub mod energy_distance;
 pub mod experiment;
 pub mod flows;
 pub mod graph;
+pub mod lock;
 pub mod regularization;
 pub mod report;
 pub mod run_info;

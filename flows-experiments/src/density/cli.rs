@@ -73,26 +73,27 @@ impl Args {
     /// [`Misuse`] for options and data that cannot be used; anything else is a failure.
     pub fn run(self) -> anyhow::Result<()> {
         if self.list {
-            print_list(&self.configure(Path::new(""))?);
+            print_list(&self.configure(None)?);
             return Ok(());
         }
-        let out = self.run.folder("density");
-        if let Some(threads) = self.run.worker_threads() {
-            let config = self.configure(&out)?;
+        let begun = self.run.begun("density");
+        let begun = begun.as_deref();
+        if let Some((out, threads)) = self.run.worker() {
+            let config = self.configure(begun)?;
             let data: DataFolder = read_json(out.join(DATA_FILE))?;
             let plan = DensityPlan::new(&config, data.folder).map_err(Misuse::new)?;
             return serve(&out, threads, &config, plan);
         }
-        let compute = self.run.compute(&out)?;
-        let config = self.configure(&out)?;
-        let data = self.data(&out)?;
+        let compute = self.run.compute(begun)?;
+        let config = self.configure(begun)?;
+        let data = self.data(begun)?;
         let plan = DensityPlan::new(&config, data.clone()).map_err(Misuse::new)?;
         // Before the folder: a set that is not there leaves none behind.
         for id in plan.set_ids() {
             plan.set(id).map_err(Misuse::new)?;
         }
-        let folder = self.run.open(&out, &config, compute)?;
-        write_json(out.join(DATA_FILE), &DataFolder { folder: data })?;
+        let folder = self.run.open("density", &config, compute)?;
+        write_json(folder.path().join(DATA_FILE), &DataFolder { folder: data })?;
         let session = Session {
             experiment: Experiment { folder, plan },
             config,
@@ -101,10 +102,10 @@ impl Args {
         dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
     }
 
-    fn data(&self, out: &Path) -> Result<PathBuf, Misuse> {
+    fn data(&self, begun: Option<&Path>) -> Result<PathBuf, Misuse> {
         let given = self.data_dir.clone();
         let data = given.or_else(|| std::env::var_os(DATA).map(PathBuf::from));
-        let before = || Some(read_json::<DataFolder>(out.join(DATA_FILE)).ok()?.folder);
+        let before = || Some(read_json::<DataFolder>(begun?.join(DATA_FILE)).ok()?.folder);
         let data = data.or_else(before).ok_or_else(|| {
             Misuse(format!(
                 "no data: --data-dir or {DATA} names a folder with the sets; docs/density.md says where \
@@ -118,8 +119,8 @@ impl Args {
         Ok(std::path::absolute(&data).unwrap_or(data))
     }
 
-    fn configure(&self, out: &Path) -> anyhow::Result<DensityConfig> {
-        let mut config = match self.run.config_file(out, self.preset.is_some())? {
+    fn configure(&self, begun: Option<&Path>) -> anyhow::Result<DensityConfig> {
+        let mut config = match self.run.config_file(begun, self.preset.is_some())? {
             Some(file) => {
                 DensityConfig::from_toml(&file.text, &file.origin).map_err(Misuse::new)?
             }

@@ -12,18 +12,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Job;
-use crate::cli::Compute;
+use crate::cli::{Compute, Misuse};
+use crate::lock::Lock;
 use crate::report::{ReportError, is_temporary, read_json, write_atomically, write_json};
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// There is something already, and nobody asked to go on with it.
-    #[error("{} already holds an experiment; --resume goes on with it, --out names another folder", .0.display())]
+    #[error("{} already holds an experiment; use --resume to continue or --out to choose another folder", .0.display())]
     Exists(PathBuf),
     /// There is something else already.
-    #[error("{} exists and is not empty; --out names another folder", .0.display())]
+    #[error("{} exists and is not empty; use --out to choose another folder", .0.display())]
     NotEmpty(PathBuf),
+    /// Another process is at work in it.
+    #[error("{} is in use by another process; wait for it, or use --out to choose another folder", .0.display())]
+    Busy(PathBuf),
     /// Nothing to resume.
     #[error("{} holds no experiment to resume", .0.display())]
     Nothing(PathBuf),
@@ -43,44 +47,86 @@ pub enum FolderError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The folder could not be locked.
+    #[error("cannot lock {}: {source}", path.display())]
+    Lock {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A file in it could not be read or written.
     #[error(transparent)]
     Report(#[from] ReportError),
 }
 
-/// The folder of an experiment under way.
-#[derive(Debug, Clone)]
+impl FolderError {
+    /// As a binary ends with it: misuse, but for what the operating system refuses.
+    pub fn for_binary(self) -> anyhow::Error {
+        match self {
+            Self::Create { .. } | Self::Lock { .. } | Self::Report(_) => self.into(),
+            misuse => Misuse::new(misuse).into(),
+        }
+    }
+}
+
+/// The folder of an experiment under way. No second process gets it until this one is done.
+#[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// `None` in a worker, whose parent holds it.
+    _lock: Option<Lock>,
 }
 
 const CONFIG: &str = "config.toml";
 const COMPUTE: &str = "compute.json";
+const LOCK: &str = ".lock";
+/// Where results go when nobody says.
+const RUNS: &str = "runs";
 
 impl Folder {
-    /// Begins an experiment in a folder that does not exist yet, is empty, or was left by a program
-    /// killed before it had written its configuration.
+    /// The latest numbered folder of an experiment, `runs/EXPERIMENT-N`; the first where there is none.
+    pub fn latest(experiment: &str) -> PathBuf {
+        numbered(experiment, latest_number(experiment).max(1))
+    }
+
+    /// Takes a folder that does not exist yet, is empty, or was left by a program killed before it had
+    /// written its configuration: `out`, or else the next `runs/EXPERIMENT-N`.
     ///
     /// # Errors
-    /// [`FolderError`] where there is something in it, or it cannot be written.
+    /// [`FolderError`] where there is something in it, another process has it, or it cannot be made.
+    pub fn claim(out: Option<&Path>, experiment: &str) -> Result<Self, FolderError> {
+        let path = match out {
+            Some(out) => {
+                refuse_used(out)?;
+                create_dir(out)?;
+                out.to_owned()
+            }
+            None => create_next(experiment)?,
+        };
+        let lock = lock(&path)?;
+        // Another process may have used it since it was looked at.
+        refuse_used(&path)?;
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Begins an experiment in the folder that [`claim`](Self::claim) takes.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
     pub fn create<C: Serialize>(
-        path: &Path,
+        out: Option<&Path>,
+        experiment: &str,
         config: &C,
         compute: Compute,
     ) -> Result<Self, FolderError> {
-        if path.join(CONFIG).exists() {
-            return Err(FolderError::Exists(path.to_owned()));
-        }
-        if !is_unused(path) {
-            return Err(FolderError::NotEmpty(path.to_owned()));
-        }
-        create_dir(path)?;
-        let text = to_toml(config);
-        write_json(path.join(COMPUTE), &compute)?;
-        write_atomically(path.join(CONFIG), text.as_bytes())?;
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        let folder = Self::claim(out, experiment)?;
+        write_json(folder.path.join(COMPUTE), &compute)?;
+        write_atomically(folder.path.join(CONFIG), to_toml(config).as_bytes())?;
+        Ok(folder)
     }
 
     /// The configuration that an experiment was begun with, as its file has it.
@@ -112,8 +158,26 @@ impl Folder {
     /// threads: otherwise it would not end with the same bits.
     ///
     /// # Errors
-    /// [`FolderError::Nothing`] and [`FolderError::Differs`].
+    /// [`FolderError::Nothing`], [`FolderError::Busy`] and [`FolderError::Differs`].
     pub fn resume<C: Serialize>(
+        path: &Path,
+        config: &C,
+        compute: Compute,
+    ) -> Result<Self, FolderError> {
+        Self::compute(path)?;
+        let lock = Some(lock(path)?);
+        let folder = Self::of_parent(path, config, compute)?;
+        Ok(Self {
+            _lock: lock,
+            ..folder
+        })
+    }
+
+    /// The folder of an experiment that another process has and this one works for.
+    ///
+    /// # Errors
+    /// [`FolderError::Nothing`] and [`FolderError::Differs`].
+    pub fn of_parent<C: Serialize>(
         path: &Path,
         config: &C,
         compute: Compute,
@@ -145,6 +209,7 @@ impl Folder {
         }
         Ok(Self {
             path: path.to_owned(),
+            _lock: None,
         })
     }
 
@@ -169,12 +234,61 @@ fn canonical(text: String) -> String {
     }
 }
 
-/// Nothing is in `path` but what a beginning cut short leaves; the configuration is written last.
-fn is_unused(path: &Path) -> bool {
-    let of_a_beginning = |name: &str| name == COMPUTE || is_temporary(name);
-    std::fs::read_dir(path).map_or(true, |mut entries| {
+fn numbered(experiment: &str, n: usize) -> PathBuf {
+    Path::new(RUNS).join(format!("{experiment}-{n}"))
+}
+
+/// The highest number of a folder of `experiment`, 0 where there is none.
+fn latest_number(experiment: &str) -> usize {
+    let names = std::fs::read_dir(RUNS).into_iter().flatten().flatten();
+    let numbers = names.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix(experiment)?
+            .strip_prefix('-')?
+            .parse()
+            .ok()
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// Makes the next numbered folder. Of two processes only one can make it: the other takes the one after.
+fn create_next(experiment: &str) -> Result<PathBuf, FolderError> {
+    create_dir(Path::new(RUNS))?;
+    let mut n = latest_number(experiment);
+    loop {
+        n += 1;
+        let path = numbered(experiment, n);
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(FolderError::Create { path, source }),
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock, FolderError> {
+    let path = path.to_owned();
+    match Lock::take(&path.join(LOCK)) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(FolderError::Busy(path)),
+        Err(source) => Err(FolderError::Lock { path, source }),
+    }
+}
+
+/// Refuses a folder with more in it than a beginning cut short leaves; the configuration is written last.
+fn refuse_used(path: &Path) -> Result<(), FolderError> {
+    if path.join(CONFIG).exists() {
+        return Err(FolderError::Exists(path.to_owned()));
+    }
+    let of_a_beginning = |name: &str| name == COMPUTE || name == LOCK || is_temporary(name);
+    let unused = std::fs::read_dir(path).map_or(true, |mut entries| {
         entries.all(|entry| entry.is_ok_and(|e| e.file_name().to_str().is_some_and(of_a_beginning)))
-    })
+    });
+    if unused {
+        Ok(())
+    } else {
+        Err(FolderError::NotEmpty(path.to_owned()))
+    }
 }
 
 /// The folder of one run, inside that of its experiment.
@@ -283,7 +397,8 @@ mod tests {
             dtype: Dtype::F32,
             threads: 1,
         };
-        let begin = || Folder::create(folder.path(), &BTreeMap::from([("seeds", 1)]), compute);
+        let config = BTreeMap::from([("seeds", 1)]);
+        let begin = || Folder::create(Some(folder.path()), "toy", &config, compute);
         fs::write(at(COMPUTE), "{}").unwrap();
         fs::write(at(".flows-x.tmp"), "{").unwrap();
         fs::write(at("mine.txt"), "text").unwrap();
@@ -305,7 +420,7 @@ mod tests {
             let names = names.iter().map(|name| (*name).to_owned());
             BTreeMap::from([("names", names.collect::<Vec<_>>())])
         };
-        Folder::create(folder.path(), &config(&["a", "b"]), compute).unwrap();
+        Folder::create(Some(folder.path()), "toy", &config(&["a", "b"]), compute).unwrap();
         let edited = "# mine\nnames = [\n  'a',\n  'b'\n]\n";
         fs::write(folder.path().join(CONFIG), edited).unwrap();
         let resume = |names: &[&str]| Folder::resume(folder.path(), &config(names), compute);

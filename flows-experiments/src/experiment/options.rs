@@ -10,9 +10,6 @@ use super::{Folder, FolderError};
 use crate::backend::check;
 use crate::cli::{Compute, DeviceArgs, Misuse};
 
-/// Where results go when nobody says.
-const RUNS: &str = "runs";
-
 /// Where an experiment is, what it starts from and what it is computed on.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -42,57 +39,53 @@ pub struct ConfigFile {
 }
 
 impl RunArgs {
-    /// The folder of the experiment, which need not exist yet.
-    pub fn folder(&self, experiment: &str) -> PathBuf {
-        if let Some(out) = &self.out {
-            return out.clone();
-        }
-        let numbered = |n: usize| Path::new(RUNS).join(format!("{experiment}-{n}"));
-        let free = (1..).find(|n| !numbered(*n).exists()).unwrap_or(1);
-        numbered(if self.resume { (free - 1).max(1) } else { free })
+    /// The folder of an experiment begun earlier, where this process goes on with it or works for it;
+    /// `None` where it begins a new one.
+    pub fn begun(&self, experiment: &str) -> Option<PathBuf> {
+        let latest = || Folder::latest(experiment);
+        (self.resume || self.worker.is_some()).then(|| self.out.clone().unwrap_or_else(latest))
     }
 
-    /// Threads, where this process is a worker of another.
-    pub fn worker_threads(&self) -> Option<usize> {
-        self.worker
+    /// Folder and threads, where this process is a worker of another.
+    pub fn worker(&self) -> Option<(PathBuf, usize)> {
+        self.out.clone().zip(self.worker)
     }
 
-    /// The configuration to start from: the file named, or the folder's own where the experiment goes
-    /// on (or is a worker's) and no preset is named; `None` where a preset is meant.
+    /// The configuration to start from: the file named, or that of the folder `begun` where no preset
+    /// is named; `None` where a preset is meant.
     ///
     /// # Errors
     /// [`Misuse`] where the file cannot be read, or there is nothing to resume.
     pub fn config_file(
         &self,
-        out: &Path,
+        begun: Option<&Path>,
         preset_named: bool,
     ) -> Result<Option<ConfigFile>, Misuse> {
-        match &self.config {
-            Some(file) => {
+        match (&self.config, begun) {
+            (Some(file), _) => {
                 let text = std::fs::read_to_string(file)
                     .map_err(|e| Misuse::new(format!("--config {}: {e}", file.display())))?;
                 let origin = file.display().to_string();
                 Ok(Some(ConfigFile { text, origin }))
             }
-            None if self.worker.is_some() || (self.resume && !preset_named) => {
-                let text = Folder::config_text(out).map_err(Misuse::new)?;
-                let origin = out.join("config.toml").display().to_string();
+            (None, Some(begun)) if !preset_named => {
+                let text = Folder::config_text(begun).map_err(Misuse::new)?;
+                let origin = begun.join("config.toml").display().to_string();
                 Ok(Some(ConfigFile { text, origin }))
             }
-            None => Ok(None),
+            (None, _) => Ok(None),
         }
     }
 
-    /// Resolves the options on the backend, with the choices of the folder where it is resumed.
+    /// Resolves the options on the backend, with the choices of the folder `begun`.
     ///
     /// # Errors
     /// [`Misuse`] for options that cannot be met.
-    pub fn compute(&self, out: &Path) -> Result<Compute, Misuse> {
-        let earlier = if self.resume {
-            Some(Folder::compute(out).map_err(Misuse::new)?)
-        } else {
-            None
-        };
+    pub fn compute(&self, begun: Option<&Path>) -> Result<Compute, Misuse> {
+        let earlier = begun
+            .map(Folder::compute)
+            .transpose()
+            .map_err(Misuse::new)?;
         self.device.resolve_from(earlier)
     }
 
@@ -103,20 +96,16 @@ impl RunArgs {
     /// that holds something else; other errors where it cannot be written.
     pub fn open<C: Serialize>(
         &self,
-        out: &Path,
+        experiment: &str,
         config: &C,
         compute: Compute,
     ) -> anyhow::Result<Folder> {
         check(compute.backend, compute.dtype).map_err(Misuse::from)?;
-        let folder = if self.resume {
-            Folder::resume(out, config, compute)
-        } else {
-            Folder::create(out, config, compute)
+        let folder = match self.begun(experiment) {
+            Some(begun) => Folder::resume(&begun, config, compute),
+            None => Folder::create(self.out.as_deref(), experiment, config, compute),
         };
-        folder.map_err(|error| match error {
-            FolderError::Create { .. } | FolderError::Report(_) => anyhow::Error::from(error),
-            misuse => Misuse::new(misuse).into(),
-        })
+        folder.map_err(FolderError::for_binary)
     }
 }
 

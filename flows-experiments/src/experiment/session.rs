@@ -114,7 +114,7 @@ pub fn serve<C: Serialize, P: Plan>(
     }
     let compute = Folder::compute(out)?;
     set_threads(threads);
-    let folder = Folder::resume(out, config, compute)?;
+    let folder = Folder::of_parent(out, config, compute)?;
     let worker = Worker(Experiment { folder, plan });
     Ok(dispatch(compute.backend, compute.dtype, worker)?)
 }

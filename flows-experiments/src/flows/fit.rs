@@ -13,6 +13,7 @@ use super::{
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, Misuse};
 use crate::data::{Header, Missing, Role, Selection, Table};
+use crate::lock::Lock;
 use crate::report::format_estimate;
 use crate::report::json::temporary_beside;
 use crate::table_flow::{
@@ -40,7 +41,8 @@ pub(super) struct Args {
     /// Layers, or blocks of a ddnf
     #[arg(long, value_name = "N", conflicts_with = "model_config")]
     layers: Option<usize>,
-    /// Widths of hidden layers [default: 64,64; ddnf: 2, or 64 for up to three columns]
+    /// Widths of hidden layers [default: 64,64; ddnf: 64 for up to three columns, beyond 4 a column and
+    /// at most 24]
     #[arg(
         long,
         value_name = "WIDTHS",
@@ -115,7 +117,9 @@ impl Args {
         if self.out == Path::new("-") {
             return Err(Misuse("--out: a model is a file, not a pipe".to_owned()).into());
         }
-        let checkpoint = checkpoint_path(&self.out);
+        // Held to the end: a second fit would write over checkpoint and model of this one.
+        let _lock = lock(&self.out)?;
+        let checkpoint = beside(&self.out, ".checkpoint");
         refuse_existing(&self.out, self.force || self.resume && checkpoint.exists())?;
         let shown = checkpoint.display();
         match (checkpoint.exists(), self.resume) {
@@ -220,11 +224,23 @@ impl Args {
     }
 }
 
-/// Beside the model, so that both are on one disk.
-fn checkpoint_path(model: &Path) -> PathBuf {
+/// A file beside the model, so that both are on one disk.
+fn beside(model: &Path, suffix: &str) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
-    name.push(".checkpoint");
+    name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Refuses a model that another process is fitting.
+fn lock(model: &Path) -> Result<Lock, Misuse> {
+    let shown = model.display();
+    let lock = Lock::take(&beside(model, ".lock"))
+        .map_err(|error| Misuse(format!("cannot write {shown}: {error}")))?;
+    lock.ok_or_else(|| {
+        Misuse(format!(
+            "another process is fitting {shown}; wait for it, or choose another file with --out"
+        ))
+    })
 }
 
 /// Finds out before the fit, not after it, that its model could not be kept.

@@ -1,7 +1,7 @@
 //! The command line of the graph experiment.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -14,6 +14,7 @@ use super::mask_pictures::draw_masks;
 use super::summary::{Row, Summary, draw, table};
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, Misuse};
+use crate::experiment::{Folder, FolderError};
 use crate::report::{write_atomically, write_json};
 use crate::run_info::RunInfo;
 
@@ -70,9 +71,6 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-/// Where results go when nobody says.
-const RUNS: &str = "runs";
-
 impl Args {
     /// Does what the options say.
     ///
@@ -89,10 +87,10 @@ impl Args {
         let compute = self.device.resolve()?;
         // Before the folder: a backend that does not start leaves none behind.
         check(compute.backend, compute.dtype).map_err(Misuse::from)?;
-        let folder = self.folder();
-        make_folder(&folder)?;
+        let folder =
+            Folder::claim(self.out.as_deref(), "graph").map_err(FolderError::for_binary)?;
         write_atomically(
-            folder.join("config.toml"),
+            folder.path().join("config.toml"),
             toml::to_string_pretty(&config)?.as_bytes(),
         )?;
         let session = Session {
@@ -121,37 +119,13 @@ impl Args {
         config.penalty = self.penalty.unwrap_or(config.penalty);
         Ok(config)
     }
-
-    fn folder(&self) -> PathBuf {
-        let numbered = |n: usize| Path::new(RUNS).join(format!("graph-{n}"));
-        let free = || (1..).map(numbered).find(|path| !path.exists());
-        self.out
-            .clone()
-            .or_else(free)
-            .unwrap_or_else(|| numbered(1))
-    }
-}
-
-/// Makes the folder of a new experiment; one with something in it is refused.
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    let holds_something = match std::fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => path.exists(),
-    };
-    if holds_something {
-        let path = path.display();
-        let message = format!("{path} exists and is not empty; --out names another folder");
-        return Err(Misuse::new(message).into());
-    }
-    std::fs::create_dir_all(path)
-        .map_err(|error| anyhow::anyhow!("cannot make the folder {}: {error}", path.display()))
 }
 
 /// An experiment with what it was asked for.
 struct Session {
     config: GraphConfig,
     compute: Compute,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Task for Session {
@@ -161,8 +135,9 @@ impl Task for Session {
         let Self {
             config,
             compute,
-            folder,
+            folder: claimed,
         } = self;
+        let folder = claimed.path();
         let Compute {
             backend,
             dtype,

@@ -73,18 +73,19 @@ impl Args {
             }
             return Ok(());
         }
-        let out = self.run.folder("regularization");
-        if let Some(threads) = self.run.worker_threads() {
-            let config = self.configure(&out)?;
+        let begun = self.run.begun("regularization");
+        let begun = begun.as_deref();
+        if let Some((out, threads)) = self.run.worker() {
+            let config = self.configure(begun)?;
             let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
             return serve(&out, threads, &config, plan);
         }
-        let compute = self.run.compute(&out)?;
-        let config = self.configure(&out)?;
+        let compute = self.run.compute(begun)?;
+        let config = self.configure(begun)?;
         let plan = RegularizationPlan::new(&config).map_err(Misuse)?;
-        // Before the folder, which a model that cannot be built leaves behind otherwise.
+        // Validate models before creating the output folder.
         check_models(&plan, compute)?;
-        let folder = self.run.open(&out, &config, compute)?;
+        let folder = self.run.open("regularization", &config, compute)?;
         let session = Session {
             experiment: Experiment { folder, plan },
             config,
@@ -93,8 +94,8 @@ impl Args {
         dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
     }
 
-    fn configure(&self, out: &Path) -> anyhow::Result<RegularizationConfig> {
-        let file = self.run.config_file(out, self.preset.is_some())?;
+    fn configure(&self, begun: Option<&Path>) -> anyhow::Result<RegularizationConfig> {
+        let file = self.run.config_file(begun, self.preset.is_some())?;
         let mut config = match file {
             Some(file) => {
                 RegularizationConfig::from_toml(&file.text, &file.origin).map_err(Misuse)?

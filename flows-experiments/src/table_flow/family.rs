@@ -212,4 +212,29 @@ mod tests {
             choose(Some(name), shape(3, 0)).unwrap();
         }
     }
+
+    #[test]
+    fn the_help_of_fit_names_the_widths_that_are_taken() {
+        use clap::CommandFactory;
+        let width = |dim| match choose(Some("ddnf"), shape(dim, 0)).unwrap().model {
+            ModelConfig::Ddnf(ddnf) => ddnf.hidden[0],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([1, 2].map(width), [3, 3].map(width));
+        assert_eq!([4, 5].map(|dim| width(dim) / dim), [4, 4]);
+        let program = crate::flows::Args::command();
+        let fit = program.find_subcommand("fit").unwrap();
+        let hidden = fit
+            .get_arguments()
+            .find(|a| a.get_id() == "hidden")
+            .unwrap();
+        let help = hidden.get_help().unwrap().to_string();
+        let expected = format!(
+            "[default: 64,64; ddnf: {} for up to three columns, beyond {} a column and at most {}]",
+            width(3),
+            width(4) / 4,
+            width(1000)
+        );
+        assert!(help.contains(&expected), "{help}");
+    }
 }

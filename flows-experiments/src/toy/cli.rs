@@ -70,18 +70,19 @@ impl Args {
             print_list();
             return Ok(());
         }
-        let out = self.run.folder("toy");
-        if let Some(threads) = self.run.worker_threads() {
-            let config = self.configure(&out)?;
+        let begun = self.run.begun("toy");
+        let begun = begun.as_deref();
+        if let Some((out, threads)) = self.run.worker() {
+            let config = self.configure(begun)?;
             let plan = ToyPlan::new(&config)?;
             return serve(&out, threads, &config, plan);
         }
-        let compute = self.run.compute(&out)?;
-        let config = self.configure(&out)?;
+        let compute = self.run.compute(begun)?;
+        let config = self.configure(begun)?;
         let plan = ToyPlan::new(&config).map_err(Misuse::new)?;
-        // Before the folder, which a model that cannot be built leaves behind otherwise.
+        // Validate models before creating the output folder.
         check_models(&plan, compute)?;
-        let folder = self.run.open(&out, &config, compute)?;
+        let folder = self.run.open("toy", &config, compute)?;
         let session = Session {
             experiment: Experiment { folder, plan },
             config,
@@ -90,8 +91,8 @@ impl Args {
         dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
     }
 
-    fn configure(&self, out: &Path) -> anyhow::Result<ToyConfig> {
-        let mut config = match self.run.config_file(out, self.preset.is_some())? {
+    fn configure(&self, begun: Option<&Path>) -> anyhow::Result<ToyConfig> {
+        let mut config = match self.run.config_file(begun, self.preset.is_some())? {
             Some(file) => ToyConfig::from_toml(&file.text, &file.origin).map_err(Misuse::new)?,
             None => ToyConfig::preset(self.preset.unwrap_or_default()),
         };

@@ -100,22 +100,23 @@ impl Args {
             print_list();
             return Ok(());
         }
-        let out = self.run.folder("vae");
-        let config = self.configure(&out)?;
-        if let Some(threads) = self.run.worker_threads() {
+        let begun = self.run.begun("vae");
+        let begun = begun.as_deref();
+        let config = self.configure(begun)?;
+        if let Some((out, threads)) = self.run.worker() {
             let data: Option<PathBuf> = read_json(out.join(DATA))?;
             let plan = VaePlan::new(&config, data).map_err(Misuse)?;
             return serve(&out, threads, &config, plan);
         }
-        let compute = self.run.compute(&out)?;
+        let compute = self.run.compute(begun)?;
         let data = data_folder(self.data_dir.clone());
         let plan = VaePlan::new(&config, data.clone()).map_err(Misuse)?;
         // Before a folder is made: a set that is not there, or a model that cannot be built, leaves none behind.
         plan.set().map_err(Misuse::new)?;
         check_models(&plan, compute)?;
-        let folder = self.run.open(&out, &config, compute)?;
+        let folder = self.run.open("vae", &config, compute)?;
         write_json(
-            out.join(DATA),
+            folder.path().join(DATA),
             &data.map(|d| std::path::absolute(&d).unwrap_or(d)),
         )?;
         let session = Session {
@@ -126,8 +127,8 @@ impl Args {
         dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
     }
 
-    fn configure(&self, out: &Path) -> anyhow::Result<VaeExperimentConfig> {
-        let mut config = match self.run.config_file(out, self.preset.is_some())? {
+    fn configure(&self, begun: Option<&Path>) -> anyhow::Result<VaeExperimentConfig> {
+        let mut config = match self.run.config_file(begun, self.preset.is_some())? {
             Some(file) => {
                 VaeExperimentConfig::from_toml(&file.text, &file.origin).map_err(Misuse)?
             }

@@ -120,6 +120,55 @@ fn a_killed_run_resumes_to_the_same_bits_on_any_number_of_workers() {
     }
 }
 
+/// As docs/density.md has it.
+#[test]
+fn runs_of_two_machines_are_put_into_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    gas(folder.path());
+    let config = small(folder.path(), "");
+    let run = |models: &str, out: &str| {
+        let mut command = density();
+        command.arg("--config").arg(&config);
+        command.args([
+            "--models",
+            models,
+            "--seeds",
+            "1",
+            "--steps",
+            "10",
+            "--threads",
+            "1",
+        ]);
+        command.arg("--data-dir").arg(folder.path());
+        command
+            .arg("--out")
+            .arg(folder.path().join(out))
+            .assert()
+            .success();
+    };
+    run("gaussian", "one");
+    run("maf", "two");
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    fs::rename(two.join("runs/gas/maf"), one.join("runs/gas/maf")).unwrap();
+    let settings = fs::read_to_string(one.join("config.toml")).unwrap();
+    let both = settings.replace(
+        "models = [\"gaussian\"]",
+        "models = [\"gaussian\", \"maf\"]",
+    );
+    assert_ne!(settings, both);
+    fs::write(one.join("config.toml"), both).unwrap();
+    let before = fs::metadata(one.join("runs/gas/maf/seed-0/result.json")).unwrap();
+    density()
+        .arg("--resume")
+        .arg("--out")
+        .arg(&one)
+        .assert()
+        .success();
+    assert_eq!(runs(&one).len(), 2);
+    let after = fs::metadata(one.join("runs/gas/maf/seed-0/result.json")).unwrap();
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+}
+
 #[test]
 fn a_grid_is_scored_on_validation_rows_and_shows_its_best() {
     let folder = tempfile::tempdir().unwrap();

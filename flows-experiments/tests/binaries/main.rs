@@ -4,6 +4,7 @@ mod density;
 #[path = "../interruptions/mod.rs"]
 mod interruptions;
 mod regularization;
+mod together;
 mod toy;
 mod vae;
 
