@@ -56,8 +56,12 @@ pub struct FlowSizes {
     pub cells: usize,
     /// Widths of the fields.
     pub field_hidden: Vec<usize>,
-    /// Log-determinant of DDNF in training.
+    /// Log-determinant of `ddnf` and `ddnf-bias` in training.
     pub log_det: LogDet,
+    /// That of `ddnf-lowrank`. Trained on the series, its maps fold, and the bound is none: see
+    /// `docs/vae`.
+    #[serde(default = "exact")]
+    pub lowrank_log_det: LogDet,
     /// Rank of the updates of `ddnf-lowrank`.
     pub rank: usize,
 }
@@ -84,6 +88,10 @@ pub struct VaeTraining {
     /// each.
     #[serde(default)]
     pub checkpoint_seconds: f64,
+}
+
+fn exact() -> LogDet {
+    LogDet::Exact
 }
 
 fn constant() -> Schedule {
@@ -171,11 +179,11 @@ impl FlowSizes {
     /// One line that lists the names.
     pub fn posterior(&self, name: &str, latent: usize) -> Result<PosteriorConfig, String> {
         let flows = self.flows;
-        let ddnf = |context| PosteriorConfig::Ddnf {
+        let ddnf = |context, log_det: &LogDet| PosteriorConfig::Ddnf {
             blocks: self.blocks,
             cells: self.cells,
             hidden: self.field_hidden.clone(),
-            log_det: self.log_det.clone(),
+            log_det: log_det.clone(),
             context,
         };
         Ok(match name {
@@ -203,9 +211,12 @@ impl FlowSizes {
                 flows,
                 hidden: self.made_hidden.clone(),
             },
-            "ddnf" => ddnf(DdnfContext::Shared),
-            "ddnf-bias" => ddnf(DdnfContext::Bias),
-            "ddnf-lowrank" => ddnf(DdnfContext::LowRank { rank: self.rank }),
+            "ddnf" => ddnf(DdnfContext::Shared, &self.log_det),
+            "ddnf-bias" => ddnf(DdnfContext::Bias, &self.log_det),
+            "ddnf-lowrank" => {
+                let context = DdnfContext::LowRank { rank: self.rank };
+                ddnf(context, &self.lowrank_log_det)
+            }
             _ => {
                 let names = POSTERIORS.map(|(name, _)| name).join(", ");
                 return Err(format!(
@@ -378,6 +389,15 @@ mod tests {
                 VaeExperimentConfig::from_toml(&text, "again").unwrap(),
                 config
             );
+        }
+    }
+
+    #[test]
+    fn no_preset_trains_low_rank_fields_on_the_series() {
+        for preset in Preset::value_variants() {
+            let sizes = VaeExperimentConfig::preset(*preset).flows;
+            let posterior = sizes.posterior("ddnf-lowrank", 8).unwrap();
+            assert_eq!(posterior.log_det(), LogDet::Exact.label(), "{preset:?}");
         }
     }
 
