@@ -1,0 +1,467 @@
+//! Every command and option that README, docs and help texts name is one that the programs take.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command, CommandFactory};
+use serde_json::Value;
+
+/// Programs that documents may name and that are not ours.
+const FOREIGN: [&str; 8] = [
+    "apt-get", "bash", "do", "done", "for", "head", "python", "zcat",
+];
+
+/// Programs of this crate, whose options are private.
+const BENCHES: [(&str, &str); 2] = [
+    ("step", env!("CARGO_BIN_EXE_step")),
+    ("compare", env!("CARGO_BIN_EXE_compare")),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn documents_name_commands_and_options_that_exist() {
+    let programs = Programs::new();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for file in documents() {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        for Named { line, text, whole } in named(&text) {
+            checked += 1;
+            if let Err(reason) = programs.check(&text, whole) {
+                wrong.push(format!("{}:{line}: `{text}`: {reason}", file.display()));
+            }
+        }
+    }
+    assert!(checked > 150, "{checked} commands and options found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn examples_of_help_texts_are_taken() {
+    let programs = Programs::new();
+    let mut checked = 0;
+    for program in programs.ours.iter().filter(|p| p.get_name() != "cargo") {
+        let help = program.get_after_help().map(|help| help.to_string());
+        for line in help
+            .unwrap_or_default()
+            .lines()
+            .filter(|l| l.starts_with("  "))
+        {
+            // An example, and behind some spaces what it does.
+            let example = line.trim().split("  ").next().unwrap();
+            let checks = programs.check(example, true);
+            assert_eq!(checks, Ok(()), "{}: {example}", program.get_name());
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked} examples found");
+}
+
+/// What this test is for is found.
+#[test]
+fn a_wrong_name_is_found_wherever_it_stands() {
+    let programs = Programs::new();
+    let text = "Use `toy --stps 3`, `--stps` or `--preset best`.\n\n```sh\ncargo run -p flows-experiments --example no\n\
+                X=1 cargo run -p flows-experiments --bin vae -- --epochs \\\n  many # comment\n```\n";
+    let reasons = named(text).map(|n| (n.line, programs.check(&n.text, n.whole).is_err()));
+    let all = [(1, true), (1, true), (1, true), (4, true), (5, true)];
+    assert_eq!(reasons.collect::<Vec<_>>(), all);
+}
+
+fn documents() -> Vec<PathBuf> {
+    let markdown = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap();
+        let names = entries.map(|entry| Path::new(folder).join(entry.unwrap().file_name()));
+        names.collect::<Vec<_>>()
+    };
+    let mut files = markdown("docs");
+    for file in files.clone() {
+        if root().join(&file).is_dir() {
+            files.extend(markdown(file.to_str().unwrap()));
+        }
+    }
+    files.extend(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(PathBuf::from));
+    files.retain(|file| file.extension().is_some_and(|e| e == "md"));
+    files.sort();
+    files
+}
+
+/// A command or an option in a document.
+struct Named {
+    line: usize,
+    text: String,
+    /// A line of a shell, which has to be complete.
+    whole: bool,
+}
+
+/// The commands in blocks of `sh`, and spans of code that may be a command or an option.
+fn named(text: &str) -> impl Iterator<Item = Named> {
+    let mut found = Vec::new();
+    for (i, part) in text.split("```").enumerate() {
+        let begins = part.as_ptr() as usize - text.as_ptr() as usize;
+        let line_of = |offset: usize| 1 + text[..begins + offset].matches('\n').count();
+        if i % 2 == 0 {
+            let mut offset = 0;
+            for (j, span) in part.split('`').enumerate() {
+                if j % 2 == 1 {
+                    let text = span.replace("\\|", "|").replace('\n', " ");
+                    found.push((line_of(offset), text, false));
+                }
+                offset += span.len() + 1;
+            }
+        } else if let Some(block) = part.strip_prefix("sh\n") {
+            let mut offset = 3;
+            let mut command = String::new();
+            for line in block.lines() {
+                let begun = line_of(offset) - command.matches('\n').count();
+                offset += line.len() + 1;
+                match line.strip_suffix('\\') {
+                    Some(line) => command += &format!("{line}\n"),
+                    None => {
+                        command += line;
+                        found.push((begun, std::mem::take(&mut command), true));
+                    }
+                }
+            }
+        }
+    }
+    let named = |(line, text, whole)| Named { line, text, whole };
+    found.into_iter().map(named)
+}
+
+/// The words of each simple command of a line of a shell.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let mut commands = vec![Vec::new()];
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars().chain(['\n']) {
+        match (quote, c) {
+            (Some(q), _) if c == q => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ' | '\n') => commands.last_mut().unwrap().extend(word.take()),
+            (None, '|' | ';') if word.is_none() || c == ';' => {
+                commands.last_mut().unwrap().extend(word.take());
+                commands.push(Vec::new());
+            }
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    commands.last_mut().unwrap().extend(word);
+    commands.retain(|words| !words.is_empty());
+    commands
+}
+
+/// A word that stands for another: `N`, `A,B`, `[DATA]`, `$s`.
+fn stands_for(word: &str) -> bool {
+    let word = word.trim_matches(['[', ']']);
+    let upper = |c: char| c.is_ascii_uppercase() || c == ',';
+    word.starts_with('$') || (word.contains(char::is_alphabetic) && word.chars().all(upper))
+}
+
+struct Programs {
+    /// All whose options are public, and `cargo` with the packages of this workspace.
+    ours: Vec<Command>,
+    packages: Vec<Value>,
+}
+
+impl Programs {
+    fn new() -> Self {
+        let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+        let metadata = Process::new(cargo)
+            .args([
+                "metadata",
+                "--no-deps",
+                "--offline",
+                "--format-version",
+                "1",
+            ])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap().clone();
+        let ours = [
+            flows_experiments::density::Args::command().name("density"),
+            flows_experiments::flows::Args::command().name("flows"),
+            flows_experiments::graph::Args::command().name("graph"),
+            flows_experiments::regularization::Args::command().name("regularization"),
+            flows_experiments::toy::Args::command().name("toy"),
+            flows_experiments::vae::Args::command().name("vae"),
+            cargo_command(&packages),
+        ];
+        Self {
+            ours: ours.into(),
+            packages,
+        }
+    }
+
+    /// Whether a line of a shell, or a span of code that is a part of one, is taken.
+    fn check(&self, text: &str, whole: bool) -> Result<(), String> {
+        for words in commands(text) {
+            let is_program = |word: &String| {
+                BENCHES.iter().any(|(name, _)| name == word)
+                    || self.ours.iter().any(|program| program.get_name() == word)
+            };
+            let name = |word: &String| word.rsplit('/').next().unwrap().to_owned();
+            let words = words.iter().map(name).zip(&words).collect::<Vec<_>>();
+            // In front of it there may be variables, `time` or `do`.
+            let start = words.iter().position(|(name, _)| is_program(name));
+            let arguments = |from: usize| {
+                let rest = words[from..].iter().map(|(_, word)| (*word).clone());
+                let rest = rest.map(|word| {
+                    if stands_for(&word) {
+                        "1".to_owned()
+                    } else {
+                        word
+                    }
+                });
+                rest.take_while(|word| word != ">").collect::<Vec<_>>()
+            };
+            match start {
+                Some(0) if !whole && words.len() == 1 => {}
+                Some(i) if whole || i == 0 => {
+                    self.check_command(&words[i].0, &arguments(i + 1), whole)?
+                }
+                _ if !whole && self.is_command_of_flows(&arguments(0)) => {
+                    self.check_command("flows", &arguments(0), whole)?;
+                }
+                _ if whole && FOREIGN.contains(&words[0].0.as_str()) => {}
+                _ if whole => return Err(format!("no program is called '{}'", words[0].0)),
+                _ => self.check_options(text)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `fit --skip-missing`: a command of `flows` without its name, and an option.
+    fn is_command_of_flows(&self, words: &[String]) -> bool {
+        let mut flows = self.ours.iter().filter(|p| p.get_name() == "flows");
+        flows.any(|p| p.find_subcommand(&words[0]).is_some())
+            && words.iter().any(|word| word.starts_with("--"))
+    }
+
+    fn check_command(&self, name: &str, arguments: &[String], whole: bool) -> Result<(), String> {
+        if let Some((_, binary)) = BENCHES.iter().find(|(bench, _)| *bench == name) {
+            // Behind what is to be looked at: an option it does not take is refused before.
+            let output = Process::new(binary)
+                .args(arguments)
+                .arg("--help")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return if output.status.success() {
+                Ok(())
+            } else {
+                Err(said)
+            };
+        }
+        let program = self.ours.iter().find(|program| program.get_name() == name);
+        let program = program.ok_or_else(|| format!("no program is called '{name}'"))?;
+        let (own, handed_on) = match arguments.iter().position(|word| word == "--") {
+            Some(i) if name == "cargo" => (&arguments[..i], &arguments[i + 1..]),
+            _ => (arguments, &arguments[..0]),
+        };
+        let words = [name.to_owned()].into_iter().chain(own.iter().cloned());
+        match program.clone().try_get_matches_from(words) {
+            Ok(matches) => match matches.subcommand() {
+                Some(("run", run)) if name == "cargo" => {
+                    let binary = self.target(run)?;
+                    match binary {
+                        Some(binary) => self.check_command(&binary, handed_on, whole),
+                        None => Ok(()),
+                    }
+                }
+                Some((of_cargo, other)) if name == "cargo" && of_cargo != "fuzz" => {
+                    self.target(other).map(drop)
+                }
+                _ => Ok(()),
+            },
+            Err(error) => match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(()),
+                ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand if !whole => {
+                    Ok(())
+                }
+                // An option named without its value.
+                _ if !whole && own.last().is_some_and(|last| last.starts_with("--")) => {
+                    let with_value = [own, &["1".to_owned()]].concat();
+                    self.check_command(name, &with_value, whole)
+                }
+                _ => Err(error
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()),
+            },
+        }
+    }
+
+    /// The binary of ours that `cargo run` runs; that package, target and features belong together.
+    fn target(&self, matches: &clap::ArgMatches) -> Result<Option<String>, String> {
+        let value = |name: &str| matches.get_one::<String>(name);
+        let Some(name) = value("package") else {
+            return Ok(None);
+        };
+        let package = self.packages.iter().find(|p| p["name"] == **name).unwrap();
+        for kind in ["bin", "example", "test"] {
+            if let Some(target) = value(kind)
+                && !targets(package, kind).contains(target)
+            {
+                return Err(format!("{name} has no {kind} '{target}'"));
+            }
+        }
+        for feature in matches.get_many::<String>("features").into_iter().flatten() {
+            if !feature.contains('/') && package["features"].get(feature).is_none() {
+                return Err(format!("{name} has no feature '{feature}'"));
+            }
+        }
+        if value("example").is_some() {
+            return Ok(None);
+        }
+        let default = package["default_run"].as_str().map(str::to_owned);
+        let binary = value("bin").cloned().or(default);
+        Ok(binary.filter(|b| {
+            self.ours.iter().any(|p| p.get_name() == b) || BENCHES.iter().any(|(n, _)| n == b)
+        }))
+    }
+
+    /// Options without the program that takes them: one of all has to, with that value.
+    fn check_options(&self, text: &str) -> Result<(), String> {
+        let words = text.split([' ', '`', '\'']).collect::<Vec<_>>();
+        for (i, word) in words.iter().enumerate() {
+            let Some(option) = word
+                .strip_prefix("--")
+                .filter(|o| o.starts_with(char::is_alphabetic))
+            else {
+                continue;
+            };
+            let option = option.trim_end_matches([',', '.', ';']);
+            let takers = self.takers(option);
+            if takers.is_empty() && !of_benches(option) {
+                return Err(format!("no program takes --{option}"));
+            }
+            let Some(value) = words
+                .get(i + 1)
+                .filter(|v| !v.starts_with('-') && !stands_for(v))
+            else {
+                continue;
+            };
+            for value in value.split(['|', ',']).filter(|v| !v.is_empty()) {
+                let fits = |arg: &Arg| {
+                    let values = arg.get_possible_values();
+                    values.is_empty() || values.iter().any(|v| v.matches(value, false))
+                };
+                if !takers.is_empty() && !takers.iter().any(fits) {
+                    return Err(format!("no --{option} takes '{value}'"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn takers(&self, option: &str) -> Vec<Arg> {
+        fn collect(program: &Command, option: &str, into: &mut Vec<Arg>) {
+            let takes = |arg: &&Arg| arg.get_long() == Some(option);
+            into.extend(program.get_arguments().filter(takes).cloned());
+            program
+                .get_subcommands()
+                .for_each(|sub| collect(sub, option, into));
+        }
+        let mut takers = Vec::new();
+        // A command that was built has `--help` and `--version` too.
+        for mut program in self.ours.iter().cloned() {
+            program.build();
+            collect(&program, option, &mut takers);
+        }
+        takers
+    }
+}
+
+fn of_benches(option: &str) -> bool {
+    BENCHES.iter().any(|(_, binary)| {
+        let help = Process::new(binary).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        help.split([' ', '\n', ','])
+            .any(|word| word.strip_prefix("--") == Some(option))
+    })
+}
+
+fn targets(package: &Value, kind: &str) -> Vec<String> {
+    let targets = package["targets"].as_array().unwrap().iter();
+    let of_kind = targets.filter(|target| target["kind"][0] == kind);
+    of_kind
+        .map(|target| target["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// As much of cargo as documents use.
+fn cargo_command(packages: &[Value]) -> Command {
+    let all = |kind| {
+        packages
+            .iter()
+            .flat_map(move |package| targets(package, kind))
+    };
+    let mut features = Vec::new();
+    for package in packages {
+        for feature in package["features"].as_object().unwrap().keys() {
+            features.push(feature.clone());
+            features.push(format!("{}/{feature}", package["name"].as_str().unwrap()));
+        }
+    }
+    let names = packages
+        .iter()
+        .map(|p| p["name"].as_str().unwrap().to_owned());
+    // Values of clap live as long as the program, as long as nobody asks for its feature `string`.
+    let one_of = |name: &'static str, values: Vec<String>| {
+        let values = values.into_iter().map(|value| &*value.leak());
+        let values = PossibleValuesParser::new(values.collect::<Vec<&'static str>>());
+        Arg::new(name).long(name).value_parser(values)
+    };
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let flags = [
+        "all",
+        "all-targets",
+        "check",
+        "lib",
+        "locked",
+        "no-default-features",
+        "no-deps",
+        "no-run",
+        "open",
+        "release",
+        "workspace",
+    ];
+    let profiles = ["dev", "release", "unoptimized"].map(str::to_owned);
+    let arguments = [
+        one_of("package", names.collect())
+            .short('p')
+            .action(ArgAction::Append),
+        one_of("bin", all("bin").collect()),
+        one_of("example", all("example").collect()),
+        one_of("test", all("test").collect()),
+        one_of("features", features).value_delimiter(','),
+        one_of("profile", profiles.into()),
+        Arg::new("manifest-path").long("manifest-path"),
+        flag("quiet").short('q'),
+        Arg::new("filter"),
+    ];
+    let subcommands = ["build", "check", "clippy", "doc", "fmt", "run", "test"].map(|name| {
+        Command::new(name)
+            .args(arguments.clone())
+            .args(flags.map(flag))
+    });
+    Command::new("cargo")
+        .subcommand_required(true)
+        .subcommands(subcommands)
+        .subcommand(Command::new("fuzz"))
+}
