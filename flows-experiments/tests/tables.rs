@@ -147,6 +147,8 @@ fn fill_values_are_noted_and_leave_the_other_rows_their_digits() {
             scores.len() == 400 && !scores.contains(&"NaN".to_owned()),
             "{said}"
         );
+        let outside = scores.iter().filter(|score| *score == "-inf").count();
+        assert_eq!(outside, if fill == "-9999" { 0 } else { 3 });
     }
 }
 
@@ -257,8 +259,8 @@ fn a_flag_that_no_test_row_has_can_be_checked() {
             checked.contains("30 of the 30 test rows, held out of the fit"),
             "{checked}"
         );
-        if said.contains("or test row") || said.contains("no test row") {
-            assert_note(&said, &["'flag'", "the value 1 in 2 rows", "test"]);
+        if said.contains("or test row") || said.contains("a test row") {
+            assert_note(&said, &["'flag'", "the value 1 in 2 rows", "test row"]);
             assert_note(&checked, &["'flag' is constant in the rows compared"]);
             case.write(
                 "other.csv",

@@ -11,7 +11,7 @@ use crate::cli::{DeviceArgs, Misuse};
 use crate::data::preprocessing::constant;
 use crate::data::{Role, Rows, Split, Table};
 use crate::energy_distance::energy_test;
-use crate::table_flow::{ModelHeader, TableFlow};
+use crate::table_flow::{FAR, ModelHeader, TableFlow};
 use crate::train::stream;
 
 /// Test whether held-out rows and samples of the model differ
@@ -40,9 +40,6 @@ pub(super) struct Args {
     #[command(flatten)]
     device: DeviceArgs,
 }
-
-/// Standard deviations of the training rows beyond which a row is left out.
-const FAR: f64 = 1e6;
 
 /// Below this the test sees nothing.
 const FEWEST: usize = 10;
@@ -184,7 +181,7 @@ impl Task for Job<'_> {
         } else if test.p_value < 0.05 {
             "they may differ: chance does as much in less than one of twenty comparisons"
         } else {
-            "no difference found: so many rows show none, which does not say that there is none"
+            "no difference found with so many rows; more might show one"
         })
     }
 }

@@ -30,7 +30,7 @@ pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::{FORMAT, ModelError, ModelHeader};
 pub use fit::{Checkpointing, begun_on, fit, fit_parts, fit_prepared, fit_with};
-pub use prepared::Prepared;
+pub use prepared::{FAR, Prepared};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -185,8 +185,8 @@ impl<B: Backend> TableFlow<B> {
     /// `log p(x | context)` of each row in nats, of the density in the table's units.
     ///
     /// NaN for a row with a missing value (NaN), and for one whose context is too far for the flow to
-    /// compute with. `-inf` for a row too far from the training rows to compute with, and for one in which
-    /// a column is not what the others determine.
+    /// compute with. `-inf` for a row farther than [`FAR`] standard deviations from the training rows, or too
+    /// far to compute with, and for one in which a column is not what the others determine.
     ///
     /// # Panics
     /// Where the widths are not those of the model, or a context is missing or too much.
@@ -207,7 +207,10 @@ impl<B: Backend> TableFlow<B> {
             let given = context.map_or(&[][..], |rows| rows.row(row));
             if x.row(row).iter().chain(given).any(|v| v.is_nan()) {
                 *score = f64::NAN;
-            } else if differs[row] || !(*score < f64::INFINITY) && is_far(z.row(row)) {
+            } else if differs[row]
+                || is_beyond(z.row(row), FAR)
+                || !(*score < f64::INFINITY) && is_beyond(z.row(row), 10.0)
+            {
                 *score = f64::NEG_INFINITY;
             }
         }
@@ -304,10 +307,9 @@ fn place(names: &[&str], name: &str) -> usize {
     found.expect("a name that was checked when the model was read")
 }
 
-/// Whether a row in standard deviations is so far out that a log-density which is no number is one that
-/// fell below what the type can hold.
-fn is_far(z: &[f64]) -> bool {
-    z.iter().any(|v| !(v.abs() <= 10.0))
+/// Whether a value of a row in standard deviations lies farther out than `limit`.
+fn is_beyond(z: &[f64], limit: f64) -> bool {
+    z.iter().any(|v| !(v.abs() <= limit))
 }
 
 /// Places among the modelled columns of those that are not determined.

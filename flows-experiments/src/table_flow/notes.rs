@@ -185,8 +185,8 @@ fn rare_levels(
         .map(|part| names[part])
         .collect();
     Some(format!(
-        "column '{name}' has the value {} in {count} rows, and in no {} row, whose score cannot see \
-         it; another --seed splits otherwise",
+        "column '{name}' has the value {} in {count} rows, none of them a {} row: the score of those cannot \
+         see it; another --seed splits otherwise",
         shown(*value),
         without.join(" or ")
     ))

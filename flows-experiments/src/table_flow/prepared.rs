@@ -10,9 +10,10 @@ use crate::data::{DataError, Role, Rows, Split, Table};
 /// Fewest rows of a table that can be split three ways.
 const FEWEST_ROWS: usize = 20;
 
-/// How many widths of its middle half a value may lie away from the middle of its column. A scale that
-/// holds both loses the others: `f32` has seven digits.
-const FAR: f64 = 1e6;
+/// How many widths of its middle half a value may lie away from the middle of its column, and how many
+/// standard deviations of the training rows from their mean. A scale that holds both loses the others: `f32`
+/// has seven digits.
+pub const FAR: f64 = 1e6;
 
 /// Training, validation and test rows as a fit takes them.
 ///
