@@ -95,6 +95,47 @@ impl Error {
     }
 }
 
+/// Whether f32 holds the number too, neither as infinity nor as 0 where it is not.
+pub fn fits_f32(value: f64) -> bool {
+    value == 0.0 || (value as f32).is_normal()
+}
+
+/// Refuses a number that is not positive and finite, or not on a backend that computes in f32.
+///
+/// # Errors
+/// [`Error::Config`] for `field` of `layer`.
+pub fn check_positive(layer: &'static str, field: &'static str, value: f64) -> Result<(), Error> {
+    if value > 0.0 && fits_f32(value) {
+        return Ok(());
+    }
+    Err(Error::config(
+        layer,
+        field,
+        value,
+        "positive and finite, in f32 too",
+    ))
+}
+
+/// As [`check_positive`], for numbers that may be 0.
+///
+/// # Errors
+/// [`Error::Config`] for `field` of `layer`.
+pub fn check_not_negative(
+    layer: &'static str,
+    field: &'static str,
+    value: f64,
+) -> Result<(), Error> {
+    if value >= 0.0 && fits_f32(value) {
+        return Ok(());
+    }
+    Err(Error::config(
+        layer,
+        field,
+        value,
+        "0 or positive, and finite, in f32 too",
+    ))
+}
+
 fn show_cycle(path: &[usize]) -> String {
     path.iter()
         .chain(path.first())

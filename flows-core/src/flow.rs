@@ -1,14 +1,19 @@
 //! A flow: a base distribution and a bijector, with the fast direction in the type.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Bool, Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
 
-use crate::bijector::{Bijector, Invert, assert_ok, check_shapes, context_for, contexts_for};
+use crate::bijector::{
+    Bijector, Invert, Mapped, assert_ok, check_shapes, context_for, contexts_for,
+};
 use crate::bijectors::shared_context_dim;
 use crate::distributions::{LogProb, Sample, assert_sample_context};
 use crate::error::Error;
+
+/// Sum of the magnitudes of a row beyond which layers may overflow in f32, by the products and squares they take.
+const FAR: f64 = 1e15;
 
 /// Orientation of a [`Flow`] whose layers map data to base: `log_prob` takes one pass (MAF).
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +41,9 @@ mod sealed {
 /// `log p(x) = log base(z) + log |det dz/dx|`. The fast direction never needs the layers' inverse:
 /// a normalizing flow has `log_prob` for any [`Bijector`] and samples where the layers [`Invert`];
 /// a generative flow the other way round.
+///
+/// A row too far out for its float type, such as one that holds `f32::MAX`, has `log_prob` minus infinity or a
+/// very small number; NaN is for rows that hold one, and for those whose inverse was not found.
 ///
 /// A context goes to the bijector, and to a base that takes one.
 #[derive(Module, Debug)]
@@ -109,6 +117,21 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
         self.bijector.context_dim().max(self.base.context_dim())
     }
 
+    /// `log p` of the rows `x` from what the layers make of them, minus infinity where they lie so far out that
+    /// a layer overflows: the difference of two infinities is NaN.
+    fn log_prob_of(
+        &self,
+        x: Tensor<B, 2>,
+        z: Mapped<B>,
+        context: &Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 1> {
+        let log_prob = self.base.log_prob(z.value, self.base_context(context)) + z.log_det;
+        // A row that holds NaN is not greater than anything, and stays NaN.
+        let far: Tensor<B, 1, Bool> = x.abs().sum_dim(1).greater_elem(FAR).squeeze_dim(1);
+        let overflowed = log_prob.clone().is_nan().bool_and(far);
+        log_prob.mask_fill(overflowed, f64::NEG_INFINITY)
+    }
+
     fn assert_shapes(&self, x: &Tensor<B, 2>, context: Option<&Tensor<B, 2>>) {
         let context_dim = self.flow_context_dim();
         assert_ok(check_shapes(
@@ -133,8 +156,8 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
         self.assert_shapes(&x, context.as_ref());
         let own = context_for(&self.bijector, &context);
-        let z = self.bijector.forward_and_log_det(x, own);
-        self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+        let z = self.bijector.forward_and_log_det(x.clone(), own);
+        self.log_prob_of(x, z, &context)
     }
 
     fn fix_statistics(&mut self, chunks: Vec<Tensor<B, 2>>, contexts: Option<&[Tensor<B, 2>]>) {
@@ -159,8 +182,8 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
         self.assert_shapes(&x, context.as_ref());
         let own = context_for(&self.bijector, &context);
-        let z = self.bijector.inverse_and_log_det(x, own);
-        self.base.log_prob(z.value, self.base_context(&context)) + z.log_det
+        let z = self.bijector.inverse_and_log_det(x.clone(), own);
+        self.log_prob_of(x, z, &context)
     }
 
     fn resample_noise(&mut self, seed: u64) {

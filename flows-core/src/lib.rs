@@ -11,6 +11,9 @@ pub mod kernels;
 pub mod log_det;
 pub mod masks;
 pub mod nn;
+#[doc(hidden)]
+pub mod one_key;
+pub mod random;
 pub mod regularizers;
 pub mod softplus;
 pub mod solve;

@@ -122,7 +122,8 @@ pub fn affine_tanh_root<B: Backend>(
     let Root { x, iterations } = monotone_root(f, c.clone() - reach.clone(), c.clone() + reach);
 
     let h = (rate * x.clone() + shift).tanh();
-    let flat = slope(without_graph(h.clone())).clamp_min(f64::from(f32::MIN_POSITIVE));
+    let flat: Tensor<B, 2> =
+        slope(without_graph(h.clone())).clamp_min(f64::from(f32::MIN_POSITIVE));
     let value = x.clone() + gain * h - target;
     Root {
         x: x - value / flat,

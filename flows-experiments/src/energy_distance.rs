@@ -1,7 +1,7 @@
 //! Two samples compared: do they come from one distribution?
 
+use flows_core::random::shuffle;
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ pub fn energy_test(x: &Rows, y: &Rows, permutations: usize, rng: &mut dyn Rng) -
     let observed = distance(&weights);
     let relabelled: Vec<Vec<f64>> = (0..permutations)
         .map(|_| {
-            weights.shuffle(rng);
+            shuffle(&mut weights, rng);
             weights.clone()
         })
         .collect();

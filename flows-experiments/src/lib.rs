@@ -18,4 +18,6 @@ pub mod table_flow;
 pub mod targets;
 pub mod toy;
 pub mod train;
+#[cfg(test)]
+mod unknown_keys;
 pub mod vae;

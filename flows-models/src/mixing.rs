@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the variables are mixed between two layers, so that each gets to see the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Mixing {
     /// They stay where they are.
     Nothing,
@@ -20,6 +20,8 @@ pub enum Mixing {
     /// A learned linear map `L U`, the generalization of a permutation (Glow, arXiv:1807.03039).
     Lu,
 }
+
+flows_core::one_key!(Mixing);
 
 impl Mixing {
     /// The layer after layer `index`, if any.

@@ -10,7 +10,7 @@ use flows_core::init::normal_tensor;
 use flows_core::masks::MaskConfig;
 use flows_models::{
     FastDirection, GenerativeFlow, IafConfig, MafConfig, Mixing, ModelConfig,
-    MultiScaleRealNvpConfig, NormalizingFlow, RealNvpConfig,
+    MultiScaleRealNvpConfig, NormalizingFlow, RealNvpConfig, build_generative, build_normalizing,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -164,4 +164,63 @@ fn multi_scale_flows_map_there_and_back() {
     let config: MultiScaleRealNvpConfig = toml::from_str(text).unwrap();
     let stages = config.stages().unwrap().stages;
     assert_eq!(kinds(&stages[1]), ["coupling", "norm", "coupling", "norm"]);
+}
+
+#[test]
+fn rows_as_far_out_as_f32_reaches_have_a_score_and_not_nan() {
+    let device = Default::default();
+    let far = [
+        [f32::MAX, f32::MAX],
+        [-f32::MAX, f32::MAX],
+        [0.3, -f32::MAX],
+        [f32::INFINITY, 0.0],
+        [1e20, -1e20],
+        [f32::NAN, f32::MAX],
+    ];
+    let x = Tensor::<Flex, 2>::from_data(far, &device);
+    for name in [
+        "ddnf",
+        "planar",
+        "radial",
+        "sylvester",
+        "nice",
+        "realnvp",
+        "maf",
+        "iaf",
+    ] {
+        let model: ModelConfig = toml::from_str(&format!("kind = '{name}'\ndim = 2")).unwrap();
+        let layers = model.layers();
+        let normalizing = build_normalizing::<Flex>(&layers, &device, &mut rng(1)).unwrap();
+        let generative = build_generative::<Flex>(&layers, &device, &mut rng(1)).unwrap();
+        for (direction, log_p) in [
+            ("normalizing", normalizing.log_prob(x.clone(), None)),
+            ("generative", generative.log_prob(x.clone(), None)),
+        ] {
+            let log_p: Vec<f32> = log_p.into_data().iter().collect();
+            let (rows, last) = (&log_p[..5], log_p[5]);
+            assert!(
+                rows.iter().all(|v| *v < -1e6),
+                "{name}, {direction}: {log_p:?}"
+            );
+            assert!(
+                last.is_nan(),
+                "{name}, {direction}: a row that holds NaN has {last}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seed_keeps_the_permutations_between_layers() {
+    let text = "kind = 'maf'\ndim = 6\nlayers = 3\nmixing = { random = { seed = 1 } }";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    let orders: Vec<Vec<usize>> = config
+        .layers()
+        .iter()
+        .filter_map(|layer| match layer {
+            LayerConfig::Permutation(permutation) => Some(permutation.ordering.order(6).unwrap()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(orders, [[0, 3, 5, 1, 4, 2], [0, 3, 1, 2, 5, 4]]);
 }

@@ -14,11 +14,11 @@ use flows_benches::timing::{Report, Timing, peak_mib, rounded};
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::distributions::LogProb;
 use flows_core::init::normal_tensor;
+use flows_core::random::generator;
 use flows_experiments::backend::{Task, dispatch};
 use flows_experiments::cli::{Compute, DeviceArgs, Misuse, exit_code, install_panic_hook};
 use flows_experiments::train::Adam;
 use flows_models::{NormalizingFlow, build_normalizing};
-use rand::{SeedableRng, rngs::StdRng};
 
 /// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
 ///
@@ -100,7 +100,7 @@ impl Task for Work {
             false => matmul_rate::<B::InnerBackend>(&device),
         };
         for case in self.cases {
-            let rng = &mut StdRng::seed_from_u64(0);
+            let rng = &mut generator(0);
             let flow = build_normalizing::<B>(&case.layers(), &device, rng).map_err(Misuse::new)?;
             let timing = match case.kind {
                 Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
@@ -142,7 +142,7 @@ fn time_step<B: AutodiffBackend>(
     budget: Duration,
     loss: impl Fn(&NormalizingFlow<B>, Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> Timing {
-    let rng = &mut StdRng::seed_from_u64(1);
+    let rng = &mut generator(1);
     let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
     let mut adam = Adam::<B>::default();
     let mut flow = Some(flow);
@@ -162,7 +162,7 @@ fn time_forward<B: AutodiffBackend>(
     budget: Duration,
 ) -> Timing {
     let flow = flow.valid();
-    let rng = &mut StdRng::seed_from_u64(1);
+    let rng = &mut generator(1);
     let x: Tensor<B::InnerBackend, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
     Timing::of(budget, || {
         let _ = flow.log_prob(x.clone(), None);
@@ -177,7 +177,7 @@ fn time_inverse<B: AutodiffBackend>(
     budget: Duration,
 ) -> Timing {
     let flow = flow.valid();
-    let rng = &mut StdRng::seed_from_u64(1);
+    let rng = &mut generator(1);
     let z: Tensor<B::InnerBackend, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
     Timing::of(budget, || {
         let _ = flow.bijector().inverse(z.clone(), None);
@@ -193,7 +193,7 @@ fn wait<B: Backend>(device: &B::Device) {
 /// Operations a second of a large matrix product, the best of half a second.
 fn matmul_rate<B: Backend>(device: &B::Device) -> f64 {
     const N: usize = 1024;
-    let rng = &mut StdRng::seed_from_u64(2);
+    let rng = &mut generator(2);
     let a: Tensor<B, 2> = normal_tensor([N, N], 1.0, device, rng);
     let timing = Timing::of(Duration::from_millis(500), || {
         let _ = a.clone().matmul(a.clone());

@@ -15,7 +15,7 @@ use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep,
 
 /// How the sequential direction is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AutoregressiveInverse {
     /// Level by level, each hidden unit once: exact, for the work of one forward pass.
     #[default]
@@ -30,6 +30,8 @@ pub enum AutoregressiveInverse {
         tolerance: f64,
     },
 }
+
+crate::one_key!(AutoregressiveInverse);
 
 impl AutoregressiveInverse {
     /// Checks the tolerance.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
-use crate::error::Error;
+use crate::error::{Error, check_positive};
 use crate::masks::{DependencyMask, MaskConfig};
 use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
@@ -68,10 +68,7 @@ impl BlockAffineConfig {
         rng: &mut dyn Rng,
     ) -> Result<BlockAffine<B>, Error> {
         self.scale.validate(NAME)?;
-        if !(self.bound > 0.0 && self.bound.is_finite()) {
-            let expected = "positive and finite";
-            return Err(Error::config(NAME, "bound", self.bound, expected));
-        }
+        check_positive(NAME, "bound", self.bound)?;
         let mut start = self.scale.start();
         let widest = self.blocks.iter().map(Vec::len).max().unwrap_or(1).max(1);
         let conditioner = MadeConfig {

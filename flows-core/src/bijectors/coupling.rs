@@ -12,7 +12,7 @@ use crate::nn::{ConditionerActivation, Connections, Mlp, MlpConfig, sort, unsort
 
 /// The variables that a coupling leaves as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Untouched {
     /// `0, 2, 4, ...`
     #[default]
@@ -26,6 +26,8 @@ pub enum Untouched {
     /// Any subset, neither empty nor all.
     Variables(Vec<usize>),
 }
+
+crate::one_key!(Untouched);
 
 impl Untouched {
     /// The variables among `0..dim`, as listed.

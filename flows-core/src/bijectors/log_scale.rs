@@ -13,7 +13,7 @@ use crate::softplus::{sigmoid, softplus, softplus_inverse};
 /// Every choice gives finite values and finite gradients for any finite `(m, s)`; they differ in the
 /// range of the scale and in how gradients fade at its ends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LogScale {
     /// `a = s, t = m` within `|s| <= 20`, constant beyond: RealNVP (arXiv:1605.08803, eq. 8) and
     /// MAF (arXiv:1705.07057, eq. 3), with an exponential that cannot overflow.
@@ -21,27 +21,27 @@ pub enum LogScale {
     /// `a = bound tanh(s / bound), t = m`: scales in `(exp(-bound), exp(bound))`. A smooth function that is
     /// the identity near 0, and the default at `bound = 3`.
     TanhBounded {
-        /// Largest `|a|`, in nats.
+        /// Largest `|a|`, in nats; at most 40, so that f32 holds the square of the scale.
         bound: f64,
     },
     /// `a = s / (1 + |s / bound|), t = m`: the same range, left more slowly. Zuko uses
     /// `bound = -ln 1e-3`.
     SoftClip {
-        /// Largest `|a|`, in nats.
+        /// Largest `|a|`, in nats, at most 40.
         bound: f64,
     },
     /// `exp(a) = softplus(s) + floor, t = m`: linear for large `s`. Nflows' autoregressive layers use
     /// `floor = 1e-3`.
     Softplus {
-        /// Smallest scale.
+        /// Smallest scale, at least `1e-17`.
         floor: f64,
     },
     /// `exp(a) = sigmoid(s + offset) + floor, t = m`: scales below `1 + floor`. Nflows' couplings use
     /// `offset = 2, floor = 1e-3`.
     Sigmoid {
-        /// Shift of the raw scale.
+        /// Shift of the raw scale, at most 40 either way.
         offset: f64,
-        /// Smallest scale.
+        /// Smallest scale, at least `1e-17`.
         floor: f64,
     },
     /// `g = sigmoid(s + 1), y = g x + (1 - g) m`: the gate of IAF (arXiv:1606.04934, eq. 13 and 14,
@@ -50,6 +50,8 @@ pub enum LogScale {
     /// `a = 0, t = m`: volume-preserving, NICE (arXiv:1410.8516, eq. 5). The conditioner gives no `s`.
     Additive,
 }
+
+crate::one_key!(LogScale);
 
 impl Default for LogScale {
     fn default() -> Self {
@@ -60,6 +62,12 @@ impl Default for LogScale {
 /// Largest `|a|` of [`LogScale::Exp`]: squares of scaled values stay finite in f32.
 pub(crate) const EXP_LIMIT: f64 = 20.0;
 
+/// Largest `|a|` that a configuration may ask for: squares of the scales `e^a` are finite, and not 0, in f32.
+const LARGEST: f64 = 40.0;
+
+/// Smallest floor of a scale: above `e^-40`, as [`LARGEST`] asks.
+const SMALLEST_FLOOR: f64 = 1e-17;
+
 /// Below this the gate of [`LogScale::SigmoidGate`] is constant, so that a scale is never 0.
 pub(crate) const GATE_LIMIT: f64 = -30.0;
 
@@ -69,20 +77,25 @@ impl LogScale {
     /// # Errors
     /// [`Error::Config`] naming the field, for `layer`.
     pub fn validate(&self, layer: &'static str) -> Result<(), Error> {
-        let positive = |field, value: f64| {
-            if value > 0.0 && value.is_finite() {
-                return Ok(());
-            }
-            Err(Error::config(layer, field, value, "positive and finite"))
+        let within = |field, value: f64, fits: bool, range: String| match fits {
+            true => Ok(()),
+            false => Err(Error::config(layer, field, value, range)),
+        };
+        let check_floor = |floor: f64| {
+            let range = format!("{SMALLEST_FLOOR:e} to {:e}", SMALLEST_FLOOR.recip());
+            let fits = (SMALLEST_FLOOR..=SMALLEST_FLOOR.recip()).contains(&floor);
+            within("floor", floor, fits, range)
         };
         match *self {
-            Self::TanhBounded { bound } | Self::SoftClip { bound } => positive("bound", bound),
-            Self::Softplus { floor } => positive("floor", floor),
+            Self::TanhBounded { bound } | Self::SoftClip { bound } => {
+                let fits = bound > 0.0 && bound <= LARGEST;
+                within("bound", bound, fits, format!("positive, at most {LARGEST}"))
+            }
+            Self::Softplus { floor } => check_floor(floor),
             Self::Sigmoid { offset, floor } => {
-                if !offset.is_finite() {
-                    return Err(Error::config(layer, "offset", offset, "finite"));
-                }
-                positive("floor", floor)
+                let fits = offset.abs() <= LARGEST;
+                within("offset", offset, fits, format!("-{LARGEST} to {LARGEST}"))?;
+                check_floor(floor)
             }
             Self::Exp | Self::SigmoidGate | Self::Additive => Ok(()),
         }

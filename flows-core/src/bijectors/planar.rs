@@ -12,7 +12,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, check_shapes, residual};
-use crate::error::Error;
+use crate::error::{Error, check_not_negative};
 use crate::init;
 use crate::softplus::{softplus, softplus_inverse};
 use crate::solve::{Root, affine_tanh_root};
@@ -158,10 +158,7 @@ impl PlanarConfig {
         if self.dim == 0 {
             return Err(Error::config("planar", "dim", 0, "at least 1"));
         }
-        if !(self.init_std >= 0.0 && self.init_std.is_finite()) {
-            let expected = "a finite number of at least 0";
-            return Err(Error::config("planar", "init_std", self.init_std, expected));
-        }
+        check_not_negative("planar", "init_std", self.init_std)?;
         let w = init::normal([1, self.dim], (self.dim as f64).powf(-0.5), device, rng);
         let noise = init::normal_tensor([1, self.dim], self.init_std, device, rng);
         let squared_norm = w.val().square().sum_dim(1).clamp_min(SMALLEST_SQUARED_NORM);

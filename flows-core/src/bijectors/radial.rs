@@ -12,7 +12,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
-use crate::error::Error;
+use crate::error::{Error, check_not_negative};
 use crate::init;
 use crate::softplus::{softplus, softplus_inverse};
 use crate::solve::without_graph;
@@ -185,10 +185,7 @@ impl RadialConfig {
         if self.dim == 0 {
             return Err(Error::config("radial", "dim", 0, "at least 1"));
         }
-        if !(self.init_std >= 0.0 && self.init_std.is_finite()) {
-            let expected = "a finite number of at least 0";
-            return Err(Error::config("radial", "init_std", self.init_std, expected));
-        }
+        check_not_negative("radial", "init_std", self.init_std)?;
         let unit = softplus_inverse(1.0);
         let noise = init::normal_tensor::<B, 1>([1], self.init_std, device, rng);
         Ok(Radial {

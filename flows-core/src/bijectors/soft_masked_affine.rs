@@ -9,7 +9,7 @@ use super::autoregressive::AutoregressiveInverse;
 use super::log_scale::LogScale;
 use super::shared_affine::{SharedAffine, SharedMap, entries};
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok};
-use crate::error::Error;
+use crate::error::{Error, check_positive};
 use crate::init;
 use crate::masks::{DependencyMask, MaskConfig, Ordering};
 use crate::nn::{
@@ -91,7 +91,7 @@ impl SoftMaskedAffineConfig {
         rng: &mut dyn Rng,
     ) -> Result<SoftMaskedAffine<B>, Error> {
         let Self { dim, start, .. } = *self;
-        check_temperature(self.temperature)?;
+        check_positive(NAME, "temperature", self.temperature)?;
         if !(start > 0.0 && start < 1.0) {
             return Err(Error::config(NAME, "start", start, "between 0 and 1"));
         }
@@ -121,14 +121,6 @@ impl SoftMaskedAffineConfig {
 }
 
 const NAME: &str = "soft masked affine";
-
-fn check_temperature(temperature: f64) -> Result<(), Error> {
-    if temperature > 0.0 && temperature.is_finite() {
-        return Ok(());
-    }
-    let expected = "positive and finite";
-    Err(Error::config(NAME, "temperature", temperature, expected))
-}
 
 /// A [`SharedAffine`] whose mask `M = L * sigmoid(theta / temperature)` is learned with the network: `L` is
 /// the strict triangle in an order, so that the map is invertible whatever `theta` is.
@@ -190,7 +182,7 @@ impl<B: Backend> SoftMaskedAffine<B> {
     /// # Errors
     /// [`Error::Config`] where it is not positive and finite.
     pub fn set_temperature(&mut self, temperature: f64) -> Result<(), Error> {
-        check_temperature(temperature)?;
+        check_positive(NAME, "temperature", temperature)?;
         self.temperature = temperature;
         Ok(())
     }

@@ -15,7 +15,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, check_shapes, residual};
-use crate::error::Error;
+use crate::error::{Error, check_not_negative};
 use crate::init;
 use crate::solve::affine_tanh_root;
 
@@ -231,7 +231,7 @@ fn times<B: Backend>(x: Tensor<B, 2>, matrix: Tensor<B, 3>) -> Tensor<B, 2> {
 
 /// How a [`Sylvester`] layer keeps the columns of its `Q` orthonormal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum BasisConfig {
     /// [`orthonormalize`] of a free `dim x columns` matrix (O-SNF).
     Orthogonal {
@@ -248,6 +248,7 @@ pub enum BasisConfig {
     /// The permutation that reverses the order; `m = dim` (T-SNF, the layers between).
     Reversal,
 }
+crate::one_key!(BasisConfig);
 
 /// Configuration of a [`Sylvester`] layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -294,15 +295,7 @@ impl SylvesterConfig {
         if dim == 0 {
             return refuse("dim", 0, "at least 1".to_owned());
         }
-        if !(self.init_std >= 0.0 && self.init_std.is_finite()) {
-            let expected = "a finite number of at least 0";
-            return Err(Error::config(
-                "sylvester",
-                "init_std",
-                self.init_std,
-                expected,
-            ));
-        }
+        check_not_negative("sylvester", "init_std", self.init_std)?;
         let (m, raw) = match self.basis {
             BasisConfig::Orthogonal { columns } => {
                 if columns == 0 || columns > dim {

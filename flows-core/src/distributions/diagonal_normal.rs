@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
-use crate::error::Error;
+use crate::error::{Error, fits_f32};
 use crate::init::normal_tensor;
 
 /// `N(loc, diag(scale^2))` with fixed location and scale.
@@ -37,18 +37,23 @@ impl<B: Backend> DiagonalNormal<B> {
     /// `N(loc, diag(scale^2))`.
     ///
     /// # Errors
-    /// [`Error::Config`] where the lengths differ, or a scale is not positive and finite.
+    /// [`Error::Config`] where the lengths differ, or f32 does not hold a location, or a positive scale.
     pub fn new(loc: &[f64], scale: &[f64], device: &B::Device) -> Result<Self, Error> {
         let name = "diagonal normal";
         if loc.is_empty() || loc.len() != scale.len() {
             let expected = format!("{} values, as many as in loc, at least one", loc.len());
             return Err(Error::config(name, "scale", scale.len(), expected));
         }
-        if let Some(bad) = scale.iter().find(|s| !(**s > 0.0 && s.is_finite())) {
-            return Err(Error::config(name, "scale", bad, "positive and finite"));
+        if let Some(bad) = scale.iter().find(|s| !(**s > 0.0 && fits_f32(**s))) {
+            return Err(Error::config(
+                name,
+                "scale",
+                bad,
+                "positive and finite, in f32 too",
+            ));
         }
-        if let Some(bad) = loc.iter().find(|m| !m.is_finite()) {
-            return Err(Error::config(name, "loc", bad, "finite"));
+        if let Some(bad) = loc.iter().find(|m| !fits_f32(**m)) {
+            return Err(Error::config(name, "loc", bad, "finite, in f32 too"));
         }
         let standard = Self::standard(loc.len(), device);
         let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, device).unsqueeze();

@@ -9,11 +9,12 @@ use std::f64::consts::PI;
 
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
-use crate::error::Error;
+use crate::error::{Error, fits_f32};
 
 /// `p(x) = sum_k weight_k N(x; loc_k, diag(scale_k^2))`, with fixed components.
 ///
-/// `log p` is a log-sum-exp over components, finite for every finite `x` that f32 can square.
+/// `log p` is a log-sum-exp over components, finite for every finite `x` that f32 can square, and minus
+/// infinity beyond.
 /// Weights are divided by their sum. All of it comes from the constructor, not from a record.
 ///
 /// Memory for `log p` is `batch x components x dim` numbers.
@@ -70,15 +71,16 @@ impl<B: Backend> GaussianMixture<B> {
                 return refuse(field, format!("a row of {}", bad.len()), expected);
             }
         }
-        if let Some(bad) = loc.iter().flatten().find(|m| !m.is_finite()) {
-            return refuse("loc", bad.to_string(), "finite".into());
+        if let Some(bad) = loc.iter().flatten().find(|m| !fits_f32(**m)) {
+            return refuse("loc", bad.to_string(), "finite, in f32 too".into());
         }
         if let Some(bad) = scale
             .iter()
             .flatten()
-            .find(|s| !(**s > 0.0 && s.is_finite()))
+            .find(|s| !(**s > 0.0 && fits_f32(**s)))
         {
-            return refuse("scale", bad.to_string(), "positive and finite".into());
+            let expected = "positive and finite, in f32 too";
+            return refuse("scale", bad.to_string(), expected.into());
         }
         let weights: Vec<f64> = weights.iter().map(|w| w / total).collect();
         let log_factor: Vec<f64> = weights
@@ -120,6 +122,9 @@ impl<B: Backend> LogProb<B> for GaussianMixture<B> {
         let log_joint = quadratic * -0.5 + self.log_factor.clone();
         // The maximum cancels in the value, and so it does in the gradient.
         let highest = log_joint.clone().detach().max_dim(1);
+        // Far from every component all terms are minus infinity, less which they would be NaN.
+        let everywhere_zero = highest.clone().equal_elem(f64::NEG_INFINITY);
+        let highest = highest.mask_fill(everywhere_zero, 0.0);
         let rest = (log_joint - highest.clone()).exp().sum_dim(1).log();
         (rest + highest).squeeze_dim(1)
     }

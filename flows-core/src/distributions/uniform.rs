@@ -29,8 +29,8 @@ impl<B: Backend> Uniform<B> {
     /// The uniform distribution between two corners.
     ///
     /// # Errors
-    /// [`Error::Config`] where the lengths differ, or some `low < high` does not hold with a finite
-    /// difference.
+    /// [`Error::Config`] where the lengths differ, or some `low < high` does not hold in f32 with a
+    /// finite difference.
     pub fn new(low: &[f64], high: &[f64], device: &B::Device) -> Result<Self, Error> {
         let name = "uniform";
         if low.is_empty() || low.len() != high.len() {
@@ -39,8 +39,8 @@ impl<B: Backend> Uniform<B> {
         }
         let mut log_volume = 0.0;
         for (l, h) in low.iter().zip(high) {
-            if !(l < h && (h - l).is_finite()) {
-                let expected = format!("finite and larger than {l}, its low");
+            if !((*l as f32) < *h as f32 && ((h - l) as f32).is_finite()) {
+                let expected = format!("finite and larger than {l}, its low, in f32 too");
                 return Err(Error::config(name, "high", h, expected));
             }
             log_volume += (h - l).ln();
@@ -69,16 +69,18 @@ impl<B: Backend> LogProb<B> for Uniform<B> {
         );
         let below = x.clone().lower(low.clone()).any_dim(1);
         let above = x.clone().greater(high.clone()).any_dim(1);
+        let nowhere = x.clone().is_nan().any_dim(1);
         let in_range = x
             .clone()
             .greater_equal(low)
             .bool_and(x.clone().lower_equal(high));
+        let outside = below.bool_or(above).bool_and(nowhere.bool_not());
         // Filling the row sums keeps the graph connected and lets a NaN through: it is neither
         // inside nor outside.
         let log_p = x
             .sum_dim(1)
             .mask_fill(in_range.all_dim(1), -self.log_volume)
-            .mask_fill(below.bool_or(above), f64::NEG_INFINITY);
+            .mask_fill(outside, f64::NEG_INFINITY);
         log_p.squeeze_dim(1)
     }
 }

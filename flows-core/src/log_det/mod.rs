@@ -20,13 +20,13 @@ pub use russian_roulette::russian_roulette;
 pub use spectral_radius::spectral_radius;
 
 use burn::tensor::{Tensor, backend::Backend};
-use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 use noise::series_lengths;
 
 use crate::error::Error;
 use crate::nn::Linearization;
+use crate::random::generator;
 
 /// How `log |det(I + B)|` is computed.
 ///
@@ -35,7 +35,7 @@ use crate::nn::Linearization;
 /// `log_det = { russian_roulette = { continuation = 0.5 } }`; numbers left out have the defaults of
 /// [`HUTCHINSON`](Self::HUTCHINSON) and [`RUSSIAN_ROULETTE`](Self::RUSSIAN_ROULETTE).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LogDet {
     /// The determinant itself, by the cheapest closed form: of the `dim x dim` matrix, or, by
     /// Sylvester's theorem `det(I + U V) = det(I + V U)`, of the square matrix of the narrowest
@@ -108,6 +108,8 @@ mod defaults {
         0.5
     }
 }
+
+crate::one_key!(LogDet);
 
 impl LogDet {
     /// The second-order series with one fresh Rademacher probe a step.
@@ -216,7 +218,7 @@ impl LogDet {
     /// - `x`: `[n, dim]`, for its shape, device and float type
     pub fn noise<B: Backend>(&self, x: &Tensor<B, 2>, seed: u64) -> Option<Noise<B>> {
         let [n, dim] = x.dims();
-        let mut rng = StdRng::seed_from_u64(seed);
+        let mut rng = generator(seed);
         match *self {
             Self::Exact | Self::Taylor { .. } => None,
             Self::Hutchinson { probes, noise, .. } => Some(Noise {
@@ -231,7 +233,7 @@ impl LogDet {
                 ..
             } => {
                 // A stream of their own, so that lengths too are those of their row.
-                let mut of_lengths = StdRng::seed_from_u64(!seed);
+                let mut of_lengths = generator(!seed);
                 let sizes = [probes, n];
                 Some(Noise {
                     probes: noise.probes([probes, n, dim], x, &mut rng),

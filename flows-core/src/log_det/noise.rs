@@ -112,3 +112,40 @@ pub(super) fn series_lengths(
     }
     lengths
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log_det::LogDet;
+    use burn_flex::Flex;
+
+    #[test]
+    fn a_seed_keeps_its_probes() {
+        let row = Tensor::<Flex, 2>::zeros([1, 8], &Default::default());
+        let probes = |noise| {
+            let LogDet::Hutchinson {
+                order,
+                probes,
+                fresh_per_step,
+                ..
+            } = LogDet::HUTCHINSON
+            else {
+                unreachable!("it is the constant of that name");
+            };
+            let method = LogDet::Hutchinson {
+                order,
+                probes,
+                noise,
+                fresh_per_step,
+            };
+            let noise: Noise<Flex> = method.noise(&row, 3).expect("probes");
+            noise.probes.into_data().iter::<f64>().collect::<Vec<f64>>()
+        };
+        let signs = [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0];
+        assert_eq!(probes(ProbeNoise::Rademacher), signs);
+        let normal = [-0.556_804_2, -0.586_835_4, -0.734_582_4, -0.148_674_1];
+        for (probe, expected) in probes(ProbeNoise::Gaussian).iter().zip(normal) {
+            assert!((probe - expected).abs() < 1e-6, "{probe} for {expected}");
+        }
+    }
+}

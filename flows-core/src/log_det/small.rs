@@ -49,7 +49,7 @@ pub fn det2_identity_plus<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
 pub fn inverse2<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
     let n = a.dims()[0];
     let [a11, a12, a21, a22] = entries(a);
-    let det = a11.clone() * a22.clone() - a12.clone() * a21.clone();
+    let det: Tensor<B, 2> = a11.clone() * a22.clone() - a12.clone() * a21.clone();
     let adjugate = Tensor::cat(vec![a22, -a12, -a21, a11], 1);
     (adjugate / det).reshape([n, 2, 2])
 }

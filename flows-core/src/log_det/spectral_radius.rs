@@ -48,7 +48,7 @@ fn gelfand<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
         power = next;
     }
     let exponent = (1_u32 << SQUARINGS) as f64;
-    (log_norm / exponent).exp().mask_fill(vanished, 0.0)
+    (log_norm * exponent.recip()).exp().mask_fill(vanished, 0.0)
 }
 
 /// The logarithm of the Frobenius norm, and the matrix divided by it (NaN for the zero matrix).

@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// How to build a [`DependencyMask`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum MaskConfig {
     /// Every variable sees all those before it: the strict triangle in some order.
     Autoregressive(Ordering),
@@ -23,6 +23,8 @@ pub enum MaskConfig {
     /// `parents[i]` lists the variables that variable `i` sees: any acyclic graph.
     Graph(Vec<Vec<usize>>),
 }
+
+crate::one_key!(MaskConfig);
 
 impl Default for MaskConfig {
     fn default() -> Self {

@@ -1,15 +1,13 @@
 //! Orders in which the variables of an autoregressive layer are generated.
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::random::{generator, shuffle};
 
 /// An order of `dim` variables.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ordering {
     /// `0, 1, ..., dim - 1`.
     #[default]
@@ -25,6 +23,8 @@ pub enum Ordering {
     Explicit(Vec<usize>),
 }
 
+crate::one_key!(Ordering);
+
 impl Ordering {
     /// The variables, the first one generated first.
     ///
@@ -36,7 +36,7 @@ impl Ordering {
             Self::Reversed => Ok((0..dim).rev().collect()),
             Self::Random { seed } => {
                 let mut order: Vec<usize> = (0..dim).collect();
-                order.shuffle(&mut StdRng::seed_from_u64(*seed));
+                shuffle(&mut order, &mut generator(*seed));
                 Ok(order)
             }
             Self::Explicit(order) => {
@@ -82,6 +82,22 @@ mod tests {
         assert_eq!(sorted, (0..50).collect::<Vec<_>>());
         let inverse = inverse_permutation(&first);
         assert!((0..50).all(|k| inverse[first[k]] == k));
+    }
+
+    #[test]
+    fn a_seed_keeps_its_order() {
+        let orders = [
+            (0, [1, 0, 2, 3, 5, 4]),
+            (1, [0, 3, 5, 1, 4, 2]),
+            (2, [0, 3, 1, 2, 5, 4]),
+        ];
+        for (seed, order) in orders {
+            assert_eq!(
+                Ordering::Random { seed }.order(6).unwrap(),
+                order,
+                "seed {seed}"
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::activation::Activation;
 use super::field_weight::{FieldWeight, LowRankUpdate};
 use super::linearization::Linearization;
-use crate::bijector::{assert_ok, check_shapes};
+use crate::bijector::{assert_ok, check_context, check_shapes};
 use crate::error::Error;
 use crate::init;
 
@@ -305,7 +305,17 @@ impl<B: Backend> VelocityField<B> {
     }
 
     /// `x -> scale v(x; context)` with everything computed that does not depend on `x`.
+    ///
+    /// # Panics
+    /// With the message of the context errors where a context is missing, not taken or of the wrong width.
     pub fn bind(&self, context: Option<Tensor<B, 2>>, scale: f64) -> BoundField<B> {
+        let rows = context.as_ref().map_or(0, |context| context.dims()[0]);
+        assert_ok(check_context(
+            NAME,
+            rows,
+            self.context_dim(),
+            context.as_ref(),
+        ));
         let weight = |layer: &FieldLayer<B>| {
             FieldWeight::new(layer.weight.val(), layer.update.as_ref(), context.as_ref())
         };

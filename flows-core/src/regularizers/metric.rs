@@ -4,14 +4,15 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
-use crate::error::Error;
+use crate::bijector::assert_ok;
+use crate::error::{Error, fits_f32};
 
 /// A constant metric `G` of the space, `|v|_G^2 = v^T G v`.
 ///
 /// In a configuration file: `"identity"`, `{ diagonal = [1.0, 4.0] }` or
 /// `{ full = [[2.0, 0.5], [0.5, 1.0]] }`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Metric {
     /// `G = I`.
     #[default]
@@ -21,6 +22,8 @@ pub enum Metric {
     /// `G` by its rows, symmetric and positive definite.
     Full(Vec<Vec<f64>>),
 }
+
+crate::one_key!(Metric);
 
 impl Metric {
     /// Checks that this is a metric of `R^dim`.
@@ -37,14 +40,17 @@ impl Metric {
                 format!("a diagonal of {}", g.len()),
                 &format!("one of {dim}, the dimension"),
             ),
-            Self::Diagonal(g) if g.iter().any(|g| !(*g > 0.0 && g.is_finite())) => {
-                refuse(format!("{g:?}"), "positive and finite entries")
+            Self::Diagonal(g) if g.iter().any(|g| !(*g > 0.0 && fits_f32(*g))) => {
+                refuse(format!("{g:?}"), "positive and finite entries, in f32 too")
             }
             Self::Diagonal(_) => Ok(()),
             Self::Full(rows) if rows.len() != dim || rows.iter().any(|r| r.len() != dim) => refuse(
                 format!("a matrix of {} rows", rows.len()),
                 &format!("{dim} rows of {dim}, the dimension"),
             ),
+            Self::Full(rows) if !rows.iter().flatten().all(|g| fits_f32(*g)) => {
+                refuse(format!("{rows:?}"), "finite entries, in f32 too")
+            }
             Self::Full(rows) if !is_symmetric_positive_definite(rows) => {
                 refuse(format!("{rows:?}"), "a symmetric positive definite matrix")
             }
@@ -56,7 +62,11 @@ impl Metric {
     ///
     /// # Shapes
     /// - `v`: `[n, dim]`; output `[n]`
+    ///
+    /// # Panics
+    /// With the message of [`validate`](Self::validate) where this is no metric of `R^dim`.
     pub fn squared_norm<B: Backend>(&self, v: Tensor<B, 2>) -> Tensor<B, 1> {
+        assert_ok(self.validate(v.dims()[1]));
         let constant = |values: Vec<f64>, shape: [usize; 2]| {
             let data = TensorData::new(values, shape);
             Tensor::<B, 2>::from_data(data, (&v.device(), v.dtype()))

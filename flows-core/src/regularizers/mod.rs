@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::Invert;
 use crate::bijectors::{AsDdnfBlock, trajectories};
-use crate::error::Error;
+use crate::error::{Error, check_not_negative};
 
 /// The name used in error messages.
 const NAME: &str = "regularizer";
@@ -78,9 +78,7 @@ impl Regularizers {
             ("geodesic", self.geodesic),
             ("inverse_consistency", self.inverse_consistency),
         ] {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                return Err(Error::config(NAME, field, weight, "0 or positive, finite"));
-            }
+            check_not_negative(NAME, field, weight)?;
         }
         self.metric.validate(dim)
     }
@@ -94,8 +92,8 @@ impl Regularizers {
     /// - `x`: `[batch, dim]`, `context`: `[batch, context_dim]`
     ///
     /// # Errors
-    /// [`Error::Config`] where there is no block among the layers, and for the inverse consistency of
-    /// a field that depends on time.
+    /// As [`validate`](Self::validate); [`Error::Config`] where there is no block among the layers, and for
+    /// the inverse consistency of a field that depends on time.
     ///
     /// # Panics
     /// With the message of [`Bijector::check`](crate::bijector::Bijector::check) on wrong shapes.
@@ -105,6 +103,7 @@ impl Regularizers {
         x: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
     ) -> Result<Penalties<B>, Error> {
+        self.validate(x.dims()[1])?;
         let blocks = layers
             .iter()
             .filter(|layer| layer.as_ddnf_block().is_some());

@@ -6,12 +6,13 @@
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::Rng;
 
 use super::differentiate;
 use super::numbers::rows;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
 use crate::error::Error;
+use crate::random::generator;
 use crate::state::{load_state, state};
 
 /// A batch with the context that goes with it.
@@ -79,7 +80,7 @@ where
     F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
 {
     pub(super) fn new(build: &'a F, device: &'a B::Device, seed: u64) -> Result<Self, Error> {
-        let layer = build(device, &mut StdRng::seed_from_u64(seed))?;
+        let layer = build(device, &mut generator(seed))?;
         Ok(Self {
             layer,
             build,

@@ -1,9 +1,9 @@
 //! Batches from a host generator, and numbers back from tensors.
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use rand::{SeedableRng, rngs::StdRng};
 
 use crate::init::{normal_tensor, uniform_tensor};
+use crate::random::generator;
 
 /// A batch from rows of plain numbers.
 ///
@@ -22,7 +22,7 @@ pub fn normal_batch<B: Backend>(
     seed: u64,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    normal_tensor([n, dim], 1.0, device, &mut StdRng::seed_from_u64(seed))
+    normal_tensor([n, dim], 1.0, device, &mut generator(seed))
 }
 
 /// `n` rows, uniform on `[-bound, bound)`.
@@ -32,7 +32,7 @@ pub fn uniform_batch<B: Backend>(
     seed: u64,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    let rng = &mut StdRng::seed_from_u64(seed);
+    let rng = &mut generator(seed);
     uniform_tensor([n, dim], -bound, bound, device, rng)
 }
 

@@ -689,12 +689,25 @@ fn configs_survive_toml_and_refuse_what_is_wrong() {
         LogScale::TanhBounded { bound: 0.0 },
         LogScale::SoftClip { bound: f64::NAN },
         LogScale::Softplus { floor: -1.0 },
+        // Infinite or 0 in f32.
+        LogScale::TanhBounded { bound: 200.0 },
+        LogScale::SoftClip { bound: 41.0 },
+        LogScale::Softplus { floor: 1e-50 },
+        LogScale::Softplus { floor: 1e50 },
+        LogScale::Sigmoid {
+            offset: 1e300,
+            floor: 1e-3,
+        },
+        LogScale::Sigmoid {
+            offset: 2.0,
+            floor: 1e-50,
+        },
     ] {
         let config = MaskedAffineConfig {
             scale,
             ..MaskedAffineConfig::new(2, vec![4])
         };
-        assert!(refuse(config).is_some());
+        assert!(refuse(config).is_some(), "{scale:?}");
     }
     let untouched = Untouched::Variables(vec![0, 1]);
     let config = AffineCouplingConfig {

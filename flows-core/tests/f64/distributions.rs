@@ -140,6 +140,7 @@ fn uniform_is_minus_infinity_outside_in_any_column_and_nan_on_nan() {
         vec![-0.1, 1.0],
         vec![f64::INFINITY, 1.0],
         vec![f64::NAN, 1.0],
+        vec![f64::NAN, 2.1],
     ])
     .require_grad();
     let log_p = p.log_prob(x.clone(), None);
@@ -150,7 +151,7 @@ fn uniform_is_minus_infinity_outside_in_any_column_and_nan_on_nan() {
         log_p[1..4].iter().all(|v| *v == f64::NEG_INFINITY),
         "{log_p:?}"
     );
-    assert!(log_p[4].is_nan());
+    assert!(log_p[4].is_nan() && log_p[5].is_nan(), "{log_p:?}");
     let gradient: Vec<f64> = gradient.into_data().iter().collect();
     assert_eq!(gradient[..8], [0.0; 8]);
 }
@@ -299,4 +300,38 @@ fn bad_arguments_are_refused() {
 #[should_panic(expected = "gaussian mixture: input has 1 columns, expected 2")]
 fn a_wrong_dimension_panics_with_its_message() {
     mixture_2d().log_prob(batch(&[vec![0.0]]), None);
+}
+
+#[test]
+fn rows_as_far_out_as_the_numbers_reach_have_no_density_and_no_nan() {
+    let device = device();
+    let far = [
+        f64::MAX,
+        -f64::MAX,
+        f64::INFINITY,
+        f64::from(f32::MAX),
+        -1e160,
+    ];
+    let x = batch(&far.map(|v| vec![v, 0.3]));
+    let normal = DiagonalNormal::<B>::new(&[0.4, -1.0], &[0.9, 0.5], &device).unwrap();
+    let uniform = Uniform::<B>::new(&[-1.0, 0.0], &[2.0, 1.0], &device).unwrap();
+    let all = [
+        normal.log_prob(x.clone(), None),
+        mixture_2d().log_prob(x.clone(), None),
+        uniform.log_prob(x, None),
+    ];
+    for log_p in all.map(values) {
+        assert!(log_p.iter().all(|v| *v < -1e70), "{log_p:?}");
+    }
+}
+
+#[test]
+fn scales_that_f32_holds_as_zero_or_infinity_are_refused() {
+    let device = device();
+    for wrong in [1e-50, 1e50] {
+        assert!(DiagonalNormal::<B>::new(&[0.0], &[wrong], &device).is_err());
+        assert!(GaussianMixture::<B>::new(&[1.0], &[vec![0.0]], &[vec![wrong]], &device).is_err());
+    }
+    assert!(DiagonalNormal::<B>::new(&[1e50], &[1.0], &device).is_err());
+    assert!(Uniform::<B>::new(&[1.0], &[1.0 + 1e-12], &device).is_err());
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rand::seq::SliceRandom;
+use flows_core::random::shuffle;
 
 use super::source::{Header, Missing, Source};
 use super::{Column, DataError, Role, Selection};
@@ -281,7 +281,7 @@ impl Split {
     /// Shuffles `rows` rows by `seed` and takes the fractions from the end, at least one row each.
     pub fn shuffled(rows: usize, validation: f64, test: f64, seed: u64) -> Self {
         let mut order: Vec<usize> = (0..rows).collect();
-        order.shuffle(&mut stream(seed, "split", 0));
+        shuffle(&mut order, &mut stream(seed, "split", 0));
         let part = |fraction: f64| ((rows as f64 * fraction).round() as usize).max(1);
         let test = order.split_off(rows - part(test).min(rows));
         let left = order.len();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
-use rand::seq::SliceRandom;
+use flows_core::random::shuffle;
 
 use super::{DataArgs, grouped, print, refuse_model, say};
 use crate::backend::{Task, dispatch};
@@ -67,7 +67,7 @@ impl Args {
             (0..table.len()).collect()
         };
         let of = rows.len();
-        rows.shuffle(&mut stream(self.seed, "rows", 0));
+        shuffle(&mut rows, &mut stream(self.seed, "rows", 0));
         // Given a context, a row and a sample share none: they would not be exchangeable.
         let conditional = table.context.is_some();
         let samples = if conditional {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
-use rand::seq::SliceRandom;
+use flows_core::random::shuffle;
 
 use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
 use crate::backend::{Task, dispatch};
@@ -121,7 +121,7 @@ impl Task for Job<'_> {
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
         let data = self.table.map(|table| {
             let mut rows: Vec<usize> = (0..table.len()).collect();
-            rows.shuffle(&mut stream(*seed, "rows", 0));
+            shuffle(&mut rows, &mut stream(*seed, "rows", 0));
             rows.truncate(*points);
             table.pick(&rows)
         });

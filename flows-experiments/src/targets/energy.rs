@@ -102,7 +102,7 @@ impl Energy {
         assert_eq!(columns, 2, "energy {}: rows of two columns", self.name());
         let z1 = z.clone().slice([0..batch, 0..1]).squeeze_dim::<1>(1);
         let z2 = z.slice([0..batch, 1..2]).squeeze_dim::<1>(1);
-        let gaussian = |x: Tensor<B, 1>, width: f64| x.div_scalar(width).square().mul_scalar(-0.5);
+        let gaussian = |x: Tensor<B, 1>, width: f64| over(x, width).square().mul_scalar(-0.5);
         let w1 = z1.clone().mul_scalar(2.0 * PI / 4.0).sin();
         match self {
             Self::U1 => {
@@ -119,13 +119,19 @@ impl Energy {
                 log_sum_exp_tensor(gaussian(above, 0.35), gaussian(below, 0.35)).neg()
             }
             Self::U4 => {
-                let w3 = sigmoid((z1 - 1.0).div_scalar(0.3)).mul_scalar(3.0);
+                let w3 = sigmoid(over(z1 - 1.0, 0.3)).mul_scalar(3.0);
                 let above = z2 - w1;
                 let below = above.clone() + w3;
                 log_sum_exp_tensor(gaussian(above, 0.4), gaussian(below, 0.35)).neg()
             }
         }
     }
+}
+
+/// `x / divisor`. The divisor is a tensor: Burn takes the gradient of a division by a scalar through f32.
+fn over<B: Backend>(x: Tensor<B, 1>, divisor: f64) -> Tensor<B, 1> {
+    let divisor = Tensor::<B, 1>::from_data([divisor], (&x.device(), x.dtype()));
+    x / divisor
 }
 
 /// A quadratic penalty outside the box `[-half_width, half_width]^2`:
@@ -303,6 +309,29 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn gradients_keep_their_digits_in_f64() {
+        let _alone = exclusive();
+        // Far to the right the two ridges of U3 coincide, and those of U4 are 3 apart: along `z_2` the slope is that
+        // of the nearer one.
+        for (energy, z, width, ridge) in [
+            (Energy::U3, [80.0, 5.5], 0.35, 0.0),
+            (Energy::U4, [80.0, -10.0], 0.35, 3.0),
+        ] {
+            let at = tensor::<Grad>(&[z], DType::F64).require_grad();
+            let gradients = at.grad(&energy.potential_tensor(at.clone()).sum().backward());
+            let slope = gradients
+                .expect("a gradient")
+                .into_data()
+                .iter::<f64>()
+                .nth(1);
+            let w1 = (2.0 * PI * z[0] / 4.0).sin();
+            let expected = (z[1] - w1 + ridge) / (width * width);
+            let error = (slope.unwrap() / expected - 1.0).abs();
+            assert!(error < 1e-12, "{energy:?}: {error:e}");
         }
     }
 

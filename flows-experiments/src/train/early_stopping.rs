@@ -12,8 +12,8 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::autodiff::exclusive;
 use flows_core::distributions::LogProb;
+use flows_core::random::shuffle;
 use flows_core::state::{State, state};
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::adam::Adam;
@@ -332,7 +332,7 @@ where
         let epoch = step / per_epoch;
         if epoch != order_epoch {
             order = (0..rows).collect();
-            order.shuffle(&mut stream(seed, "epoch", epoch as u64));
+            shuffle(&mut order, &mut stream(seed, "epoch", epoch as u64));
             order_epoch = epoch;
         }
         let from = step % per_epoch * batch;

@@ -27,13 +27,13 @@ pub(crate) use early_stopping::{mean_of_finite, number_or_nan, run_of, tensor};
 pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
 pub use objective::{Objective, Step, Terms};
 
-use rand::{SeedableRng, rngs::StdRng};
+use flows_core::random::{ChaCha12Rng, generator};
 
 /// The generator of one purpose within a seeded run, independent of every other pair.
 ///
 /// Mixes by FNV-1a over the purpose, then hands the 64-bit state to the generator's own expansion.
-pub fn stream(seed: u64, purpose: &str, index: u64) -> StdRng {
-    StdRng::seed_from_u64(stream_seed(seed, purpose, index))
+pub fn stream(seed: u64, purpose: &str, index: u64) -> ChaCha12Rng {
+    generator(stream_seed(seed, purpose, index))
 }
 
 /// The seed behind [`stream`].

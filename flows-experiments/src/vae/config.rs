@@ -187,7 +187,7 @@ impl FlowSizes {
             context,
         };
         Ok(match name {
-            "gaussian" => PosteriorConfig::Gaussian,
+            "gaussian" => PosteriorConfig::Gaussian {},
             "planar" => PosteriorConfig::Planar { flows },
             "radial" => PosteriorConfig::Radial { flows },
             "iaf" => PosteriorConfig::Iaf {
@@ -335,7 +335,7 @@ impl VaeExperimentConfig {
             likelihood: if levels {
                 Likelihood::GREY
             } else {
-                Likelihood::Bernoulli
+                Likelihood::Bernoulli {}
             },
             // arXiv:1803.05649 holds the variances of Frey faces within bounds.
             variance_range: levels.then_some([0.01, 7.0]),

@@ -187,7 +187,7 @@ fn row(group: &[&RunRecord], config: &VaeExperimentConfig) -> Row {
         nll_bits_per_dim: spread(&|m| bits(m, m.nll?.nats.mean)),
         active_units: spread(&|m| Some(m.active_units as f64)),
         published: match config.network {
-            NetworkConfig::Conv if first.latent == 64 && config.is_binarized_as_published() => {
+            NetworkConfig::Conv {} if first.latent == 64 && config.is_binarized_as_published() => {
                 published(&first.posterior, config.data)
             }
             _ => None,
@@ -209,7 +209,7 @@ fn row(group: &[&RunRecord], config: &VaeExperimentConfig) -> Row {
 
 /// The numbers a reader compares.
 pub(super) fn main_table(rows: &[Row], config: &VaeExperimentConfig) -> Table {
-    let conv = config.network == NetworkConfig::Conv;
+    let conv = config.network == NetworkConfig::Conv {};
     let levels = config.data.pixels() == Pixels::Levels;
     let mut heads = vec![
         "data",
@@ -333,7 +333,7 @@ pub(super) fn notes(rows: &[Row], config: &VaeExperimentConfig) -> String {
         return String::new();
     };
     let network = match &config.network {
-        NetworkConfig::Conv => "gated convolutions (arXiv:1803.05649)".to_owned(),
+        NetworkConfig::Conv {} => "gated convolutions (arXiv:1803.05649)".to_owned(),
         NetworkConfig::Dense { hidden } => {
             let pixels = config.data.size().iter().product::<usize>();
             let widths: Vec<String> = std::iter::once(&pixels)

@@ -10,9 +10,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::autodiff::exclusive;
+use flows_core::random::shuffle;
 use flows_core::state::{State, state};
 use flows_models::vae::Vae;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::config::VaeTraining;
@@ -202,7 +202,7 @@ impl<B: AutodiffBackend> Run<'_, B> {
     ) -> (Vae<B>, [f64; 2]) {
         let train = &self.set.train;
         let mut order: Vec<usize> = (0..train.len()).collect();
-        order.shuffle(&mut stream(self.seed, "epoch", epoch as u64));
+        shuffle(&mut order, &mut stream(self.seed, "epoch", epoch as u64));
         let batches = order.chunks(self.config.batch);
         let first_step = ((epoch - 1) * batches.len()) as u64;
         // On the device: reading a number after every step would wait for it.

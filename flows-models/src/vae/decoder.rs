@@ -74,7 +74,7 @@ impl<B: Backend> Decoder<B> {
                     parameters,
                 })
             }
-            NetworkConfig::Conv => {
+            NetworkConfig::Conv {} => {
                 let first = Window {
                     kernel: [height / 4, width / 4],
                     stride: 1,

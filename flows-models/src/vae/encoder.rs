@@ -19,7 +19,8 @@ pub enum NetworkConfig {
         hidden: Vec<usize>,
     },
     /// The gated convolutions of arXiv:1803.05649, for images whose sides are multiples of 4.
-    Conv,
+    // With braces, as serde lets any key pass in a unit variant.
+    Conv {},
 }
 
 /// Channels of the convolutions up to the last one, with their strides.
@@ -74,7 +75,7 @@ impl<B: Backend> Encoder<B> {
                 let layers = hidden.iter().map(layer).collect();
                 Ok((Self::Dense(layers), inputs))
             }
-            NetworkConfig::Conv => {
+            NetworkConfig::Conv {} => {
                 if !height.is_multiple_of(4) || !width.is_multiple_of(4) {
                     let found = format!("[{height}, {width}]");
                     let expected = "sides that are multiples of 4, for convolutions";

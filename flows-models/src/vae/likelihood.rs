@@ -1,18 +1,18 @@
 //! Distributions of pixels.
 
 use burn::tensor::{Tensor, activation::log_softmax, backend::Backend};
-use flows_core::error::Error;
+use flows_core::error::{Error, check_positive};
 use flows_core::softplus::{sigmoid, softplus};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 /// `p(x|z)`: pixels that are independent given `z`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Likelihood {
     /// Black or white, one logit a pixel.
-    #[default]
-    Bernoulli,
+    // With braces, as serde lets any key pass in a unit variant.
+    Bernoulli {},
     /// One of several levels, a pixel of level `k` having intensity `k / (levels - 1)`.
     Categorical {
         /// Number of levels, at least 2.
@@ -23,6 +23,12 @@ pub enum Likelihood {
         /// Standard deviation of every pixel.
         std: f64,
     },
+}
+
+impl Default for Likelihood {
+    fn default() -> Self {
+        Self::Bernoulli {}
+    }
 }
 
 impl Likelihood {
@@ -39,12 +45,7 @@ impl Likelihood {
             Self::Categorical { levels } if levels < 2 => {
                 Err(Error::config("likelihood", "levels", levels, "at least 2"))
             }
-            Self::Gaussian { std } if !(std > 0.0 && std.is_finite()) => Err(Error::config(
-                "likelihood",
-                "std",
-                std,
-                "positive and finite",
-            )),
+            Self::Gaussian { std } => check_positive("likelihood", "std", std),
             _ => Ok(()),
         }
     }
@@ -53,7 +54,7 @@ impl Likelihood {
     pub fn parameters(self) -> usize {
         match self {
             Self::Categorical { levels } => levels,
-            Self::Bernoulli | Self::Gaussian { .. } => 1,
+            Self::Bernoulli {} | Self::Gaussian { .. } => 1,
         }
     }
 
@@ -71,7 +72,7 @@ impl Likelihood {
         clamp: Option<f64>,
     ) -> Tensor<B, 1> {
         let pixels = match self {
-            Self::Bernoulli => {
+            Self::Bernoulli {} => {
                 let logits = parameters.squeeze_dim::<2>(1);
                 let logits = match clamp {
                     Some(clamp) => {
@@ -88,7 +89,7 @@ impl Likelihood {
                 log_p.squeeze_dim(1)
             }
             Self::Gaussian { std } => {
-                let deviation = (x - parameters.squeeze_dim::<2>(1)) / std;
+                let deviation = (x - parameters.squeeze_dim::<2>(1)) * std.recip();
                 deviation.square() * -0.5 - (std.ln() + 0.5 * (2.0 * PI).ln())
             }
         };
@@ -101,13 +102,13 @@ impl Likelihood {
     /// - `parameters`: `[batch, parameters, pixels]`; output `[batch, pixels]`
     pub fn mean<B: Backend>(self, parameters: Tensor<B, 3>) -> Tensor<B, 2> {
         match self {
-            Self::Bernoulli => sigmoid(parameters.squeeze_dim(1)),
+            Self::Bernoulli {} => sigmoid(parameters.squeeze_dim(1)),
             Self::Gaussian { .. } => parameters.squeeze_dim(1),
             Self::Categorical { levels } => {
                 let device = parameters.device();
                 let dtype = parameters.dtype();
                 let level = Tensor::<B, 1, burn::tensor::Int>::arange(0..levels as i64, &device);
-                let intensity = level.float().cast(dtype) / (levels - 1) as f64;
+                let intensity = level.float().cast(dtype) * ((levels - 1) as f64).recip();
                 let p = log_softmax(parameters, 1).exp();
                 (p * intensity.reshape([1, levels, 1]))
                     .sum_dim(1)

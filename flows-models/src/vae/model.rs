@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
-use flows_core::error::Error;
+use flows_core::error::{Error, fits_f32};
 use flows_core::init::normal_tensor;
 use flows_core::log_det::LogDet;
 use flows_core::softplus::softplus;
@@ -63,7 +63,7 @@ impl VaeConfig {
             return Err(Error::config("vae", "latent", 0, "at least 1"));
         }
         if let Some([low, high]) = self.variance_range
-            && !(low > 0.0 && low < high && high.is_finite())
+            && !(low > 0.0 && low < high && fits_f32(low) && fits_f32(high))
         {
             let found = format!("[{low}, {high}]");
             let expected = "two positive numbers, the smaller one first";
@@ -311,7 +311,7 @@ mod tests {
     fn the_convolutional_networks_have_the_published_numbers_of_parameters() {
         // Parameters that are trained are those that a backend with gradients tracks.
         type B = Autodiff<Flex>;
-        let config = VaeConfig::new([28, 28], 64, NetworkConfig::Conv);
+        let config = VaeConfig::new([28, 28], 64, NetworkConfig::Conv {});
         let vae = config
             .init::<B>(&Default::default(), &mut StdRng::seed_from_u64(0))
             .unwrap();
@@ -330,10 +330,10 @@ mod tests {
         let rng = &mut StdRng::seed_from_u64(1);
         for (size, likelihood) in [
             ([28, 20], Likelihood::GREY),
-            ([8, 8], Likelihood::Bernoulli),
+            ([8, 8], Likelihood::Bernoulli {}),
         ] {
             for network in [
-                NetworkConfig::Conv,
+                NetworkConfig::Conv {},
                 NetworkConfig::Dense { hidden: vec![9, 5] },
             ] {
                 let config = VaeConfig {
@@ -366,7 +366,7 @@ mod tests {
         let bad = [
             VaeConfig::new([0, 4], 2, dense.clone()),
             VaeConfig::new([4, 4], 0, dense),
-            VaeConfig::new([6, 6], 2, NetworkConfig::Conv),
+            VaeConfig::new([6, 6], 2, NetworkConfig::Conv {}),
             VaeConfig::new([4, 4], 2, NetworkConfig::Dense { hidden: vec![0] }),
             VaeConfig {
                 likelihood: Likelihood::Categorical { levels: 1 },

@@ -213,7 +213,7 @@ fn probabilities_of_pixels_add_up_to_one() {
     let mut total = LogMeanExp::default();
     for (a, b) in [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)] {
         let x = Tensor::<Flex, 2>::from_data([[a, b]], &device);
-        let log_p = Likelihood::Bernoulli
+        let log_p = Likelihood::Bernoulli {}
             .log_prob(logits.clone(), x, None)
             .into_data();
         total.push(log_p.iter::<f64>().next().unwrap());
@@ -222,8 +222,32 @@ fn probabilities_of_pixels_add_up_to_one() {
     // A clamp bounds the loss of a pixel at its logarithm.
     let sure = Tensor::<Flex, 3>::full([1, 1, 1], 100.0, &device);
     let x = Tensor::<Flex, 2>::zeros([1, 1], &device);
-    let log_p = Likelihood::Bernoulli
+    let log_p = Likelihood::Bernoulli {}
         .log_prob(sure, x, Some(1e-5))
         .into_data();
     assert!((log_p.iter::<f64>().next().unwrap() - 1e-5f64.ln()).abs() < 1e-9);
+}
+
+#[test]
+fn a_gaussian_pixel_has_its_gradient_to_the_last_digits() {
+    let std = 0.3;
+    let mean = Tensor::<crate::Wide, 3>::from_data([[[0.25]]], &device()).require_grad();
+    let x = Tensor::<crate::Wide, 2>::from_data([[0.75]], &device());
+    let log_p = Likelihood::Gaussian { std }.log_prob(mean.clone(), x, None);
+    let gradient = mean.grad(&log_p.backward()).unwrap().into_data();
+    let gradient = gradient.iter::<f64>().next().unwrap();
+    let expected = 0.5 / (std * std);
+    assert!(
+        (gradient - expected).abs() < 1e-13 * expected,
+        "{gradient} for {expected}"
+    );
+}
+
+#[test]
+fn a_deviation_that_f32_holds_as_zero_is_refused() {
+    let error = Likelihood::Gaussian { std: 1e-50 }.validate().unwrap_err();
+    assert!(
+        error.to_string().starts_with("likelihood: std is "),
+        "{error}"
+    );
 }

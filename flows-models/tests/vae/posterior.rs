@@ -23,7 +23,7 @@ fn posteriors() -> Vec<PosteriorConfig> {
     };
     let hidden = vec![8];
     vec![
-        PosteriorConfig::Gaussian,
+        PosteriorConfig::Gaussian {},
         PosteriorConfig::Planar { flows: 3 },
         PosteriorConfig::Radial { flows: 3 },
         PosteriorConfig::Iaf {
@@ -108,12 +108,12 @@ fn gradients_of_the_bound_are_those_of_differences() {
     device();
     let networks = [
         NetworkConfig::Dense { hidden: vec![7] },
-        NetworkConfig::Conv,
+        NetworkConfig::Conv {},
     ];
     for network in networks {
         let configs = match network {
             NetworkConfig::Dense { .. } => posteriors(),
-            NetworkConfig::Conv => vec![PosteriorConfig::Planar { flows: 2 }],
+            NetworkConfig::Conv {} => vec![PosteriorConfig::Planar { flows: 2 }],
         };
         for config in configs {
             let name = config.name();
@@ -177,14 +177,14 @@ fn posterior_of(name: &str) -> PosteriorConfig {
 
 fn small(config: PosteriorConfig, network: NetworkConfig, rng: &mut StdRng) -> Vae<Wide> {
     let config = match (config, &network) {
-        (PosteriorConfig::Planar { .. }, NetworkConfig::Conv) => {
+        (PosteriorConfig::Planar { .. }, NetworkConfig::Conv {}) => {
             PosteriorConfig::Planar { flows: 2 }
         }
         (config, _) => config,
     };
     let config = VaeConfig {
         posterior: config,
-        likelihood: Likelihood::Bernoulli,
+        likelihood: Likelihood::Bernoulli {},
         ..VaeConfig::new([4, 4], LATENT, network)
     };
     config.init(&device(), rng).unwrap()

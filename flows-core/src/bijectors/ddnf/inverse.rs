@@ -14,7 +14,7 @@ use crate::nn::{BoundField, Linearization};
 /// In a configuration file: `inverse = "exponential_map"`, or
 /// `inverse = { exact = { tolerance = 1e-12, max_iterations = 50 } }`, both numbers optional.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DdnfInverse {
     /// `exp(-v)` by the same cells: `T` times `z <- z - v(z) / T`. One pass.
     ///
@@ -53,6 +53,8 @@ fn default_tolerance() -> f64 {
 fn default_max_iterations() -> usize {
     50
 }
+
+crate::one_key!(DdnfInverse);
 
 impl Default for DdnfInverse {
     fn default() -> Self {

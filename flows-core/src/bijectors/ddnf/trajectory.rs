@@ -41,7 +41,7 @@ impl<B: Backend> DdnfBlock<B> {
     pub fn trajectory(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Trajectory<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let field = self.field.bind(context, 1.0);
-        let cells = self.cells;
+        let (cells, step) = (self.cells, (self.cells as f64).recip());
         let velocity = |cell: usize, z: &Tensor<B, 2>| {
             let time = cell as f64 / cells as f64;
             field.at_time(time).evaluate(z.clone()).value
@@ -49,7 +49,7 @@ impl<B: Backend> DdnfBlock<B> {
         let (mut states, mut velocities) = (vec![x], Vec::with_capacity(cells + 1));
         for cell in 0..cells {
             let v = velocity(cell, &states[cell]);
-            states.push(states[cell].clone() + v.clone() / cells as f64);
+            states.push(states[cell].clone() + v.clone() * step);
             velocities.push(v);
         }
         velocities.push(velocity(cells, &states[cells]));

@@ -328,3 +328,71 @@ fn a_stiff_block_in_a_stack_is_named_in_a_warning() {
         assert!(warning.contains(part), "{warning}");
     }
 }
+
+#[test]
+fn a_path_of_three_cells_has_the_gradient_of_the_block() {
+    let config = DdnfBlockConfig {
+        cells: 3,
+        ..DdnfBlockConfig::new(2, [5])
+    };
+    let block = config.init::<Grad>(&device(), &mut rng(3)).unwrap();
+    let gradient = |end: &dyn Fn(Tensor<Grad, 2>) -> Tensor<Grad, 2>| {
+        let x = Tensor::<Grad, 2>::from_inner(normal(6, 2, 1)).require_grad();
+        let gradients = end(x.clone()).square().sum().backward();
+        x.grad(&gradients).unwrap()
+    };
+    // The block multiplies its weights by 1/3; a division of tensors by 3 would have a gradient of f32.
+    let of_block = gradient(&|x| block.forward(x, None));
+    let of_path = gradient(&|x| block.trajectory(x, None).end().clone());
+    let error = residual(of_path, of_block);
+    assert!(error < 1e-13, "{error:e}");
+}
+
+#[test]
+fn regularizers_that_are_none_are_refused_where_they_are_used() {
+    let stack = stack::<Plain>(3);
+    let (x, context) = (normal(6, 3, 1), context_of(6, 2));
+    let indefinite = vec![
+        vec![1.0, 2.0, 0.0],
+        vec![2.0, 1.0, 0.0],
+        vec![0.0, 0.0, 1.0],
+    ];
+    let with_metric = |metric| Regularizers {
+        geodesic: 1.0,
+        metric,
+        ..Regularizers::default()
+    };
+    let wrong = [
+        with_metric(Metric::Diagonal(vec![2.0])),
+        with_metric(Metric::Diagonal(vec![1e-50; 3])),
+        with_metric(Metric::Full(indefinite)),
+        Regularizers {
+            geodesic: -1.0,
+            ..Regularizers::default()
+        },
+        Regularizers {
+            inverse_consistency: 1e50,
+            ..Regularizers::default()
+        },
+    ];
+    for wrong in wrong {
+        let penalties = wrong.penalties(stack.layers(), x.clone(), context.clone());
+        let error = penalties.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.starts_with("regularizer: "), "{wrong:?}: {error}");
+    }
+}
+
+#[test]
+#[should_panic(
+    expected = "regularizer: metric is a diagonal of 2, expected one of 3, the dimension"
+)]
+fn a_norm_in_a_metric_of_another_dimension_panics() {
+    let _ = Metric::Diagonal(vec![1.0, 2.0]).squared_norm(normal(6, 3, 1));
+}
+
+#[test]
+#[should_panic(expected = "velocity field: a context with 2 columns is missing")]
+fn a_field_with_a_context_is_not_bound_without_one() {
+    let stack = stack::<Plain>(3);
+    let _ = blocks(&stack)[0].field().bind(None, 1.0);
+}

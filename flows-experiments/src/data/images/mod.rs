@@ -13,7 +13,7 @@ mod omniglot;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rand::seq::SliceRandom;
+use flows_core::random::shuffle;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -121,8 +121,7 @@ impl Images {
 
     fn shuffled(&self, rng: &mut dyn Rng) -> Self {
         let mut order: Vec<usize> = (0..self.len()).collect();
-        let mut rng = rng;
-        order.shuffle(&mut rng);
+        shuffle(&mut order, rng);
         self.pick(&order)
     }
 }

@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
+use flows_core::random::shuffle;
 use rand::RngExt;
-use rand::seq::SliceRandom;
 
 use super::{DataSet, SEED, STANDARDIZED, SetId, find, names, read, split_and_standardize};
 use crate::data::{DataError, Rows};
@@ -47,7 +47,7 @@ pub(super) fn load(data: &Path) -> Result<DataSet, DataError> {
 
 fn prepare(raw: &Rows) -> Rows {
     let mut order: Vec<usize> = (0..raw.len()).collect();
-    order.shuffle(&mut stream(SEED, "power shuffle", 0));
+    shuffle(&mut order, &mut stream(SEED, "power shuffle", 0));
     let rng = &mut stream(SEED, "power noise", 0);
     let mut values = Vec::with_capacity(raw.len() * KEPT.len());
     for row in order {

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
+use flows_core::random::shuffle;
 use rand::RngExt;
-use rand::seq::SliceRandom;
 
 use super::{DataSet, SEED, STANDARDIZED, SetId, find, names, read, split_and_standardize};
 use crate::data::{DataError, Rows};
@@ -21,7 +21,7 @@ pub(super) fn load(data: &Path) -> Result<DataSet, DataError> {
     let files = ["uci/protein.csv.gz", "uci/protein.csv"];
     let mut rows = read(&find(SetId::Protein, data, &files)?, COLUMNS)?;
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.shuffle(&mut stream(SEED, "protein shuffle", 0));
+    shuffle(&mut order, &mut stream(SEED, "protein shuffle", 0));
     rows = rows.pick(&order);
     let rng = &mut stream(SEED, "protein noise", 0);
     let noisy = rows.iter().flat_map(|row| {

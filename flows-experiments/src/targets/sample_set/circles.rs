@@ -11,7 +11,7 @@
 use std::f64::consts::{PI, TAU};
 use std::sync::OnceLock;
 
-use rand::seq::SliceRandom;
+use flows_core::random::shuffle;
 use rand::{Rng, RngExt};
 
 use super::{SampleSet, blurred, log_sum_exp, uniform};
@@ -96,7 +96,7 @@ impl SampleSet for Rings {
 
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Vec<[f64; 2]> {
         let mut radii = Self::RADII;
-        radii.shuffle(rng);
+        shuffle(&mut radii, rng);
         let mut points = Vec::with_capacity(n);
         for (k, radius) in radii.into_iter().enumerate() {
             let count = (n + 3 - k) / 4;
@@ -106,7 +106,7 @@ impl SampleSet for Rings {
                 points.push(blurred(on_circle(radius, turn), Self::STD, rng));
             }
         }
-        points.shuffle(rng);
+        shuffle(&mut points, rng);
         points
     }
 

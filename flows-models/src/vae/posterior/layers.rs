@@ -10,7 +10,7 @@ use crate::{DdnfConfig, MafConfig, RealNvpConfig};
 
 /// How the velocity fields of a DDNF posterior depend on the image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum DdnfContext {
     /// Not at all: the same fields for all images.
     #[default]
@@ -24,6 +24,7 @@ pub enum DdnfContext {
         rank: usize,
     },
 }
+flows_core::one_key!(DdnfContext);
 
 /// The layers of a posterior, first to last in their one-pass direction.
 pub(super) fn layers(

@@ -20,12 +20,12 @@ pub use radial::{AmortizedRadial, RadialParameters};
 pub use sylvester::AmortizedSylvester;
 
 /// What the posterior is, beyond a normal distribution with a diagonal covariance.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PosteriorConfig {
     /// Nothing: the plain autoencoder (arXiv:1312.6114).
-    #[default]
-    Gaussian,
+    // With braces, as serde lets any key pass in a unit variant.
+    Gaussian {},
     /// Planar maps with `u, w, b` linear in `h` (arXiv:1505.05770).
     Planar {
         /// Number of maps.
@@ -93,11 +93,17 @@ pub enum PosteriorConfig {
     },
 }
 
+impl Default for PosteriorConfig {
+    fn default() -> Self {
+        Self::Gaussian {}
+    }
+}
+
 impl PosteriorConfig {
     /// A name for tables, such as `"planar"` or `"ddnf-bias"`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Gaussian => "gaussian",
+            Self::Gaussian {} => "gaussian",
             Self::Planar { .. } => "planar",
             Self::Radial { .. } => "radial",
             Self::Iaf { .. } => "iaf",
@@ -117,7 +123,7 @@ impl PosteriorConfig {
     /// How the log-determinant is computed in training, for the rows of a report.
     pub fn log_det(&self) -> String {
         match self {
-            Self::Gaussian => "none".to_owned(),
+            Self::Gaussian {} => "none".to_owned(),
             Self::Ddnf { log_det, .. } => log_det.label(),
             _ => "exact".to_owned(),
         }
@@ -137,7 +143,7 @@ impl PosteriorConfig {
     ) -> Result<Option<PosteriorFlow<B>>, Error> {
         let size = Size { latent, features };
         let count = match self {
-            Self::Gaussian => return Ok(None),
+            Self::Gaussian {} => return Ok(None),
             Self::Planar { flows }
             | Self::Radial { flows }
             | Self::Iaf { flows, .. }

@@ -1,0 +1,169 @@
+//! Every configuration refuses a key that it does not know, by its name, in every table at every depth.
+
+use std::fmt::Debug;
+
+use flows_core::bijectors::LayerConfig;
+use flows_core::regularizers::Regularizers;
+use flows_models::vae::VaeConfig;
+use flows_models::{ModelConfig, MultiScaleRealNvpConfig, PRESETS};
+use serde::{Serialize, de::DeserializeOwned};
+use toml::Value;
+
+use crate::graph::GraphConfig;
+use crate::table_flow::FitConfig;
+use crate::{density, regularization, toy, vae};
+
+/// `value` with one more key in one of its tables, for each of them.
+fn with_unknown_key(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Table(table) => {
+            let with = |key: &str, value: Value| {
+                let mut table = table.clone();
+                table.insert(key.to_owned(), value);
+                Value::Table(table)
+            };
+            let inside = table.iter().flat_map(|(key, inner)| {
+                let changed = with_unknown_key(inner).into_iter();
+                changed.map(|inner| with(key, inner)).collect::<Vec<_>>()
+            });
+            inside.chain([with("zzz", Value::from(1))]).collect()
+        }
+        Value::Array(items) => (0..items.len())
+            .flat_map(|i| {
+                let changed = with_unknown_key(&items[i]).into_iter();
+                changed.map(move |inner| {
+                    let mut items = items.clone();
+                    items[i] = inner;
+                    Value::Array(items)
+                })
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(config: &T) {
+    let value = Value::try_from(config).expect("a configuration is a table");
+    let text = toml::to_string(&value).expect("a table");
+    assert_eq!(
+        &toml::from_str::<T>(&text).expect("what was written"),
+        config
+    );
+    let all = with_unknown_key(&value);
+    assert!(!all.is_empty());
+    for changed in all {
+        let text = toml::to_string(&changed).expect("a table");
+        let error = toml::from_str::<T>(&text)
+            .expect_err(&text)
+            .message()
+            .to_owned();
+        assert!(error.contains("`zzz`"), "{error}\n{text}");
+        // The model file and the summaries are JSON.
+        let text = serde_json::to_string(&changed).expect("a table");
+        let error = serde_json::from_str::<T>(&text)
+            .expect_err(&text)
+            .to_string();
+        assert!(error.contains("`zzz`"), "{error}\n{text}");
+    }
+}
+
+/// The names that serde lists for an enum with a tag.
+fn kinds<T: DeserializeOwned + Debug>(tag: &str) -> Vec<String> {
+    let error = toml::from_str::<T>(&format!("{tag} = 'zzz'")).expect_err("no kind");
+    let listed = error.message().split('`').skip(3).step_by(2);
+    listed.map(str::to_owned).collect()
+}
+
+#[test]
+fn layers_refuse_unknown_keys() {
+    let configs = [
+        "layer = 'act-norm'\ndim = 4",
+        "layer = 'batch-norm'\ndim = 4",
+        "layer = 'block-affine'\ndim = 2\nhidden = [8]\nblocks = [[0], [1]]",
+        "layer = 'coupling'\ndim = 4\nhidden = [8]\nscale = { soft_clip = { bound = 2.0 } }",
+        "layer = 'coupling'\ndim = 4\nhidden = [8]\nuntouched = { variables = [1] }\nscale = 'exp'",
+        "layer = 'ddnf'\ndim = 4\nhidden = [8]",
+        "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { taylor = { order = 2 } }",
+        "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { hutchinson = {} }",
+        "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { russian_roulette = {} }",
+        "layer = 'elementwise-affine'\ndim = 4",
+        "layer = 'lu-linear'\ndim = 4",
+        "layer = 'masked-affine'\ndim = 2\nhidden = [8]\nmask = { graph = [[], [0]] }\nscale = { softplus = { floor = 1e-3 } }",
+        "layer = 'masked-affine'\ndim = 2\nhidden = [8]\nmask = { autoregressive = { random = { seed = 1 } } }",
+        "layer = 'masked-affine'\ndim = 2\nhidden = [8]\ninverse = { jacobi = { tolerance = 1e-6 } }",
+        "layer = 'permutation'\ndim = 4\nordering = { random = { seed = 1 } }",
+        "layer = 'permutation'\ndim = 2\nordering = { explicit = [1, 0] }",
+        "layer = 'planar'\ndim = 4",
+        "layer = 'radial'\ndim = 4",
+        "layer = 'shared-affine'\ndim = 4\nhidden = [8]\nscale = { sigmoid = { offset = 2.0, floor = 1e-3 } }",
+        "layer = 'soft-masked-affine'\ndim = 4\nhidden = [8]",
+        "layer = 'sylvester'\ndim = 4\nbasis = { orthogonal = { columns = 2 } }",
+        "layer = 'sylvester'\ndim = 4\nbasis = { householder = { reflections = 2 } }",
+    ];
+    let configs = configs.map(|text| toml::from_str::<LayerConfig>(text).expect(text));
+    configs.iter().for_each(check);
+    let kind_of = |config| {
+        Value::try_from(config).unwrap()["layer"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let listed: Vec<String> = configs.iter().map(kind_of).collect();
+    for kind in kinds::<LayerConfig>("layer") {
+        assert!(
+            listed.contains(&kind),
+            "no configuration of '{kind}' is tried"
+        );
+    }
+}
+
+#[test]
+fn models_and_fits_refuse_unknown_keys() {
+    for preset in PRESETS {
+        let model = preset.config(4);
+        check(&model);
+        check(&FitConfig::new(model));
+    }
+    let kinds = kinds::<ModelConfig>("kind");
+    assert!(kinds.len() >= 8, "{kinds:?}");
+    for kind in kinds {
+        check(&toml::from_str::<ModelConfig>(&format!("kind = '{kind}'\ndim = 4")).unwrap());
+    }
+    let maf = "kind = 'maf'\ndim = 4\nmixing = { random = { seed = 1 } }";
+    check(&toml::from_str::<ModelConfig>(maf).unwrap());
+    check(&MultiScaleRealNvpConfig::new(4));
+    let metric = "geodesic = 1.0\nmetric = { diagonal = [1.0, 2.0] }";
+    check(&toml::from_str::<Regularizers>(metric).unwrap());
+}
+
+#[test]
+fn autoencoders_refuse_unknown_keys() {
+    for posterior in [
+        "kind = 'gaussian'",
+        "kind = 'planar'\nflows = 2",
+        "kind = 'iaf'\nflows = 2\nhidden = [8]",
+        "kind = 'ddnf'\nblocks = 1\ncells = 4\nhidden = [8]\nlog_det = { taylor = { order = 2 } }\ncontext = { low-rank = { rank = 2 } }",
+    ] {
+        for rest in [
+            "[network]\nkind = 'conv'\n[likelihood]\nkind = 'bernoulli'",
+            "[network]\nkind = 'dense'\nhidden = [8]\n[likelihood]\nkind = 'gaussian'\nstd = 0.1",
+        ] {
+            let text = format!("size = [8, 8]\nlatent = 2\n{rest}\n[posterior]\n{posterior}");
+            check(&toml::from_str::<VaeConfig>(&text).expect(&text));
+        }
+    }
+}
+
+#[test]
+fn experiments_refuse_unknown_keys() {
+    use clap::ValueEnum;
+    let presets = toy::Preset::value_variants().iter();
+    presets.for_each(|preset| check(&toy::ToyConfig::preset(*preset)));
+    let presets = regularization::Preset::value_variants().iter();
+    presets.for_each(|preset| check(&regularization::RegularizationConfig::preset(*preset)));
+    let presets = density::Preset::value_variants().iter();
+    presets.for_each(|preset| check(&density::DensityConfig::preset(*preset)));
+    let presets = vae::Preset::value_variants().iter();
+    presets.for_each(|preset| check(&vae::VaeExperimentConfig::preset(*preset)));
+    check(&GraphConfig::default());
+}
