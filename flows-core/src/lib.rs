@@ -1,4 +1,13 @@
 //! Normalizing-flow layers, determinants, inverses and distributions on the Burn framework.
+//!
+//! # Gradients on several threads
+//! Burn 0.21 loses gradients, without an error, where two threads of a process take some at the same time
+//! ([burn#5573](https://github.com/tracel-ai/burn/issues/5573)). A loop or a test that calls `backward()` holds
+//! [`autodiff::exclusive`] from its first tensor operation to that call.
+//!
+//! # Estimated log-determinants
+//! Their noise stays the same until `resample_noise` gives it another seed; a training loop does so before
+//! every step.
 
 pub mod autodiff;
 pub mod bijector;

@@ -3,10 +3,10 @@
 //! `cargo run --release -p flows-experiments --example own_table -- data.csv data.flow`
 
 use burn::backend::{Autodiff, Flex};
+use flows_core::random::generator;
 use flows_experiments::data::Table;
 use flows_experiments::table_flow::{FitConfig, TableFlow, fit};
 use flows_models::MafConfig;
-use rand::{SeedableRng, rngs::StdRng};
 
 /// The ten lines.
 pub(crate) fn fit_and_use(data: &str, model: &str) -> anyhow::Result<f64> {
@@ -17,7 +17,7 @@ pub(crate) fn fit_and_use(data: &str, model: &str) -> anyhow::Result<f64> {
 
     let flow = TableFlow::<Flex>::load(model.as_ref(), &device)?;
     let scores = flow.log_prob(&table.density, None); // nats, in the units of the table
-    let samples = flow.sample(1000, None, &mut StdRng::seed_from_u64(0));
+    let samples = flow.sample(1000, None, &mut generator(0));
     println!(
         "first row {:.3} nats, first sample {:?}",
         scores[0],

@@ -33,7 +33,7 @@ pub struct DdnfConfig {
     /// Activation of the fields.
     #[serde(default)]
     pub activation: Activation,
-    /// How the log-determinant of a cell is computed.
+    /// How the log-determinant of a cell is computed. An estimate keeps its noise until `resample_noise`.
     #[serde(default)]
     pub log_det: LogDet,
     /// How a block is inverted.
@@ -145,10 +145,23 @@ mod tests {
     }
 
     #[test]
+    fn reports_say_that_the_exponential_map_is_no_inverse() {
+        let text = "kind = 'ddnf'\ndim = 2\ninverse = 'approximate_exponential_map'";
+        let config: crate::ModelConfig = toml::from_str(text).unwrap();
+        let (_, inverse) = config.methods();
+        assert_eq!(
+            inverse,
+            "approximate, by the exponential map: densities and samples differ"
+        );
+        let text = "kind = 'ddnf'\ndim = 2\ninverse = 'exponential_map'";
+        assert!(toml::from_str::<crate::ModelConfig>(text).is_err());
+    }
+
+    #[test]
     fn the_exponential_map_of_a_field_that_depends_on_time_is_refused() {
         let config = DdnfConfig {
             time_dependent: true,
-            inverse: DdnfInverse::ExponentialMap,
+            inverse: DdnfInverse::ApproximateExponentialMap,
             ..DdnfConfig::new(2)
         };
         assert!(init(&config).is_err());

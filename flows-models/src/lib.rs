@@ -8,10 +8,10 @@
 //! # use burn::backend::Flex;
 //! # use burn::tensor::Tensor;
 //! # use flows_core::distributions::LogProb;
-//! # use rand::{SeedableRng, rngs::StdRng};
+//! # use flows_core::random::generator;
 //! use flows_models::MafConfig;
 //! let device = Default::default();
-//! let maf = MafConfig::new(2).init::<Flex>(&device, &mut StdRng::seed_from_u64(0))?;
+//! let maf = MafConfig::new(2).init::<Flex>(&device, &mut generator(0))?;
 //! let log_prob = maf.log_prob(Tensor::zeros([5, 2], &device), None);
 //! # assert_eq!(log_prob.dims(), [5]);
 //! # Ok::<(), flows_core::error::Error>(())

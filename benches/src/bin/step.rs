@@ -11,6 +11,7 @@ use clap::Parser;
 use flows_benches::case::{Case, Kind};
 use flows_benches::rate::multiply_add_rate;
 use flows_benches::timing::{Report, Timing, peak_mib, rounded};
+use flows_core::autodiff::exclusive;
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::distributions::LogProb;
 use flows_core::init::normal_tensor;
@@ -146,6 +147,7 @@ fn time_step<B: AutodiffBackend>(
     let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
     let mut adam = Adam::<B>::default();
     let mut flow = Some(flow);
+    let _alone = exclusive();
     Timing::of(budget, || {
         let model = flow.take().expect("it is put back below");
         let loss = loss(&model, x.clone());

@@ -396,7 +396,7 @@ impl RegularizationConfig {
                     .to_owned(),
             );
         }
-        if self.model.inverse == DdnfInverse::ExponentialMap {
+        if self.model.inverse == DdnfInverse::ApproximateExponentialMap {
             return Err(
                 "model.inverse is the exponential map, which is no inverse to measure \
                         densities with; it is compared with the exact one in every row"
@@ -518,7 +518,10 @@ mod tests {
             assert!(error.contains(words) && !error.contains('\n'), "{error}");
         };
         refused(|c| c.model.time_dependent = true, "time_dependent");
-        refused(|c| c.model.inverse = DdnfInverse::ExponentialMap, "inverse");
+        refused(
+            |c| c.model.inverse = DdnfInverse::ApproximateExponentialMap,
+            "inverse",
+        );
         refused(|c| c.regularizers.geodesic.push(-1.0), "positive");
         refused(|c| c.pictures.geodesic = 17.0, "pictures.geodesic");
         refused(

@@ -9,9 +9,9 @@
 //! ```
 //! # use burn::backend::Flex;
 //! # use burn::tensor::Tensor;
-//! # use rand::{SeedableRng, rngs::StdRng};
+//! # use flows_core::random::generator;
 //! use flows_models::vae::{NetworkConfig, PosteriorConfig, VaeConfig};
-//! let (device, rng) = (Default::default(), &mut StdRng::seed_from_u64(0));
+//! let (device, rng) = (Default::default(), &mut generator(0));
 //! let config = VaeConfig {
 //!     posterior: PosteriorConfig::Planar { flows: 4 },
 //!     ..VaeConfig::new([8, 8], 2, NetworkConfig::Dense { hidden: vec![32] })

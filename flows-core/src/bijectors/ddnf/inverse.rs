@@ -11,7 +11,7 @@ use crate::nn::{BoundField, Linearization};
 
 /// What the inverse direction of a block computes.
 ///
-/// In a configuration file: `inverse = "exponential_map"`, or
+/// In a configuration file: `inverse = "approximate_exponential_map"`, or
 /// `inverse = { exact = { tolerance = 1e-12, max_iterations = 50 } }`, both numbers optional.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
@@ -19,12 +19,13 @@ pub enum DdnfInverse {
     /// `exp(-v)` by the same cells: `T` times `z <- z - v(z) / T`. One pass.
     ///
     /// This is **not** the inverse of the forward map, which composes `z + v(z) / T`: they differ by
-    /// `O(1 / T)`. The log-determinant returned is that of the map applied,
+    /// `O(1 / T)`. So **`log_prob` and `sample` of a flow with it belong to two different distributions**, and
+    /// there and back is not where it began. The log-determinant returned is that of the map applied,
     /// `sum_t log |det(I - J_v(z_t) / T)|` by the block's [`LogDet`](crate::log_det::LogDet); a
     /// density computed with it belongs to the map `(id - v / T)^T`.
     ///
     /// For stationary fields only: a field that depends on time is refused.
-    ExponentialMap,
+    ApproximateExponentialMap,
     /// The inverse of the forward map: solves `z + v(z) / T = y` cell by cell.
     ///
     /// A few fixed-point iterations `z <- y - v(z) / T` (linear rate `Lip(v) / T`), then Newton's
@@ -66,17 +67,19 @@ impl Default for DdnfInverse {
 }
 
 impl DdnfInverse {
-    /// A short name for reports: `"exponential map"` or `"exact"`.
+    /// A short name for reports, which says of the exponential map that it is no inverse.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::ExponentialMap => "exponential map",
+            Self::ApproximateExponentialMap => {
+                "approximate, by the exponential map: densities and samples differ"
+            }
             Self::Exact { .. } => "exact",
         }
     }
 
     /// As [`validate`](Self::validate), for a field that may depend on time.
     pub(super) fn validate_for(self, time_dependent: bool) -> Result<(), Error> {
-        if self == Self::ExponentialMap {
+        if self == Self::ApproximateExponentialMap {
             require_stationary(time_dependent)?;
         }
         self.validate()

@@ -54,7 +54,7 @@ pub struct DdnfBlockConfig {
     /// Number `T` of identical cells, the Euler steps of size `1 / T`.
     #[serde(default = "default_cells")]
     pub cells: usize,
-    /// How the log-determinant of a cell is computed.
+    /// How the log-determinant of a cell is computed. An estimate keeps its noise until `resample_noise`.
     #[serde(default)]
     pub log_det: LogDet,
     /// What the inverse direction computes.
@@ -319,7 +319,7 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         match self.inverse {
-            DdnfInverse::ExponentialMap => self.run(-1.0, y, context),
+            DdnfInverse::ApproximateExponentialMap => self.run(-1.0, y, context),
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,
@@ -336,7 +336,7 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&y, context.as_ref()));
         match self.inverse {
-            DdnfInverse::ExponentialMap => self.run_without_log_det(-1.0, y, context),
+            DdnfInverse::ApproximateExponentialMap => self.run_without_log_det(-1.0, y, context),
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,
@@ -358,7 +358,9 @@ impl<B: Backend> Invert<B> for DdnfBlock<B> {
     ) -> (Mapped<B>, InverseReport) {
         assert_ok(self.check(&y, context.as_ref()));
         let (mapped, passes) = match self.inverse {
-            DdnfInverse::ExponentialMap => (self.run(-1.0, y.clone(), context.clone()), 1),
+            DdnfInverse::ApproximateExponentialMap => {
+                (self.run(-1.0, y.clone(), context.clone()), 1)
+            }
             DdnfInverse::Exact {
                 tolerance,
                 max_iterations,

@@ -57,7 +57,7 @@ impl<B: Backend> DdnfBlock<B> {
     }
 
     /// `T` times `z <- z - v(z) / T`: the paper's inverse `exp(-v)`, whichever one the block is
-    /// configured with. See [`DdnfInverse::ExponentialMap`](super::DdnfInverse::ExponentialMap).
+    /// configured with. See [`DdnfInverse::ApproximateExponentialMap`](super::DdnfInverse::ApproximateExponentialMap).
     ///
     /// # Shapes
     /// As in [`Bijector::forward_and_log_det`].

@@ -62,7 +62,7 @@ fn the_exponential_map_is_refused_with_the_reason() {
         assert!(text.contains("depends on time"), "{text}");
     };
     let exponential = DdnfBlockConfig {
-        inverse: DdnfInverse::ExponentialMap,
+        inverse: DdnfInverse::ApproximateExponentialMap,
         ..config(2, vec![4])
     };
     let built = exponential.init::<Plain>(&device(), &mut rng(1));
@@ -70,7 +70,11 @@ fn the_exponential_map_is_refused_with_the_reason() {
     let block = block::<Plain>(&config(2, vec![4]), 0.2);
     let (y, context) = (normal(3, 2, 1), context_of(3, 2));
     refused(block.exponential_inverse(y, context).unwrap_err());
-    refused(block.with_inverse(DdnfInverse::ExponentialMap).unwrap_err());
+    refused(
+        block
+            .with_inverse(DdnfInverse::ApproximateExponentialMap)
+            .unwrap_err(),
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! Burn 0.21 takes the gradient of a tensor divided by a number through f32, whatever the type of the tensor.
-//! Here the sources are read for such divisions: by `/`, and inside Burn's own functions that divide.
+//! What the sources must not do with Burn 0.21, found by reading them.
+//!
+//! The gradient of a tensor divided by a number is taken through f32, whatever the type of the tensor: by `/`, and
+//! inside Burn's own functions that divide. And gradients are lost where two threads take some.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -252,6 +254,7 @@ fn divisions(file: &syn::File, declared: &Declared) -> Vec<usize> {
     search.lines
 }
 
+/// The sources below `under`, or the file itself.
 fn files(under: &Path, found: &mut Vec<PathBuf>) {
     if under.is_file() {
         found.push(under.to_owned());
@@ -322,4 +325,35 @@ fn divisions_are_found_and_those_of_numbers_and_by_tensors_are_not() {
             v.clone() / scale.sum_dim(1) * (mean / 2.0)
         }";
     assert_eq!(lines(fine), []);
+}
+
+#[test]
+fn who_takes_gradients_keeps_other_threads_waiting() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut paths = Vec::new();
+    for part in [
+        "README.md",
+        "benches/src",
+        "docs/getting-started.md",
+        "docs/training-loop.md",
+        "examples/own-layer/src",
+        "flows-core/examples",
+        "flows-experiments/examples",
+        "flows-experiments/src",
+    ] {
+        files(&root.join(part), &mut paths);
+    }
+    let (mut with, mut without) = (0, Vec::new());
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a source");
+        match (text.contains(".backward()"), text.contains("exclusive()")) {
+            (true, true) => with += 1,
+            (true, false) => without.push(path),
+            (false, _) => {}
+        }
+    }
+    assert!(
+        with > 0 && without.is_empty(),
+        "`backward()` without `exclusive()`: {without:#?}"
+    );
 }
