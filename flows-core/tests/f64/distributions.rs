@@ -278,7 +278,7 @@ fn bad_arguments_are_refused() {
     };
     assert_eq!(
         refusal(&[0.0, 1.0], &[1.0, 1.0]),
-        "uniform: high is 1, expected finite and larger than 1, its low"
+        "uniform: high is 1, expected finite and larger than 1, its low, in f32 too"
     );
     assert!(refusal(&[0.0], &[f64::INFINITY]).contains("high is inf"));
     assert!(refusal(&[], &[]).contains("at least one"));

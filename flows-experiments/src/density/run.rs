@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::config::{ConfigError, DensityConfig, Job};
 use crate::data::sets::{DataSet, SetId};
 use crate::data::{DataError, FullGaussian, Rows, Table};
-use crate::experiment::{self, Plan, RunError, RunFolder, Stability, measure_stability};
+use crate::experiment::{self, Plan, RunError, RunFolder, Stability};
 use crate::report::format_estimate;
 use crate::table_flow::{Checkpointing, Estimate, FitConfig, FitError, TableFlow, fit_parts};
-use crate::train::{Evaluated, Event, Stopped, TrainError, stream, tensor};
+use crate::train::{Evaluated, Event, Stopped, TrainError, stream};
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -259,9 +259,6 @@ fn gaussian(set: &DataSet, scored: &Rows) -> Outcome {
     }
 }
 
-/// Rows whose paths are looked at for the stability of a DDNF.
-const STABILITY_ROWS: usize = 32;
-
 /// File of the fitted model in the folder of a run.
 const MODEL: &str = "model.flow";
 
@@ -297,11 +294,7 @@ fn flow<B: AutodiffBackend>(
     fitted
         .save(&checkpoint.with_file_name(MODEL))
         .map_err(FitError::from)?;
-    let few = set
-        .validation
-        .slice(0, STABILITY_ROWS.min(set.validation.len()));
-    let start = tensor(&fitted.preprocessing().apply(&few), device);
-    let stability = measure_stability(fitted.flow().bijector().layers(), start);
+    let stability = fitted.stability(&set.validation, None);
     let warnings = stability.iter().flat_map(|s| s.warnings.clone()).collect();
     let training = &fitted.header().training;
     let mut log_det = config.model.methods().0;

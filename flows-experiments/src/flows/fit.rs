@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
     grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, say,
+    say_stability,
 };
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, Misuse};
@@ -346,6 +347,7 @@ impl Job<'_> {
                 grouped(training.not_finite)
             ));
         }
+        say_stability(fitted, &self.table.density, self.table.context.as_ref());
         match training.gaussian {
             Some(gaussian) => {
                 print(&format!("a Gaussian has    {} nats", show(gaussian)))?;

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use burn::tensor::backend::AutodiffBackend;
 
-use super::{DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, say, throughput};
+use super::{
+    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, say, say_stability, throughput,
+};
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
 use crate::data::{Format, Missing, Rows, Sink, Source};
@@ -91,6 +93,9 @@ impl Task for Job<'_> {
                 break;
             }
             let (x, context) = Rows::new(chunk, columns.len()).by_role(columns);
+            if rows == 0 {
+                say_stability(&flow, &x, context.as_ref());
+            }
             let scores = flow.log_prob(&x, context.as_ref());
             sink.push(&scores).map_err(anyhow::Error::from)?;
             rows += scores.len();

@@ -11,13 +11,14 @@ mod sample;
 use std::io::{self, Write};
 use std::path::Path;
 
+use burn::tensor::backend::Backend;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::Misuse;
 use crate::data::selection::locate;
-use crate::data::{Column, DataError, Header, Missing, Role, Source, Table};
-use crate::table_flow::{FitError, ModelError, ModelHeader};
+use crate::data::{Column, DataError, Header, Missing, Role, Rows, Source, Table};
+use crate::table_flow::{FitError, ModelError, ModelHeader, TableFlow};
 use crate::train::{CheckpointError, TrainError};
 
 /// Fit a normalizing flow to a table, keep it in one file, score and sample with it
@@ -97,6 +98,14 @@ fn print(line: &str) -> anyhow::Result<()> {
 /// Writes a message to standard error; one that nobody reads is no failure.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says where the steps of a DDNF are too large for the rows.
+fn say_stability<B: Backend>(flow: &TableFlow<B>, x: &Rows, context: Option<&Rows>) {
+    let stability = flow.stability(x, context);
+    for warning in stability.iter().flat_map(|s| &s.warnings) {
+        say(&format!("note: {warning}"));
+    }
 }
 
 /// An error of a table: misuse, but for a device that fails.

@@ -41,7 +41,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::preprocessing::UNVARIED;
 use crate::data::{Column, Preprocessing, Role, Rows};
+use crate::experiment::{Stability, measure_stability_in};
 use crate::train::{Stopped, number_or_nan, tensor};
+
+/// Rows whose paths are looked at for the stability of a DDNF.
+const STABILITY_ROWS: usize = 32;
 
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
@@ -217,6 +221,26 @@ impl<B: Backend> TableFlow<B> {
         scores
     }
 
+    /// Whether the steps of DDNF's blocks are small enough for the first 32 rows without a missing value;
+    /// `None` without such blocks or rows.
+    ///
+    /// # Panics
+    /// As [`log_prob`](Self::log_prob).
+    pub fn stability(&self, x: &Rows, context: Option<&Rows>) -> Option<Stability> {
+        let whole = joined(x, context);
+        let finite = |row: &usize| whole.row(*row).iter().all(|v| v.is_finite());
+        let some: Vec<usize> = (0..x.len()).filter(finite).take(STABILITY_ROWS).collect();
+        if some.is_empty() {
+            return None;
+        }
+        let z = self
+            .preprocessing
+            .apply(&x.pick(&some).columns(&self.free()));
+        let own = self.own_context(context.map(|rows| rows.pick(&some)).as_ref());
+        let own = own.map(|rows| tensor(&rows, &self.device));
+        measure_stability_in(self.flow.bijector().layers(), tensor(&z, &self.device), own)
+    }
+
     /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. A row that the
     /// flow cannot compute is not finite.
     ///
@@ -326,4 +350,59 @@ fn chunks(rows: usize, dim: usize) -> impl Iterator<Item = (usize, usize)> {
     let size = (4_000_000 / (dim * dim + 512)).clamp(64, 8192);
     let starts = (0..rows).step_by(size);
     starts.map(move |from| (from, (from + size).min(rows)))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::data::Table;
+    use crate::train::{Course, stream};
+    use burn::backend::{Autodiff, Flex};
+    use burn::module::{Module, ModuleMapper, Param};
+    use flows_models::DdnfConfig;
+    use rand::RngExt;
+
+    /// Multiplies the output weights of fields of 16 units.
+    struct Stiff;
+
+    impl ModuleMapper<Flex> for Stiff {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: Param<Tensor<Flex, D>>,
+        ) -> Param<Tensor<Flex, D>> {
+            let (id, tensor, mapper) = param.consume();
+            let is_output = D == 2 && tensor.dims()[0] == 16;
+            let factor = if is_output { 1000.0 } else { 1.0 };
+            Param::from_mapped_value(id, tensor * factor, mapper)
+        }
+    }
+
+    #[test]
+    fn a_fitted_ddnf_says_where_its_steps_are_too_large() {
+        let rng = &mut stream(0, "test", 0);
+        let values: Vec<f64> = (0..400).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let table = Table::from_values(["a", "b"], values).unwrap();
+        let rows = table.density.clone();
+        let model = DdnfConfig {
+            blocks: 1,
+            cells: 1,
+            hidden: vec![16],
+            ..DdnfConfig::new(2)
+        };
+        let config = FitConfig {
+            course: Course {
+                steps: 1,
+                ..Course::default()
+            },
+            ..FitConfig::new(model)
+        };
+        let mut fitted = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
+        assert_eq!(fitted.stability(&rows, None).unwrap().warnings, [""; 0]);
+        fitted.flow = fitted.flow.map(&mut Stiff);
+        // A missing value says nothing of the field.
+        let rows = Rows::new([&[f64::NAN, 0.0], rows.values()].concat(), 2);
+        let stability = fitted.stability(&rows, None).unwrap();
+        assert!(stability.warnings[0].contains("field too stiff for T = 1"));
+        assert!(stability.evaluations == STABILITY_ROWS && stability.max_rho.is_some());
+    }
 }
