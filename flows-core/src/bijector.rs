@@ -15,6 +15,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Error;
 use crate::kernels::Stage;
+use crate::visit::{LayerVisit, Task};
 
 /// What a map gives back: the mapped rows and the log-determinant of the direction called.
 #[derive(Debug, Clone)]
@@ -50,16 +51,35 @@ impl<B: Backend> Mapped<B> {
 pub struct InverseReport {
     /// Evaluations of the forward network that the inverse cost, in units of one full pass.
     pub passes: usize,
-    /// Largest `|forward(inverse(y)) - y|` over rows and columns.
+    /// Largest `|forward(inverse(y)) - y|` over columns and the rows that have an inverse.
     pub residual: f64,
+    /// Rows for which no inverse was found: NaN in value and log-determinant.
+    pub unsolved: usize,
 }
 
 impl InverseReport {
-    /// The report of two inverses run one after the other.
-    pub fn then(self, next: Self) -> Self {
+    /// Compares `again`, the forward direction of an inverse, with the rows `y` that were inverted.
+    ///
+    /// # Shapes
+    /// - `again`, `y`: `[batch, dim]`
+    pub fn measure<B: Backend>(passes: usize, again: Tensor<B, 2>, y: Tensor<B, 2>) -> Self {
+        let dim = y.dims()[1];
+        let distances: Vec<f64> = (again - y).abs().into_data().iter().collect();
+        let (mut residual, mut unsolved) = (0.0, 0);
+        for row in distances.chunks(dim) {
+            match row
+                .iter()
+                .copied()
+                .try_fold(0.0, |worst: f64, d| (!d.is_nan()).then(|| worst.max(d)))
+            {
+                Some(worst) => residual = worst.max(residual),
+                None => unsolved += 1,
+            }
+        }
         Self {
-            passes: self.passes + next.passes,
-            residual: self.residual.max(next.residual),
+            passes,
+            residual,
+            unsolved,
         }
     }
 }
@@ -98,40 +118,15 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay {
         self.forward_and_log_det(x, context).value
     }
 
-    /// Sets what a layer learns from data before training (activation normalization), from a batch
-    /// as it arrives at this layer, and returns the layer's output for it.
-    ///
-    /// Layers without such quantities keep this default.
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        self.forward(x, context)
-    }
+    /// Does this layer's part of a task that a visit brings along: what is learned from data before training,
+    /// running statistics, noise, temperatures. Layers with nothing of the kind keep this default.
+    fn adapt(&mut self, _task: Task<'_, B>) {}
 
-    /// Fixes what a layer takes from every batch while it trains (batch normalization) at its value over
-    /// the whole training set, for all calls that follow, and returns the layer's outputs.
-    ///
-    /// The set comes in chunks, as it arrives at this layer, so that it need not fit into one batch;
-    /// the contexts come in the same chunks. To go on with training, fix a copy. Layers without such
-    /// statistics keep this default.
-    ///
-    /// # Shapes
-    /// Of chunk `k`, here and in the result: `[rows_k, dim]`, context `[rows_k, context_dim]`.
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
-        let chunks = chunks.into_iter().enumerate();
-        chunks
-            .map(|(k, x)| self.forward(x, contexts.map(|c| c[k].clone())))
-            .collect()
+    /// Hands a visit to every layer inside, in the order of the forward direction. A composition overrides it,
+    /// and visits each of its parts; a plain layer keeps this default.
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        visit.layer(self);
     }
-
-    /// Gives layers with random estimators new noise, a pure function of `seed`, for the calls that
-    /// follow. Layers without noise keep this default.
-    ///
-    /// Training calls it once a step with a seed made of run and step, so that a resumed run draws
-    /// what an uninterrupted one would have drawn.
-    fn resample_noise(&mut self, _seed: u64) {}
 
     /// This layer as part of a run that a composition hands to one fused operation, or nothing, as for all
     /// layers of other crates.
@@ -158,43 +153,38 @@ pub trait Invert<B: Backend>: Bijector<B> {
     /// As in [`Bijector::forward_and_log_det`].
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B>;
 
+    /// As [`visit_layers`](Bijector::visit_layers) in the order of the inverse direction, for rows that arrive at
+    /// the output. A composition overrides both.
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        visit.layer_inverse(self);
+    }
+
     /// Maps `y` back without the log-determinant. Override where that saves work.
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         self.inverse_and_log_det(y, context).value
     }
 
-    /// As [`inverse_and_log_det`](Self::inverse_and_log_det), with the passes it took and the
-    /// residual it left. Iterative inverses override it with their own counts.
+    /// As [`inverse_and_log_det`](Self::inverse_and_log_det), with the evaluations of the forward network that it
+    /// took, in units of one full pass. Iterative inverses and compositions override it with their own counts.
+    fn inverse_and_passes(
+        &self,
+        y: Tensor<B, 2>,
+        context: Option<Tensor<B, 2>>,
+    ) -> (Mapped<B>, usize) {
+        (self.inverse_and_log_det(y, context), 1)
+    }
+
+    /// As [`inverse_and_log_det`](Self::inverse_and_log_det), with how it was found and how good it is, measured by
+    /// one more pass of the whole map.
     fn inverse_with_report(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
     ) -> (Mapped<B>, InverseReport) {
-        let mapped = self.inverse_and_log_det(y.clone(), context.clone());
-        let residual = residual(self.forward(mapped.value.clone(), context), y);
-        (
-            mapped,
-            InverseReport {
-                passes: 1,
-                residual,
-            },
-        )
+        let (mapped, passes) = self.inverse_and_passes(y.clone(), context.clone());
+        let again = self.forward(mapped.value.clone(), context);
+        (mapped, InverseReport::measure(passes, again, y))
     }
-}
-
-/// Largest absolute difference of two batches, NaN if either holds one.
-pub fn residual<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> f64 {
-    (a - b)
-        .abs()
-        .into_data()
-        .iter::<f64>()
-        .fold(0.0, |worst: f64, v| {
-            if v.is_nan() || worst.is_nan() {
-                f64::NAN
-            } else {
-                worst.max(v)
-            }
-        })
 }
 
 /// The part of `context` that a layer inside a composition takes: all of it, or none.
@@ -207,14 +197,6 @@ pub fn context_for<B: Backend, L: Bijector<B>>(
     } else {
         None
     }
-}
-
-/// As [`context_for`], for a context in chunks.
-pub fn contexts_for<'a, B: Backend, L: Bijector<B>>(
-    layer: &L,
-    contexts: Option<&'a [Tensor<B, 2>]>,
-) -> Option<&'a [Tensor<B, 2>]> {
-    contexts.filter(|_| layer.context_dim() > 0)
 }
 
 /// The check behind [`Bijector::check`], for distributions and networks as well.

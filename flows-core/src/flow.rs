@@ -5,12 +5,14 @@ use burn::tensor::{Bool, Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
 
-use crate::bijector::{
-    Bijector, Invert, Mapped, assert_ok, check_shapes, context_for, contexts_for,
-};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes, context_for};
 use crate::bijectors::shared_context_dim;
 use crate::distributions::{LogProb, Sample, assert_sample_context};
 use crate::error::Error;
+use crate::visit::LayerVisit;
+
+/// The base as part of a visit. The layers take the noise of the flow's own seed, the base that of another.
+const BASE: usize = usize::MAX;
 
 /// Sum of the magnitudes of a row beyond which layers may overflow in f32, by the products and squares they take.
 const FAR: f64 = 1e15;
@@ -160,13 +162,9 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
         self.log_prob_of(x, z, &context)
     }
 
-    fn fix_statistics(&mut self, chunks: Vec<Tensor<B, 2>>, contexts: Option<&[Tensor<B, 2>]>) {
-        let own = contexts_for(&self.bijector, contexts);
-        self.bijector.fix_statistics(chunks, own);
-    }
-
-    fn resample_noise(&mut self, seed: u64) {
-        self.bijector.resample_noise(seed);
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        self.bijector.visit_layers(visit);
+        visit.part(BASE, |visit| self.base.visit_layers(visit));
     }
 }
 
@@ -186,8 +184,9 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
         self.log_prob_of(x, z, &context)
     }
 
-    fn resample_noise(&mut self, seed: u64) {
-        self.bijector.resample_noise(seed);
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        self.bijector.visit_layers_inverse(visit);
+        visit.part(BASE, |visit| self.base.visit_layers(visit));
     }
 }
 

@@ -29,3 +29,4 @@ pub mod solve;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod visit;

@@ -1,16 +1,41 @@
-//! The parameters of a module as plain data, by path, without loss.
+//! The parameters of a module as plain data, by path, without loss, with what they are the parameters of.
 //!
 //! Burn's recorders pass every float through the backend's element type, which is f32 for a backend
 //! whose tensors choose their type at run time: a model in f64 would come back rounded. Here the
 //! numbers keep their own type, so a saved model continues with the same bits.
+//!
+//! Parameters alone do not say what they compute: the same weights mean another density in another order of the
+//! variables, under another mask, temperature or base. A [`state`] therefore carries everything about the
+//! configuration that the module prints about itself, and [`load_state`] refuses any other, naming the first
+//! difference. The printed form of a module comes from Burn's `derive(Module)`, so layers of other crates take part
+//! without a line of their own; a bare tensor in a layer is printed by its shape only, and a layer that holds one
+//! which its configuration does not determine keeps its values in a `#[module(skip)]` field beside it.
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::module::{DisplaySettings, Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 
-/// Parameters by path, such as `layers.0.weight`: trained ones, and statistics kept as [`Param`]s.
+/// Parameters by path, such as `layers.0.weight`: trained ones, and statistics kept as [`Param`]s; and under
+/// [`CONFIGURATION`] the text that says what they are the parameters of.
 pub type State = BTreeMap<String, TensorData>;
+
+/// The entry of a [`State`] that holds the configuration, as UTF-8 bytes.
+pub const CONFIGURATION: &str = "configuration";
+
+/// First line of a configuration. Raise the number where fields of layers change their names or their printed form:
+/// configurations of different layouts cannot be compared, and only paths and shapes are checked.
+const LAYOUT: &str = "layout 1";
+
+/// A field that is no part of what a module is, such as noise or a cache: printed, it shows nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Transient<T>(pub(crate) T);
+
+impl<T> std::fmt::Debug for Transient<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
 
 /// Why a state does not fit a module.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -37,10 +62,25 @@ pub enum StateError {
         /// Shape in the state.
         actual: Vec<usize>,
     },
+    /// The state belongs to a module of another configuration.
+    #[error("the parameters belong to another model: {difference}")]
+    OtherConfiguration {
+        /// The first difference, in words.
+        difference: String,
+    },
 }
 
-/// The parameters of `module`.
-pub fn state<B: Backend, M: Module<B>>(module: &M) -> State {
+/// The parameters of `module`, with its configuration.
+pub fn state<B: Backend, M: Module<B> + ModuleDisplay>(module: &M) -> State {
+    let mut state = parameters::<B, M>(module);
+    let text = configuration(module).join("\n").into_bytes();
+    let shape = [text.len()];
+    state.insert(CONFIGURATION.to_owned(), TensorData::new(text, shape));
+    state
+}
+
+/// The parameters of `module` alone, for another module that differs from it on purpose.
+pub fn parameters<B: Backend, M: Module<B>>(module: &M) -> State {
     let mut collect = Collect::default();
     module.visit(&mut collect);
     collect.state
@@ -55,26 +95,83 @@ pub fn trained_parameters<B: Backend, M: Module<B>>(module: &M) -> usize {
 
 /// `module` with the parameters of `state`, converted to the type the module's own have.
 ///
+/// A state without a configuration, as [`parameters`] gives, is checked by paths and shapes only.
+///
 /// # Errors
-/// [`StateError`] where paths or shapes differ; the module is then lost, the state is not.
-pub fn load_state<B: Backend, M: Module<B>>(module: M, state: &State) -> Result<M, StateError> {
-    let mut load = Load {
-        state,
-        path: Path::default(),
-        used: 0,
-        error: None,
-    };
-    let module = module.map(&mut load);
-    if let Some(error) = load.error {
-        return Err(error);
-    }
-    if load.used < state.len() {
-        let own = self::state(&module);
-        if let Some(path) = state.keys().find(|path| !own.contains_key(*path)) {
-            return Err(StateError::Unknown { path: path.clone() });
+/// [`StateError`] where paths, shapes or the configuration differ; the module is then lost, the state is not.
+pub fn load_state<B: Backend, M: Module<B> + ModuleDisplay>(
+    module: M,
+    state: &State,
+) -> Result<M, StateError> {
+    let own = parameters::<B, M>(&module);
+    for (path, expected) in &own {
+        let found = state
+            .get(path)
+            .ok_or_else(|| StateError::Missing { path: path.clone() })?;
+        if found.shape != expected.shape {
+            return Err(StateError::Shape {
+                path: path.clone(),
+                expected: expected.shape.to_vec(),
+                actual: found.shape.to_vec(),
+            });
         }
     }
-    Ok(module)
+    let unknown = |path: &&String| !own.contains_key(*path) && *path != CONFIGURATION;
+    if let Some(path) = state.keys().find(unknown) {
+        return Err(StateError::Unknown { path: path.clone() });
+    }
+    if let Some(text) = state.get(CONFIGURATION) {
+        let text: Vec<u8> = text.iter().collect();
+        check_configuration(&configuration(&module), &String::from_utf8_lossy(&text))?;
+    }
+    let path = Path::default();
+    Ok(module.map(&mut Load { state, path }))
+}
+
+/// What a module prints about itself, except for its parameters: a line for each value, `path: value`.
+fn configuration<M: ModuleDisplay>(module: &M) -> Vec<String> {
+    let settings = DisplaySettings::new()
+        .with_show_all_attributes(true)
+        .with_show_num_parameters(false);
+    let mut path = Vec::new();
+    let mut lines = vec![LAYOUT.to_owned()];
+    for line in module.format(settings).lines().map(str::trim) {
+        let (name, value) = line.split_once(": ").unwrap_or(("", line));
+        if line == "}" {
+            path.pop();
+        } else if let Some(kind) = value.strip_suffix(" {") {
+            path.push(name.to_owned());
+            lines.push(format!("{}: {kind}", path.join(".")));
+        } else if !value.starts_with("ParamTensor {") {
+            lines.push(format!("{}.{name}: {value}", path.join(".")));
+        }
+    }
+    lines
+}
+
+fn check_configuration(own: &[String], saved: &str) -> Result<(), StateError> {
+    let saved: Vec<&str> = saved.lines().collect();
+    if saved.first().copied() != Some(LAYOUT) {
+        return Ok(());
+    }
+    let missing = |line: Option<&str>| {
+        line.unwrap_or("nothing more")
+            .trim_matches(['.', ':', ' '])
+            .to_owned()
+    };
+    for k in 0..own.len().max(saved.len()) {
+        let (own, saved) = (own.get(k).map(String::as_str), saved.get(k).copied());
+        if own != saved {
+            return Err(StateError::OtherConfiguration {
+                difference: format!(
+                    "it has '{}' where this one has '{}'",
+                    missing(saved),
+                    missing(own)
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Names of the modules around the current one.
@@ -103,6 +200,14 @@ impl<B: Backend> ModuleVisitor<B> for Collect {
         self.state.insert(self.path.show(), value.into_data());
     }
 
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<B, D, Int>>) {
+        self.state.insert(self.path.show(), param.val().into_data());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<B, D, Bool>>) {
+        self.state.insert(self.path.show(), param.val().into_data());
+    }
+
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.0.push(name.to_owned());
     }
@@ -115,30 +220,39 @@ impl<B: Backend> ModuleVisitor<B> for Collect {
 struct Load<'a> {
     state: &'a State,
     path: Path,
-    used: usize,
-    error: Option<StateError>,
+}
+
+impl Load<'_> {
+    /// The data of the current parameter, whose presence and shape were checked.
+    fn data(&self) -> TensorData {
+        self.state[&self.path.show()].clone()
+    }
 }
 
 impl<B: Backend> ModuleMapper<B> for Load<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let path = self.path.show();
-        let Some(data) = self.state.get(&path) else {
-            self.error.get_or_insert(StateError::Missing { path });
-            return param;
-        };
         let trained = param.is_require_grad();
         let (id, old, mapper) = param.consume();
-        if data.shape.as_slice() != old.dims().as_slice() {
-            self.error.get_or_insert(StateError::Shape {
-                path,
-                expected: old.dims().to_vec(),
-                actual: data.shape.to_vec(),
-            });
-            return Param::from_mapped_value(id, old, mapper);
-        }
-        self.used += 1;
-        let new = Tensor::from_data(data.clone(), (&old.device(), old.dtype()));
+        let new = Tensor::from_data(self.data(), (&old.device(), old.dtype()));
         Param::from_mapped_value(id, new.set_require_grad(trained), mapper)
+    }
+
+    fn map_int<const D: usize>(
+        &mut self,
+        param: Param<Tensor<B, D, Int>>,
+    ) -> Param<Tensor<B, D, Int>> {
+        let (id, old, mapper) = param.consume();
+        let new = Tensor::from_data(self.data(), (&old.device(), old.dtype()));
+        Param::from_mapped_value(id, new, mapper)
+    }
+
+    fn map_bool<const D: usize>(
+        &mut self,
+        param: Param<Tensor<B, D, Bool>>,
+    ) -> Param<Tensor<B, D, Bool>> {
+        let (id, old, mapper) = param.consume();
+        let new = Tensor::from_data(self.data(), &old.device());
+        Param::from_mapped_value(id, new, mapper)
     }
 
     fn enter_module(&mut self, name: &str, _container: &str) {

@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{BoolStore, DType, TensorData};
 use flows_core::state::State;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// The bytes of a file with these parts.
 ///
 /// # Panics
-/// For tensors that are neither floats nor `i32`: no parameter is.
+/// For tensors of types that no backend keeps parameters in.
 pub fn encode(key: &str, header: String, parts: &[(&str, &State)]) -> Vec<u8> {
     let named = parts.iter().flat_map(|(part, state)| {
         let name = move |(name, data)| (format!("{part}.{name}"), view(data));
@@ -82,6 +82,9 @@ fn view(data: &TensorData) -> TensorView<'_> {
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
         DType::I32 => Dtype::I32,
+        DType::I64 => Dtype::I64,
+        DType::U8 => Dtype::U8,
+        DType::Bool(_) => Dtype::BOOL,
         other => unreachable!("no parameter has type {other:?}"),
     };
     TensorView::new(dtype, data.shape.to_vec(), data.as_bytes()).expect("a whole tensor")
@@ -92,6 +95,9 @@ fn data(view: &TensorView<'_>) -> Option<TensorData> {
         Dtype::F32 => DType::F32,
         Dtype::F64 => DType::F64,
         Dtype::I32 => DType::I32,
+        Dtype::I64 => DType::I64,
+        Dtype::U8 => DType::U8,
+        Dtype::BOOL => DType::Bool(BoolStore::Native),
         _ => return None,
     };
     Some(TensorData::from_bytes_vec(

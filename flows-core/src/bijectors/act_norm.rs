@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::bijectors::elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 use crate::error::Error;
+#[cfg(doc)]
+use crate::visit::LayerVisit;
+use crate::visit::{Arriving, End, Task};
 
 /// Configuration of an [`ActNorm`] layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +28,8 @@ impl ActNormConfig {
         Self { dim }
     }
 
-    /// The identity, until [`fit_statistics`](Bijector::fit_statistics) has seen a batch. The
-    /// generator is not used: nothing is drawn.
+    /// The identity, until [`LayerVisit::init_from_data`] brings a batch. The generator is not used: nothing is
+    /// drawn.
     ///
     /// # Errors
     /// [`Error::Config`] where `dim` is 0.
@@ -46,12 +49,13 @@ impl ActNormConfig {
 /// `y_i = x_i exp(log_scale_i) + shift_i`, whose parameters start so that the first batch comes out
 /// with mean 0 and standard deviation 1, and are trained like any others from there.
 ///
-/// [`fit_statistics`](Bijector::fit_statistics) sets `scale_i = 1 / sd_i` and
-/// `shift_i = -mean_i / sd_i`, with the population standard deviation (divided by the batch size).
+/// [`LayerVisit::init_from_data`] sets `scale_i = 1 / sd_i` and `shift_i = -mean_i / sd_i`, with the population
+/// standard deviation (divided by the batch size). Where data arrives at the output, as in the layers of a
+/// flow from base to data, it is the inverse that standardizes: `scale_i = sd_i`, `shift_i = mean_i`.
 /// A column that is constant up to rounding, as every column of a batch of one, has no scale to
-/// take: it keeps scale 1 and is only centred. Calling it again starts over from the new batch.
+/// take: it keeps scale 1 and is only centred. Another visit starts over from the new batch.
 ///
-/// `fit_statistics` panics with the message of [`Error::NonFinite`] on NaN or infinity.
+/// The visit panics with the message of [`Error::NonFinite`] on NaN or infinity.
 #[derive(Module, Debug)]
 pub struct ActNorm<B: Backend> {
     affine: ElementwiseAffine<B>,
@@ -83,22 +87,33 @@ impl<B: Backend> Bijector<B> for ActNorm<B> {
         self.affine.forward(x, context)
     }
 
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        assert_ok(self.check(&x, context.as_ref()));
+    fn adapt(&mut self, task: Task<'_, B>) {
+        let Task::InitFromData(Arriving { chunks, at }) = task else {
+            return;
+        };
+        let x = Tensor::cat(chunks.to_vec(), 0);
+        assert_ok(self.check(&x, None));
+        if x.dims()[0] == 0 {
+            return;
+        }
         let moments = match column_moments(self.name(), &x) {
             Ok(moments) => moments,
             Err(error) => panic!("{error}"),
         };
-        if x.dims()[0] > 0 {
-            let log_scale = moments.iter().map(|m| -m.sd_or_one().ln()).collect();
-            let shift = moments.iter().map(|m| -m.mean / m.sd_or_one()).collect();
-            let row = |values: Vec<f64>| {
-                let data = TensorData::new(values, [1, moments.len()]);
-                Tensor::from_data(data, (&x.device(), x.dtype()))
-            };
-            self.affine.set(row(log_scale), row(shift));
+        let row = |value: fn(&Moments) -> f64| {
+            let values: Vec<f64> = moments.iter().map(value).collect();
+            let data = TensorData::new(values, [1, moments.len()]);
+            Tensor::from_data(data, (&x.device(), x.dtype()))
+        };
+        match at {
+            End::Input => self.affine.set(
+                row(|m| -m.sd_or_one().ln()),
+                row(|m| -m.mean / m.sd_or_one()),
+            ),
+            End::Output => self
+                .affine
+                .set(row(|m| m.sd_or_one().ln()), row(|m| m.mean)),
         }
-        self.affine.forward(x, context)
     }
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::init;
+#[cfg(doc)]
+use crate::visit::LayerVisit;
+use crate::visit::{Arriving, End, Task};
 
 /// Configuration of a [`BatchNorm`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ impl BatchNormConfig {
             shift: init::constant([1, dim], 0.0, device),
             mean: statistic(dim, 0.0),
             variance: statistic(dim, 1.0),
-            fixed: statistic(1, 0.0),
+            frozen: statistic(1, 0.0),
             epsilon,
         })
     }
@@ -68,48 +71,63 @@ impl BatchNormConfig {
 
 const NAME: &str = "batch norm";
 
+/// Weight of a batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
 /// `y = (x - m) exp(gamma) / sqrt(v + epsilon) + beta` in each column, with
 /// `log|det| = sum_i (gamma_i - log(v_i + epsilon) / 2)`.
 ///
 /// Between the layers of a flow (Dinh et al., arXiv:1605.08803, section 3.7; Papamakarios et al.,
-/// arXiv:1705.07057, appendix B). While it trains, `m` and `v` are mean and variance of the batch, divided by its
-/// size; gradients flow through both, and the log-determinant counts them as constants, as published: rows
-/// depend on each other then. For evaluation,
-/// [`fix_statistics`](Bijector::fix_statistics) sets both to their values over the whole training set. They are
-/// saved with the parameters, and so is whether they are fixed.
+/// arXiv:1705.07057, appendix B). Where the backend takes gradients, `m` and `v` are mean and variance of the
+/// batch, divided by its size; gradients flow through both, and the log-determinant counts them as constants, as
+/// published: rows depend on each other then.
 ///
-/// The inverse needs fixed statistics and panics without: those of a batch that is not known yet
-/// cannot be taken.
+/// Everywhere else they are running statistics, so that rows are independent: mean 0 and variance 1 at first,
+/// then `0.9` of the old and `0.1` of the batch's at every [`LayerVisit::update_statistics`], which training loops
+/// make after each step. [`LayerVisit::freeze_statistics`] replaces them by those of the whole training set, for
+/// backends with gradients as well. They are saved with the parameters, and so is whether they are frozen. Where
+/// rows arrive at the output, both choose the statistics with which the inverse standardizes these rows.
+///
+/// The inverse needs statistics that do not depend on the batch: where the backend takes gradients, it panics
+/// before they are frozen.
 #[derive(Module, Debug)]
 pub struct BatchNorm<B: Backend> {
     /// `gamma`, `[1, dim]`.
     log_scale: Param<Tensor<B, 2>>,
     /// `beta`, `[1, dim]`.
     shift: Param<Tensor<B, 2>>,
-    /// Over the training set, `[1, dim]`; not trained.
+    /// Running mean, `[1, dim]`; not trained.
     mean: Param<Tensor<B, 2>>,
-    /// Over the training set, `[1, dim]`; not trained.
+    /// Running variance, `[1, dim]`; not trained.
     variance: Param<Tensor<B, 2>>,
-    /// 1 where both are fixed, else 0, `[1, 1]`: a tensor, so that it is saved with them; not trained.
-    fixed: Param<Tensor<B, 2>>,
+    /// 1 where both are frozen, else 0, `[1, 1]`: a tensor, so that it is saved with them; not trained.
+    frozen: Param<Tensor<B, 2>>,
     epsilon: f64,
 }
 
 impl<B: Backend> BatchNorm<B> {
-    /// Whether the statistics are those of the training set and no longer of each batch.
-    pub fn is_fixed(&self) -> bool {
-        self.fixed.val().into_data().iter::<f64>().all(|v| v > 0.5)
+    /// Whether the statistics are those of the training set, for every backend.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.val().into_data().iter::<f64>().all(|v| v > 0.5)
     }
 
-    /// Mean and variance at work on `x`, `[1, dim]` each. Which ones is decided on the device: a look
-    /// from the host would stall every forward pass.
+    /// Running mean and variance, `[1, dim]` each.
+    pub fn running_statistics(&self) -> [Tensor<B, 2>; 2] {
+        [self.mean.val(), self.variance.val()]
+    }
+
+    /// Mean and variance at work on `x`, `[1, dim]` each.
     fn statistics(&self, x: &Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+        if !B::ad_enabled(&x.device()) {
+            return self.running_statistics();
+        }
+        // Which ones is decided on the device: asking from the host would stall every forward pass.
         let mean = x.clone().mean_dim(0);
         let variance = (x.clone() - mean.clone()).square().mean_dim(0);
-        let fixed = self.fixed.val().greater_elem(0.5).expand(mean.dims());
+        let frozen = self.frozen.val().greater_elem(0.5).expand(mean.dims());
         [
-            mean.mask_where(fixed.clone(), self.mean.val()),
-            variance.mask_where(fixed, self.variance.val()),
+            mean.mask_where(frozen.clone(), self.mean.val()),
+            variance.mask_where(frozen, self.variance.val()),
         ]
     }
 
@@ -118,18 +136,52 @@ impl<B: Backend> BatchNorm<B> {
         self.log_scale.val() - (variance + self.epsilon).log() * 0.5
     }
 
-    fn fix(&mut self, mean: Vec<f64>, variance: Vec<f64>) {
-        for (param, values) in [
-            (&mut self.mean, mean),
-            (&mut self.variance, variance),
-            (&mut self.fixed, vec![1.0]),
-        ] {
-            let old = param.val();
-            let data = TensorData::new(values, old.dims());
-            let value = Tensor::from_data(data, (&old.device(), old.dtype()));
-            *param = param.clone().map(|_| value).no_grad();
+    /// The statistics with which the inverse takes rows of this mean and variance to mean 0 and variance 1.
+    fn statistics_for_outputs(&self, mean: &mut [f64], variance: &mut [f64]) {
+        let row =
+            |param: &Param<Tensor<B, 2>>| param.val().into_data().iter().collect::<Vec<f64>>();
+        let (log_scale, shift) = (row(&self.log_scale), row(&self.shift));
+        for (j, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+            let sd = (*variance + self.epsilon).sqrt();
+            *mean = (shift[j] - *mean) / sd;
+            *variance = ((2.0 * log_scale[j]).exp() / (sd * sd) - self.epsilon).max(0.0);
         }
     }
+
+    /// Moves the running statistics towards those of `rows`, by `weight` of the way.
+    fn take_in(&mut self, rows: Arriving<'_, B>, weight: f64) {
+        for chunk in rows.chunks {
+            assert_ok(self.check(chunk, None));
+        }
+        let (mut mean, mut variance) = match moments(rows.chunks, self.dim()) {
+            Ok(moments) => moments,
+            Err(error) => panic!("{error}"),
+        };
+        let blend = |old: &Tensor<B, 2>, new: Vec<f64>| {
+            let old: Vec<f64> = old.to_data().iter().collect();
+            let blended = old.into_iter().zip(new);
+            blended
+                .map(|(old, new)| old + weight * (new - old))
+                .collect::<Vec<_>>()
+        };
+        if rows.at == End::Output {
+            self.statistics_for_outputs(&mut mean, &mut variance);
+        }
+        let [old_mean, old_variance] = self.running_statistics();
+        let like = |values: Vec<f64>| {
+            let data = TensorData::new(values, old_mean.dims());
+            Tensor::from_data(data, (&old_mean.device(), old_mean.dtype()))
+        };
+        let mean = like(blend(&old_mean, mean));
+        let variance = like(blend(&old_variance, variance));
+        set(&mut self.mean, mean);
+        set(&mut self.variance, variance);
+    }
+}
+
+/// Gives a parameter that is not trained another value.
+fn set<B: Backend>(param: &mut Param<Tensor<B, 2>>, value: Tensor<B, 2>) {
+    *param = param.clone().map(|_| value).no_grad();
 }
 
 impl<B: Backend> Bijector<B> for BatchNorm<B> {
@@ -152,20 +204,17 @@ impl<B: Backend> Bijector<B> for BatchNorm<B> {
         }
     }
 
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        _contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
-        for chunk in &chunks {
-            assert_ok(self.check(chunk, None));
+    fn adapt(&mut self, task: Task<'_, B>) {
+        match task {
+            Task::FindStatistics(found) => *found = true,
+            Task::UpdateStatistics(rows) => self.take_in(rows, MOMENTUM),
+            Task::FreezeStatistics(rows) => {
+                self.take_in(rows, 1.0);
+                let yes = self.frozen.val().ones_like();
+                set(&mut self.frozen, yes);
+            }
+            _ => {}
         }
-        let (mean, variance) = match moments(&chunks, self.dim()) {
-            Ok(moments) => moments,
-            Err(error) => panic!("{error}"),
-        };
-        self.fix(mean, variance);
-        chunks.into_iter().map(|x| self.forward(x, None)).collect()
     }
 }
 
@@ -202,12 +251,12 @@ fn moments<B: Backend>(chunks: &[Tensor<B, 2>], dim: usize) -> Result<(Vec<f64>,
 
 impl<B: Backend> Invert<B> for BatchNorm<B> {
     /// # Panics
-    /// Before [`fix_statistics`](Bijector::fix_statistics).
+    /// Where the backend takes gradients, before [`LayerVisit::freeze_statistics`].
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         assert!(
-            self.is_fixed(),
-            "{NAME}: the inverse needs the statistics of the training set; call fix_statistics first"
+            self.is_frozen(),
+            "{NAME}: the inverse needs the statistics of the training set; visit the layer with freeze_statistics first"
         );
         let rows = y.dims()[0];
         let log_slope = self.log_slope(self.variance.val());

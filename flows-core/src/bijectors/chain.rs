@@ -4,11 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{
-    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
-};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
 use crate::error::Error;
 use crate::kernels::masked;
+use crate::visit::LayerVisit;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
 ///
@@ -121,40 +120,20 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
             .fold(x, |x, layer| layer.forward(x, context_for(layer, &context)))
     }
 
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        self.layers.iter_mut().fold(x, |x, layer| {
-            let context = context_for(layer, &context);
-            layer.fit_statistics(x, context)
-        })
-    }
-
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
-        self.layers.iter_mut().fold(chunks, |chunks, layer| {
-            let own = contexts_for(layer, contexts);
-            layer.fix_statistics(chunks, own)
-        })
-    }
-
-    fn resample_noise(&mut self, seed: u64) {
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         for (k, layer) in self.layers.iter_mut().enumerate() {
-            layer.resample_noise(child_seed(seed, k as u64));
+            visit.part(k, |visit| layer.visit_layers(visit));
         }
     }
 }
 
-/// The seed of the `index`-th part of something seeded, by one round of SplitMix64.
-pub(crate) fn child_seed(seed: u64, index: u64) -> u64 {
-    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 impl<B: Backend, L: Invert<B>> Invert<B> for Chain<B, L> {
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        for (k, layer) in self.layers.iter_mut().enumerate().rev() {
+            visit.part(k, |visit| layer.visit_layers_inverse(visit));
+        }
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         let mut layers = self.layers.iter().rev();
@@ -173,20 +152,23 @@ impl<B: Backend, L: Invert<B>> Invert<B> for Chain<B, L> {
             .fold(y, |y, layer| layer.inverse(y, context_for(layer, &context)))
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
+    ) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
         let mut layers = self.layers.iter().rev();
         let last = layers.next().expect("a chain holds at least one layer");
-        let start = last.inverse_with_report(y, context_for(last, &context));
-        layers.fold(start, |(sum, report), layer| {
-            let (mapped, next) = layer.inverse_with_report(sum.value, context_for(layer, &context));
-            let log_det = sum.log_det + mapped.log_det;
-            let value = mapped.value;
-            (Mapped { value, log_det }, report.then(next))
+        let start = last.inverse_and_passes(y, context_for(last, &context));
+        layers.fold(start, |(sum, passes), layer| {
+            let mut own = 0;
+            let mapped = sum.then(|y| {
+                let (mapped, passes) = layer.inverse_and_passes(y, context_for(layer, &context));
+                own = passes;
+                mapped
+            });
+            (mapped, passes + own)
         })
     }
 }

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
+use crate::bijector::{Bijector, Invert, Mapped};
+use crate::visit::LayerVisit;
 
 /// `forward` is the inverse of the layer inside, and the reverse.
 ///
@@ -51,38 +52,21 @@ impl<B: Backend, L: Invert<B>> Bijector<B> for Inverted<B, L> {
         self.layer.inverse(x, context)
     }
 
-    fn resample_noise(&mut self, seed: u64) {
-        self.layer.resample_noise(seed);
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        self.layer.visit_layers_inverse(visit);
     }
 }
 
 impl<B: Backend, L: Invert<B>> Invert<B> for Inverted<B, L> {
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        self.layer.visit_layers(visit);
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         self.layer.forward_and_log_det(y, context)
     }
 
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         self.layer.forward(y, context)
-    }
-
-    fn inverse_with_report(
-        &self,
-        y: Tensor<B, 2>,
-        context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
-        let mapped = self.layer.forward_and_log_det(y.clone(), context.clone());
-        // The residual of this direction is that of the layer's own inverse.
-        let (back, report) = self
-            .layer
-            .inverse_with_report(mapped.value.clone(), context);
-        let residual = crate::bijector::residual(back.value, y);
-        let residual = residual.max(report.residual);
-        (
-            mapped,
-            InverseReport {
-                passes: 1,
-                residual,
-            },
-        )
     }
 }

@@ -13,9 +13,10 @@ use super::{
     SharedAffine, SharedAffineConfig, SoftMaskedAffine, SoftMaskedAffineConfig, Sylvester,
     SylvesterConfig,
 };
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
+use crate::bijector::{Bijector, Invert, Mapped};
 use crate::error::Error;
 use crate::kernels::Stage;
+use crate::visit::{LayerVisit, Task};
 
 /// Layers of any kind, one after the other.
 pub type Stack<B> = Chain<B, Layer<B>>;
@@ -163,20 +164,12 @@ impl<B: Backend> Bijector<B> for Layer<B> {
         each!(self, layer => layer.forward(x, context))
     }
 
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        each!(self, layer => layer.fit_statistics(x, context))
+    fn adapt(&mut self, task: Task<'_, B>) {
+        each!(self, layer => layer.adapt(task))
     }
 
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
-        each!(self, layer => layer.fix_statistics(chunks, contexts))
-    }
-
-    fn resample_noise(&mut self, seed: u64) {
-        each!(self, layer => layer.resample_noise(seed))
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        each!(self, layer => layer.visit_layers(visit))
     }
 
     fn stage(&self, context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
@@ -194,6 +187,10 @@ impl<B: Backend> AsDdnfBlock<B> for Layer<B> {
 }
 
 impl<B: Backend> Invert<B> for Layer<B> {
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        each!(self, layer => layer.visit_layers_inverse(visit))
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         each!(self, layer => layer.inverse_and_log_det(y, context))
     }
@@ -202,11 +199,11 @@ impl<B: Backend> Invert<B> for Layer<B> {
         each!(self, layer => layer.inverse(y, context))
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
-        each!(self, layer => layer.inverse_with_report(y, context))
+    ) -> (Mapped<B>, usize) {
+        each!(self, layer => layer.inverse_and_passes(y, context))
     }
 }

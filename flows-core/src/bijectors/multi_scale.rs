@@ -6,12 +6,11 @@ use core::marker::PhantomData;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, child_seed, shared_context_dim};
+use super::chain::{Chain, shared_context_dim};
 use super::layer::{LayerConfig, Stack};
-use crate::bijector::{
-    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
-};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
 use crate::error::Error;
+use crate::visit::LayerVisit;
 
 /// Configuration of a [`MultiScale`] of mixed layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,6 +141,28 @@ fn through<B: Backend>(
     Tensor::cat(done, 1)
 }
 
+/// The first `columns` of every chunk, and the others.
+fn split_all<B: Backend>(
+    chunks: Vec<Tensor<B, 2>>,
+    columns: usize,
+) -> (Vec<Tensor<B, 2>>, Vec<Tensor<B, 2>>) {
+    let split = |chunk: Tensor<B, 2>| {
+        let [rows, dim] = chunk.dims();
+        let first = chunk.clone().slice([0..rows, 0..columns]);
+        (first, chunk.slice([0..rows, columns..dim]))
+    };
+    chunks.into_iter().map(split).unzip()
+}
+
+/// Undoes [`split_all`]: the columns that each stage let go of, then those left.
+fn join_all<B: Backend>(done: &[Vec<Tensor<B, 2>>], left: Vec<Tensor<B, 2>>) -> Vec<Tensor<B, 2>> {
+    let columns = |(chunk, left): (usize, Tensor<B, 2>)| {
+        let done = done.iter().map(|stage| stage[chunk].clone());
+        Tensor::cat(done.chain([left]).collect(), 1)
+    };
+    left.into_iter().enumerate().map(columns).collect()
+}
+
 /// Adds to a sum that begins with nothing.
 fn add<B: Backend>(sum: &mut Option<Tensor<B, 1>>, term: Tensor<B, 1>) {
     *sum = Some(match sum.take() {
@@ -184,44 +205,44 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
         })
     }
 
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        through(&self.leaving(), x, |k, x| {
-            let stage = &mut self.stages[k];
-            let own = context_for(stage, &context);
-            stage.fit_statistics(x, own)
-        })
-    }
-
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         let leaving = self.leaving();
-        let mut left = chunks;
-        let mut done: Vec<Vec<Tensor<B, 2>>> = vec![Vec::new(); left.len()];
-        for (stage, &leaving) in self.stages.iter_mut().zip(&leaving) {
-            let own = contexts_for(stage, contexts);
-            left = stage.fix_statistics(left, own);
-            for (chunk, done) in left.iter_mut().zip(&mut done) {
-                let [rows, dim] = chunk.dims();
-                done.push(chunk.clone().slice([0..rows, 0..leaving]));
-                if leaving < dim {
-                    *chunk = chunk.clone().slice([0..rows, leaving..dim]);
-                }
-            }
-        }
-        done.into_iter().map(|d| Tensor::cat(d, 1)).collect()
-    }
-
-    fn resample_noise(&mut self, seed: u64) {
+        // Of each stage but the last, the columns that every chunk lets go of there.
+        let mut done: Vec<Vec<Tensor<B, 2>>> = Vec::new();
         for (k, stage) in self.stages.iter_mut().enumerate() {
-            stage.resample_noise(child_seed(seed, k as u64));
+            if k > 0 {
+                visit.map_rows(|chunks| {
+                    let (own, left) = split_all(chunks, leaving[k - 1]);
+                    done.push(own);
+                    left
+                });
+            }
+            visit.part(k, |visit| stage.visit_layers(visit));
         }
+        visit.map_rows(|left| join_all(&done, left));
     }
 }
 
 impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        let last = self.stages.len() - 1;
+        let mut done: Vec<Vec<Tensor<B, 2>>> = Vec::new();
+        for &leaving in &self.leaving()[..last] {
+            visit.map_rows(|chunks| {
+                let (own, left) = split_all(chunks, leaving);
+                done.push(own);
+                left
+            });
+        }
+        for (k, stage) in self.stages.iter_mut().enumerate().rev() {
+            visit.part(k, |visit| stage.visit_layers_inverse(visit));
+            if k > 0 {
+                let own: Vec<_> = done.pop().into_iter().collect();
+                visit.map_rows(|left| join_all(&own, left));
+            }
+        }
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         let mut log_det = None;
@@ -243,22 +264,21 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
         })
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
+    ) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
-        let (mut log_det, mut report) = (None, None::<InverseReport>);
+        let (mut log_det, mut passes) = (None, 0);
         let value = self.back(y, |k, y| {
             let stage = &self.stages[k];
-            let (mapped, own) = stage.inverse_with_report(y, context_for(stage, &context));
+            let (mapped, own) = stage.inverse_and_passes(y, context_for(stage, &context));
             add(&mut log_det, mapped.log_det);
-            report = Some(report.map_or(own, |report| report.then(own)));
+            passes += own;
             mapped.value
         });
         let log_det = log_det.expect("at least one stage");
-        let report = report.expect("at least one stage");
-        (Mapped { value, log_det }, report)
+        (Mapped { value, log_det }, passes)
     }
 }

@@ -4,11 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{
-    Bijector, InverseReport, Invert, Mapped, assert_ok, context_for, contexts_for,
-};
-use crate::bijectors::chain::{child_seed, shared_context_dim};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
+use crate::bijectors::chain::shared_context_dim;
 use crate::error::Error;
+use crate::visit::LayerVisit;
 
 /// The composition `second o first`; log-determinants add up. Pairs nest.
 #[derive(Module, Debug)]
@@ -77,31 +76,18 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Bijector<B> for Pair<B
             .forward(middle, context_for(&self.second, &context))
     }
 
-    fn fit_statistics(&mut self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        let own = context_for(&self.first, &context);
-        let middle = self.first.fit_statistics(x, own);
-        let own = context_for(&self.second, &context);
-        self.second.fit_statistics(middle, own)
-    }
-
-    fn fix_statistics(
-        &mut self,
-        chunks: Vec<Tensor<B, 2>>,
-        contexts: Option<&[Tensor<B, 2>]>,
-    ) -> Vec<Tensor<B, 2>> {
-        let own = contexts_for(&self.first, contexts);
-        let middle = self.first.fix_statistics(chunks, own);
-        let own = contexts_for(&self.second, contexts);
-        self.second.fix_statistics(middle, own)
-    }
-
-    fn resample_noise(&mut self, seed: u64) {
-        self.first.resample_noise(child_seed(seed, 0));
-        self.second.resample_noise(child_seed(seed, 1));
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        visit.part(0, |visit| self.first.visit_layers(visit));
+        visit.part(1, |visit| self.second.visit_layers(visit));
     }
 }
 
 impl<B: Backend, First: Invert<B>, Second: Invert<B>> Invert<B> for Pair<B, First, Second> {
+    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+        visit.part(1, |visit| self.second.visit_layers_inverse(visit));
+        visit.part(0, |visit| self.first.visit_layers_inverse(visit));
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         self.second
@@ -119,20 +105,20 @@ impl<B: Backend, First: Invert<B>, Second: Invert<B>> Invert<B> for Pair<B, Firs
             .inverse(middle, context_for(&self.first, &context))
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
+    ) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
-        let (last, report) = self
-            .second
-            .inverse_with_report(y, context_for(&self.second, &context));
-        let (mapped, next) = self
-            .first
-            .inverse_with_report(last.value, context_for(&self.first, &context));
-        let log_det = last.log_det + mapped.log_det;
-        let value = mapped.value;
-        (Mapped { value, log_det }, report.then(next))
+        let own = context_for(&self.second, &context);
+        let (second, mut passes) = self.second.inverse_and_passes(y, own);
+        let mapped = second.then(|y| {
+            let own = context_for(&self.first, &context);
+            let (first, more) = self.first.inverse_and_passes(y, own);
+            passes += more;
+            first
+        });
+        (mapped, passes)
     }
 }

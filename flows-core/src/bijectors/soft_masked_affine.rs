@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::autoregressive::AutoregressiveInverse;
 use super::log_scale::LogScale;
 use super::shared_affine::{SharedAffine, SharedMap, entries};
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::{Error, check_positive};
 use crate::init;
 use crate::masks::{DependencyMask, MaskConfig, Ordering};
@@ -16,6 +16,7 @@ use crate::nn::{
     ConditionerActivation, Connections, Encoding, SharedConditioner, SharedConditionerConfig,
 };
 use crate::softplus::sigmoid;
+use crate::visit::Task;
 
 /// Configuration of a [`SoftMaskedAffine`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -243,6 +244,12 @@ impl<B: Backend> Bijector<B> for SoftMaskedAffine<B> {
         assert_ok(self.check(&x, context.as_ref()));
         self.map().forward(x, context.as_ref())
     }
+
+    fn adapt(&mut self, task: Task<'_, B>) {
+        if let Task::SetTemperature(temperature) = task {
+            self.temperature = temperature;
+        }
+    }
 }
 
 impl<B: Backend> Invert<B> for SoftMaskedAffine<B> {
@@ -251,12 +258,12 @@ impl<B: Backend> Invert<B> for SoftMaskedAffine<B> {
         self.map().invert(y, context).0
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
+    ) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
-        self.map().invert_with_report(y, context)
+        self.map().invert(y, context)
     }
 }

@@ -22,6 +22,9 @@ pub struct DiagonalNormal<B: Backend> {
     scale: Tensor<B, 2>,
     /// `-sum_i log scale_i - dim/2 log(2 pi)`.
     log_normalizer: f64,
+    /// Location and scale as they were given, so that a state tells distributions apart.
+    #[module(skip)]
+    given: [Vec<f64>; 2],
 }
 
 impl<B: Backend> DiagonalNormal<B> {
@@ -31,6 +34,7 @@ impl<B: Backend> DiagonalNormal<B> {
             loc: Tensor::zeros([1, dim], device),
             scale: Tensor::ones([1, dim], device),
             log_normalizer: -0.5 * dim as f64 * (2.0 * PI).ln(),
+            given: [vec![0.0; dim], vec![1.0; dim]],
         }
     }
 
@@ -61,6 +65,7 @@ impl<B: Backend> DiagonalNormal<B> {
             loc: row(loc),
             scale: row(scale),
             log_normalizer: standard.log_normalizer - scale.iter().map(|s| s.ln()).sum::<f64>(),
+            given: [loc.to_vec(), scale.to_vec()],
         })
     }
 

@@ -28,6 +28,9 @@ pub struct GaussianMixture<B: Backend> {
     log_factor: Tensor<B, 2>,
     #[module(skip)]
     weights: Vec<f64>,
+    /// Locations and scales as they were given, so that a state tells distributions apart.
+    #[module(skip)]
+    given: [Vec<Vec<f64>>; 2],
 }
 
 impl<B: Backend> GaussianMixture<B> {
@@ -100,6 +103,7 @@ impl<B: Backend> GaussianMixture<B> {
             scale: table(scale),
             log_factor: Tensor::from_data(TensorData::new(log_factor, [1, components]), device),
             weights,
+            given: [loc.to_vec(), scale.to_vec()],
         })
     }
 

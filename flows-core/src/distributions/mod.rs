@@ -14,6 +14,7 @@ use rand::Rng;
 
 use crate::bijector::check_context;
 use crate::error::Error;
+use crate::visit::LayerVisit;
 
 /// A density that can be evaluated.
 pub trait LogProb<B: Backend>: Module<B> + ModuleDisplay {
@@ -34,17 +35,9 @@ pub trait LogProb<B: Backend>: Module<B> + ModuleDisplay {
     /// With the message of the [`Error`] on wrong shapes.
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1>;
 
-    /// Fixes what is taken from every batch in training at its value over the training set; see
-    /// [`Bijector::fix_statistics`](crate::bijector::Bijector::fix_statistics). What takes nothing keeps
-    /// this default.
-    ///
-    /// # Shapes
-    /// Of each chunk: `[rows, dim]`, context `[rows, context_dim]`.
-    fn fix_statistics(&mut self, _chunks: Vec<Tensor<B, 2>>, _contexts: Option<&[Tensor<B, 2>]>) {}
-
-    /// Gives random estimators inside new noise, a pure function of `seed`; see
-    /// [`Bijector::resample_noise`](crate::bijector::Bijector::resample_noise).
-    fn resample_noise(&mut self, _seed: u64) {}
+    /// Hands a visit, which may bring rows of data along, to every layer inside; see [`LayerVisit`]. A
+    /// distribution without layers keeps this default.
+    fn visit_layers(&mut self, _visit: &mut LayerVisit<B>) {}
 }
 
 /// A distribution that can be sampled.

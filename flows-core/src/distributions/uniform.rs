@@ -23,6 +23,9 @@ pub struct Uniform<B: Backend> {
     high: Tensor<B, 2>,
     /// `sum_i log(high_i - low_i)`.
     log_volume: f64,
+    /// The corners as they were given, so that a state tells distributions apart.
+    #[module(skip)]
+    given: [Vec<f64>; 2],
 }
 
 impl<B: Backend> Uniform<B> {
@@ -50,6 +53,7 @@ impl<B: Backend> Uniform<B> {
             low: row(low),
             high: row(high),
             log_volume,
+            given: [low.to_vec(), high.to_vec()],
         })
     }
 }

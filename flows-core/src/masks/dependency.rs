@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ordering::Ordering;
-use super::set::VariableSet;
+use super::set::{VariableSet, digest};
 use crate::error::Error;
 
 /// How to build a [`DependencyMask`].
@@ -107,10 +107,22 @@ impl MaskConfig {
 /// assert_eq!(mask.to_string(), ".##\n..#\n...\n");
 /// # Ok::<(), flows_core::error::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct DependencyMask {
     parents: Vec<VariableSet>,
     levels: Vec<usize>,
+}
+
+/// Short, and different for different masks: a state tells models apart by it.
+impl fmt::Debug for DependencyMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let levels = &self.levels;
+        write!(
+            f,
+            "DependencyMask {{ levels: {levels:?}, parents: {:016x} }}",
+            digest(&self.parents)
+        )
+    }
 }
 
 impl DependencyMask {

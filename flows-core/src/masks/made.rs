@@ -1,9 +1,10 @@
 //! Degrees and weight masks of a masked network (MADE).
 
+use std::fmt;
 use std::ops::Range;
 
 use super::dependency::DependencyMask;
-use super::set::VariableSet;
+use super::set::{VariableSet, digest};
 use crate::error::Error;
 
 /// The hidden units of one layer, sorted by level.
@@ -86,10 +87,27 @@ impl WeightMask {
 /// The sets are the distinct sets of parents, shared out evenly and sorted, so that unit `j` of
 /// `h` has degree `1 + floor(j (dim - 1) / h)` in an autoregressive mask. The empty set is among them
 /// where there is a context, so that variables without parents can depend on it nonlinearly.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct MadeLayout {
     mask: DependencyMask,
     hidden: Vec<HiddenUnits>,
+}
+
+/// Short, and different for different layouts: a state tells models apart by it.
+impl fmt::Debug for MadeLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden: Vec<String> = self
+            .hidden
+            .iter()
+            .map(|units| format!("{:016x}", digest(&units.visible)))
+            .collect();
+        let hidden = hidden.join(", ");
+        write!(
+            f,
+            "MadeLayout {{ mask: {:?}, hidden: [{hidden}] }}",
+            self.mask
+        )
+    }
 }
 
 impl MadeLayout {

@@ -1,5 +1,16 @@
 //! Sets of variables as bits.
 
+/// A number that tells lists of sets apart, by a hash in the manner of FNV-1a over their words.
+pub(crate) fn digest(sets: &[VariableSet]) -> u64 {
+    let words = sets.iter().flat_map(|set| &set.0);
+    // The rotation lets high bits reach low ones.
+    words.fold(0xCBF2_9CE4_8422_2325u64, |hash, word| {
+        (hash ^ word)
+            .wrapping_mul(0x0000_0100_0000_01B3)
+            .rotate_left(29)
+    })
+}
+
 /// A set of small integers; sets compared with each other have the same capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct VariableSet(Vec<u64>);

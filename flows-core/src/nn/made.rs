@@ -11,6 +11,7 @@ use super::conditioner::{Conditioner, ConditionerActivation, Connections};
 use crate::error::Error;
 use crate::kernels::masked::{Linear, Pattern};
 use crate::masks::{MadeLayout, MaskConfig, WeightMask};
+use crate::state::Transient;
 
 /// Configuration of a [`Made`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,7 +138,7 @@ pub struct Made<B: Backend> {
     pub(super) context_dim: usize,
     /// Blocks of each weight matrix, for the kernels; made when first asked for.
     #[module(skip)]
-    patterns: Arc<OnceLock<Arc<Vec<Pattern>>>>,
+    patterns: Transient<Arc<OnceLock<Arc<Vec<Pattern>>>>>,
 }
 
 impl<B: Backend> Made<B> {
@@ -152,7 +153,7 @@ impl<B: Backend> Made<B> {
             layout: Arc::new(layout),
             parameters,
             context_dim,
-            patterns: Arc::default(),
+            patterns: Transient::default(),
         }
     }
 
@@ -195,7 +196,7 @@ impl<B: Backend> Made<B> {
 
     /// The blocks of each of these weights.
     pub(crate) fn patterns(&self) -> &Arc<Vec<Pattern>> {
-        self.patterns.get_or_init(|| {
+        self.patterns.0.get_or_init(|| {
             let wiring = Wiring::new(&self.layout, self.network.connections);
             let output = self.layout.to_parameters(wiring.last, self.parameters);
             let hidden = wiring.masks(&self.layout);

@@ -25,10 +25,12 @@ mod layer;
 mod numbers;
 mod panics;
 mod properties;
+mod visits;
 
 pub use case::{Case, Dependencies, Precision};
 pub use differentiate::{central_difference, gradients, jacobians, slog_det};
-pub use numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
+pub use numbers::{batch, normal_batch, relative_error, residual, rows, uniform_batch};
+pub use visits::Probe;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

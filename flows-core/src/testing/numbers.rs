@@ -60,3 +60,15 @@ pub fn relative_error(a: &[f64], b: &[f64]) -> f64 {
             }
         })
 }
+
+/// Largest absolute difference of two batches, NaN if either holds one.
+pub fn residual<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> f64 {
+    let differences = rows(&(a - b).abs());
+    differences.into_iter().fold(0.0, |worst: f64, v| {
+        if v.is_nan() || worst.is_nan() {
+            f64::NAN
+        } else {
+            worst.max(v)
+        }
+    })
+}

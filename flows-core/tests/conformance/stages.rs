@@ -6,6 +6,7 @@ use flows_core::bijectors::*;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::testing::{Case, Suite, uniform_batch};
+use flows_core::visit::LayerVisit;
 
 use super::masked::{SCALES, outputs_see};
 
@@ -67,12 +68,12 @@ pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
 
     for dim in [1, 3] {
         // Statistics are taken from data, not trained.
-        let case = Case::new(format!("batch norm, fixed, dim {dim}"))
-            .without_gradient(vec!["mean", "variance", "fixed"]);
+        let case = Case::new(format!("batch norm, frozen, dim {dim}"))
+            .without_gradient(vec!["mean", "variance", "frozen"]);
         suite.check(case, |device, rng| {
             let mut layer = BatchNormConfig::new(dim).init(device, rng)?;
             let chunks = [4, 7].map(|rows| uniform_batch([rows, dim], 3.0, rows as u64, device));
-            layer.fix_statistics(chunks.to_vec(), None);
+            layer.visit_layers(&mut LayerVisit::freeze_statistics(chunks.to_vec(), None));
             Ok(layer)
         });
     }

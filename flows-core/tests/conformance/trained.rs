@@ -3,12 +3,14 @@
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use flows_core::bijector::{Invert, residual};
+use flows_core::bijector::Invert;
 use flows_core::bijectors::*;
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::flow::Flow;
 use flows_core::masks::Ordering;
+use flows_core::testing::residual;
 use flows_core::testing::{normal_batch, rows};
+use flows_core::visit::LayerVisit;
 use rand::{SeedableRng, rngs::StdRng};
 
 /// Four variables, each bent by those before it.
@@ -87,7 +89,8 @@ where
     );
 
     let chunks = (0..4).map(|k| data::<B>(500, 1000 + k, device)).collect();
-    flow.bijector_mut().fix_statistics(chunks, None);
+    flow.bijector_mut()
+        .visit_layers(&mut LayerVisit::freeze_statistics(chunks, None));
     let x = data::<B>(500, 7, device);
     let layers = flow.bijector();
     let there = layers.forward_and_log_det(x.clone(), None);

@@ -13,7 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::StdRng};
 
-use flows_core::bijector::{Bijector, Invert, residual};
+use flows_core::bijector::{Bijector, Invert};
 use flows_core::bijectors::{Chain, DdnfBlock, DdnfBlockConfig, DdnfInverse};
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
@@ -21,6 +21,7 @@ use flows_core::flow::Flow;
 use flows_core::init::{normal_tensor, uniform_tensor};
 use flows_core::log_det::LogDet;
 use flows_core::nn::{Activation, VelocityField, VelocityFieldConfig};
+use flows_core::testing::residual;
 
 type Plain = Flex;
 type Grad = Autodiff<Flex>;
@@ -413,6 +414,102 @@ fn newton_solves_a_step_that_is_no_contraction() {
     let (back, report) = block.inverse_with_report(y, None);
     assert!(report.residual <= 1e-12 && report.passes < 20, "{report:?}");
     assert!(residual(back.value, x) <= 1e-12);
+}
+
+/// A block whose cell folds the plane over itself, so that many points have no inverse in reach.
+fn folding<B: Backend<Device = burn_flex::FlexDevice>>(scale: f64) -> DdnfBlock<B> {
+    struct Scale(usize, f64);
+    impl<B: Backend> ModuleMapper<B> for Scale {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+            self.0 += 1;
+            // Weights and biases of the hidden layer come first.
+            if self.0 < 3 {
+                param
+            } else {
+                param.map(|p| (p * self.1).detach().require_grad())
+            }
+        }
+    }
+    let config = DdnfBlockConfig {
+        cells: 1,
+        ..DdnfBlockConfig::new(2, [16])
+    };
+    let block: DdnfBlock<B> = config.init(&device(), &mut rng(1)).unwrap();
+    block.map(&mut Scale(0, scale))
+}
+
+#[test]
+fn a_row_without_a_solution_is_nan_and_counted_and_no_other_is_touched() {
+    for scale in [10.0, 100.0] {
+        let block = folding::<Plain>(scale);
+        let y = normal(2048, 2, 1);
+        let (back, report) = block.inverse_with_report(y.clone(), None);
+        let again = block.forward(back.value.clone(), None);
+        let (value, log_det) = (numbers(back.value), numbers(back.log_det));
+        let again = numbers(again);
+        let mut unsolved = 0;
+        for (r, target) in numbers(y.clone()).chunks(2).enumerate() {
+            let own = &value[2 * r..2 * r + 2];
+            if log_det[r].is_nan() {
+                assert!(
+                    own.iter().all(|v| v.is_nan()),
+                    "row {r} has a value and no log-det"
+                );
+                unsolved += 1;
+                continue;
+            }
+            let size = own
+                .iter()
+                .chain(target)
+                .fold(1.0, |m: f64, v| m.max(v.abs()));
+            for j in 0..2 {
+                let off = (again[2 * r + j] - target[j]).abs();
+                assert!(off <= 1e-11 * size, "row {r} is off by {off}");
+            }
+        }
+        assert!(unsolved > 0 && unsolved < 1024, "{unsolved} of 2048 rows");
+        assert_eq!(report.unsolved, unsolved);
+        assert!(report.residual <= 1e-8, "{report:?}");
+        let plain = numbers(block.inverse(y, None));
+        assert!(
+            plain
+                .iter()
+                .zip(&value)
+                .all(|(a, b)| a == b || a.is_nan() && b.is_nan())
+        );
+    }
+}
+
+#[test]
+fn rows_without_a_solution_leave_the_gradients_of_the_others_alone() {
+    let _alone = flows_core::autodiff::exclusive();
+    // Two such blocks, so that the second inverse meets rows that the first gave up.
+    let chain = Chain::new(vec![folding::<Grad>(10.0), folding::<Grad>(10.0)]).unwrap();
+    let y = Tensor::<Grad, 2>::from_inner(normal(64, 2, 1));
+    let loss = |y: Tensor<Grad, 2>| {
+        let back = chain.inverse_and_log_det(y, None);
+        let rows = back.value.square().sum_dim(1).squeeze_dim::<1>(1) - back.log_det;
+        let unsolved = rows.clone().is_nan();
+        rows.mask_fill(unsolved, 0.0).sum()
+    };
+    let report = chain.inverse_with_report(y.clone(), None).1;
+    assert!(report.unsolved > 0, "{report:?}");
+    let all = flows_core::testing::gradients::<Grad, _>(&chain, &loss(y.clone()).backward());
+    let (back, _) = chain.inverse_with_report(y.clone(), None);
+    let solved: Vec<i64> = (0i64..)
+        .zip(back.log_det.into_data().iter::<f64>())
+        .filter(|(_, v)| !v.is_nan())
+        .map(|(k, _)| k)
+        .collect();
+    let count = solved.len();
+    let solved = Tensor::from_data(TensorData::new(solved, [count]), &device());
+    let some =
+        flows_core::testing::gradients::<Grad, _>(&chain, &loss(y.select(0, solved)).backward());
+    for ((path, a), (_, b)) in all.into_iter().zip(some) {
+        let (a, b) = (a.expect("a gradient"), b.expect("a gradient"));
+        assert!(a.iter().all(|v| v.is_finite()), "{path}: {a:?}");
+        assert_close(&a, &b, 1e-8, &path);
+    }
 }
 
 /// Sets the parameters, in order, from a list.

@@ -15,6 +15,7 @@ use flows_core::init::normal_tensor;
 use flows_core::testing::{
     Case, Precision, Suite, jacobians, relative_error, rows, slog_det, uniform_batch,
 };
+use flows_core::visit::LayerVisit;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 type B = Autodiff<Flex>;
@@ -58,7 +59,7 @@ fn every_layer_conforms_far_from_where_it_starts() {
             |device, rng| {
                 let mut layer = ActNormConfig::new(dim).init(device, rng)?;
                 let x = normal_tensor([9, dim], 3.0, device, rng) + 2.0;
-                layer.fit_statistics(x, None);
+                layer.visit_layers(&mut LayerVisit::init_from_data(x, None));
                 Ok(layer)
             },
         );
@@ -127,7 +128,9 @@ fn activation_norm_whitens_the_first_batch() {
         vec![x.narrow(1, 0, 2), Tensor::full([200, 1], 0.1, &device)],
         1,
     );
-    let y = layer.fit_statistics(x.clone(), None);
+    let mut visit = LayerVisit::init_from_data(x.clone(), None);
+    layer.visit_layers(&mut visit);
+    let y = visit.into_rows().remove(0);
     assert_eq!(rows(&y), rows(&layer.forward(x.clone(), None)));
     let mean = rows(&y.clone().mean_dim(0));
     let variance = rows(&y.clone().square().mean_dim(0));
@@ -149,7 +152,9 @@ fn activation_norm_whitens_the_first_batch() {
     );
 
     let one = Tensor::from_data([[3.0, -4.0, 0.0]], &device);
-    assert_eq!(rows(&layer.fit_statistics(one, None)), [0.0; 3]);
+    let mut visit = LayerVisit::init_from_data(one, None);
+    layer.visit_layers(&mut visit);
+    assert_eq!(rows(&visit.into_rows()[0]), [0.0; 3]);
 }
 
 #[test]
@@ -160,10 +165,8 @@ fn activation_norm_refuses_nan() {
     let mut layer = config
         .init::<B>(&device, &mut StdRng::seed_from_u64(3))
         .unwrap();
-    layer.fit_statistics(
-        Tensor::from_data([[0.0, 1.0], [f64::NAN, 1.0]], &device),
-        None,
-    );
+    let rows = Tensor::from_data([[0.0, 1.0], [f64::NAN, 1.0]], &device);
+    layer.visit_layers(&mut LayerVisit::init_from_data(rows, None));
 }
 
 /// Parameters per row: `(z, u, w, b)` at the edges of the planar constraint.

@@ -21,6 +21,8 @@ mod masked_kernel;
 mod parity;
 mod passes;
 mod planar_parity;
+mod states;
+mod visits;
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::backend::Backend;

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::{SeedableRng, rngs::StdRng};
 
-use flows_core::bijector::{Bijector, InverseReport, Invert, Mapped};
+use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::{AutoregressiveInverse, Chain, MaskedAffine, MaskedAffineConfig};
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
 use flows_core::flow::Flow;
@@ -54,12 +54,12 @@ impl<B: Backend> Invert<B> for Counting<B> {
         self.layer.inverse_and_log_det(y, context)
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
-        self.layer.inverse_with_report(y, context)
+    ) -> (Mapped<B>, usize) {
+        self.layer.inverse_and_passes(y, context)
     }
 }
 

@@ -285,7 +285,9 @@ fn flow<B: AutodiffBackend>(
     };
     let fitted = match fit_parts::<B>(&parts, config, checkpointing, device, &mut on_look) {
         Ok(fitted) => fitted,
-        Err(FitError::Train(diverged @ TrainError::Diverged { .. })) => {
+        Err(FitError::Train(
+            diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. }),
+        )) => {
             let reason = diverged.to_string();
             return Ok((Outcome::Diverged { reason }, Vec::new()));
         }

@@ -323,6 +323,9 @@ impl Job<'_> {
             Stopped::Diverged => {
                 "the loss became infinite; the best parameters from before are kept"
             }
+            Stopped::Unsolved => {
+                "over 1 % of the rows had no inverse; the best parameters from before are kept"
+            }
         };
         say(&format!(
             "{} steps in {:.1} s ({why}), best after {}",

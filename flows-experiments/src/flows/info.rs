@@ -32,6 +32,7 @@ impl Args {
             Stopped::Steps => "all steps done",
             Stopped::Patience => "no improvement",
             Stopped::Diverged => "loss infinite",
+            Stopped::Unsolved => "too many rows without an inverse",
         };
         let left_out = [
             (training.skipped, "missing values"),

@@ -137,7 +137,7 @@ fn refuse_model(error: ModelError) -> anyhow::Error {
 fn refuse_fit(error: FitError) -> anyhow::Error {
     match error {
         FitError::Data(error) => refuse_data(error),
-        FitError::Train(error @ TrainError::Diverged { .. }) => error.into(),
+        FitError::Train(error @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => error.into(),
         FitError::Train(TrainError::OtherRun {
             path,
             found,

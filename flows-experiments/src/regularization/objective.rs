@@ -6,6 +6,7 @@ use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Stack, trajectories};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::regularizers::{Regularizers, inverse_consistency};
+use flows_core::visit::LayerVisit;
 use flows_models::{GenerativeFlow, NormalizingFlow};
 use rand::Rng;
 
@@ -67,17 +68,6 @@ impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'stat
     fn loss(
         &self,
         model: &NormalizingFlow<B>,
-        at: Step,
-        rows: usize,
-        device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> Tensor<B, 1> {
-        self.loss_and_terms(model, at, rows, device, rng).0
-    }
-
-    fn loss_and_terms(
-        &self,
-        model: &NormalizingFlow<B>,
         _at: Step,
         rows: usize,
         device: &B::Device,
@@ -90,23 +80,12 @@ impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'stat
     }
 
     fn before_step(&self, model: &mut NormalizingFlow<B>, seed: u64) {
-        model.resample_noise(seed);
+        model.visit_layers(&mut LayerVisit::resample_noise(seed));
     }
 }
 
 impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<ReverseKl> {
     fn loss(
-        &self,
-        model: &GenerativeFlow<B>,
-        at: Step,
-        rows: usize,
-        device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> Tensor<B, 1> {
-        self.loss_and_terms(model, at, rows, device, rng).0
-    }
-
-    fn loss_and_terms(
         &self,
         model: &GenerativeFlow<B>,
         at: Step,
@@ -118,11 +97,12 @@ impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<Reverse
         let end = model.bijector().forward_and_log_det(start.clone(), None);
         let free_energy = self
             .fit
-            .free_energy(at, end.value.clone(), log_base - end.log_det);
+            .free_energy(at, end.value.clone(), log_base - end.log_det)
+            .mean();
         self.add(free_energy, model.bijector(), start, end.value)
     }
 
     fn before_step(&self, model: &mut GenerativeFlow<B>, seed: u64) {
-        model.resample_noise(seed);
+        model.visit_layers(&mut LayerVisit::resample_noise(seed));
     }
 }

@@ -160,7 +160,7 @@ impl Plan for RegularizationPlan {
         };
         let fitted = match done {
             Ok(fitted) => fitted,
-            Err(diverged @ TrainError::Diverged { .. }) => {
+            Err(diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => {
                 record.status = Status::Diverged {
                     reason: diverged.to_string(),
                 };

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::distributions::LogProb;
-use flows_core::state::{load_state, state, trained_parameters};
+use flows_core::state::{self, load_state, trained_parameters};
+use flows_core::visit::LayerVisit;
 use flows_models::{NormalizingFlow, build_normalizing};
 
 use super::config::{FitConfig, FitError, context_dim};
@@ -144,7 +145,8 @@ pub fn fit_prepared<B: AutodiffBackend>(
     // The same parameters under the log-determinant that is kept, with the statistics of all rows that
     // are trained on.
     let as_kept = |trained: &NormalizingFlow<B::InnerBackend>| {
-        let mut flow = load_state(kept.clone(), &state(trained)).expect("the same layers");
+        let trained = state::parameters(trained);
+        let mut flow = load_state(kept.clone(), &trained).expect("the same layers");
         if config.batch_norm() {
             let all = |rows: &Rows| -> Vec<_> {
                 let pieces = super::chunks(train_units.x.len(), train_units.x.width());
@@ -152,7 +154,10 @@ pub fn fit_prepared<B: AutodiffBackend>(
                 pieces.collect()
             };
             let contexts = train_units.context.as_ref().map(all);
-            flow.fix_statistics(all(&train_units.x), contexts.as_deref());
+            flow.visit_layers(&mut LayerVisit::freeze_statistics(
+                all(&train_units.x),
+                contexts,
+            ));
         }
         flow
     };

@@ -3,11 +3,12 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use flows_core::distributions::{LogProb, Sample};
+use flows_core::visit::{LayerVisit, has_statistics};
 use rand::Rng;
 
 use super::config::Annealing;
 use crate::targets::{Energy, SampleSet, SoftWall};
-use crate::train::{Objective, Step};
+use crate::train::{Objective, Step, Terms, UNSOLVED, mean_of_solved};
 
 /// `-mean log p(x)` over fresh samples of a set, in nats.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +25,26 @@ impl<B: AutodiffBackend, M: LogProb<B>> Objective<B, M> for MaximumLikelihood {
         rows: usize,
         device: &B::Device,
         rng: &mut dyn Rng,
-    ) -> Tensor<B, 1> {
+    ) -> (Tensor<B, 1>, Terms<B>) {
         let x = points(&self.set.sample(rows, rng), device);
-        model.log_prob(x, None).mean().neg()
+        let (mean, unsolved) = mean_of_solved(model.log_prob(x, None));
+        (mean.neg(), vec![(UNSOLVED, unsolved)])
+    }
+
+    fn initialize(&self, model: &mut M, rows: usize, device: &B::Device, rng: &mut dyn Rng) {
+        let x = points(&self.set.sample(rows, rng), device);
+        model.visit_layers(&mut LayerVisit::init_from_data(x, None));
     }
 
     fn before_step(&self, model: &mut M, seed: u64) {
-        model.resample_noise(seed);
+        model.visit_layers(&mut LayerVisit::resample_noise(seed));
+    }
+
+    fn after_step(&self, model: &mut M, rows: usize, device: &B::Device, rng: &mut dyn Rng) {
+        if has_statistics(|visit| model.visit_layers(visit)) {
+            let x = points(&self.set.sample(rows, rng), device);
+            model.visit_layers(&mut LayerVisit::update_statistics(x, None));
+        }
     }
 }
 
@@ -47,10 +61,10 @@ pub struct ReverseKl {
 }
 
 impl ReverseKl {
-    /// `mean(log q(x) + beta U(x) + wall(x))` over samples `x` of the model with their `log q`.
+    /// `log q(x) + beta U(x) + wall(x)` of samples `x` of the model with their `log q`.
     ///
     /// # Shapes
-    /// - `x`: `[n, 2]`, `log_q`: `[n]`; output `[1]`
+    /// - `x`: `[n, 2]`, `log_q`: `[n]`; output `[n]`
     pub fn free_energy<B: Backend>(
         &self,
         at: Step,
@@ -59,7 +73,7 @@ impl ReverseKl {
     ) -> Tensor<B, 1> {
         let potential = self.energy.potential_tensor(x.clone());
         let beta = self.annealing.beta(at.progress());
-        (log_q + potential * beta + self.wall.penalty_tensor(x)).mean()
+        log_q + potential * beta + self.wall.penalty_tensor(x)
     }
 }
 
@@ -71,13 +85,14 @@ impl<B: AutodiffBackend, M: Sample<B> + LogProb<B>> Objective<B, M> for ReverseK
         rows: usize,
         _device: &B::Device,
         rng: &mut dyn Rng,
-    ) -> Tensor<B, 1> {
+    ) -> (Tensor<B, 1>, Terms<B>) {
         let (x, log_q) = model.sample_and_log_prob(rows, None, rng);
-        self.free_energy(at, x, log_q)
+        let (mean, unsolved) = mean_of_solved(self.free_energy(at, x, log_q));
+        (mean, vec![(UNSOLVED, unsolved)])
     }
 
     fn before_step(&self, model: &mut M, seed: u64) {
-        model.resample_noise(seed);
+        model.visit_layers(&mut LayerVisit::resample_noise(seed));
     }
 }
 

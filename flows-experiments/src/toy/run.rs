@@ -5,6 +5,7 @@ use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::{InverseReport, Invert};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::state::trained_parameters;
+use flows_core::visit::{LayerVisit, has_statistics};
 use flows_models::{FastDirection, build_generative, build_normalizing};
 
 use super::config::{Annealing, ConfigError, Evaluation, Job, ToyConfig};
@@ -103,7 +104,7 @@ impl ToyPlan {
         };
         let (fitted, measurement) = match done {
             Ok(done) => done,
-            Err(diverged @ TrainError::Diverged { .. }) => {
+            Err(diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => {
                 record.status = Status::Diverged {
                     reason: diverged.to_string(),
                 };
@@ -252,11 +253,13 @@ where
         }
     };
     let mut fitted = fitted.map(|model| model.valid());
-    if let Target::Samples(set) = target {
+    let keeps_statistics = has_statistics(|visit| fitted.model.visit_layers(visit));
+    if let (Target::Samples(set), true) = (target, keeps_statistics) {
         // Batches are drawn afresh, so a large one stands in for the training set.
         let rng = &mut stream(seed, "statistics", 0);
         let chunk = points(&set.sample(STATISTICS_SAMPLES, rng), device);
-        fitted.model.fix_statistics(vec![chunk], None);
+        let mut visit = LayerVisit::freeze_statistics(vec![chunk], None);
+        fitted.model.visit_layers(&mut visit);
     }
     let measurement = measure(
         &fitted.model,

@@ -14,6 +14,7 @@ use flows_core::autodiff::exclusive;
 use flows_core::distributions::LogProb;
 use flows_core::random::shuffle;
 use flows_core::state::{State, state};
+use flows_core::visit::{LayerVisit, has_statistics};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::adam::Adam;
@@ -21,6 +22,7 @@ use super::clip::clip_norm;
 use super::config::{Schedule, TrainConfig};
 use super::fit::{Identity, TrainError};
 use super::saved::{INCOMPLETE, Saved, SavedHeader, restore, unusable};
+use super::solved::MOST_UNSOLVED;
 use super::{stream, stream_seed};
 use crate::data::Rows;
 use crate::state_file;
@@ -165,6 +167,8 @@ pub enum Stopped {
     Patience,
     /// The loss stopped being a number; the best parameters from before are kept.
     Diverged,
+    /// Too many rows had no inverse; the best parameters from before are kept.
+    Unsolved,
 }
 
 /// The parameters that were best on the validation rows.
@@ -238,6 +242,12 @@ pub(crate) fn mean_of_finite(scores: &[f64]) -> f64 {
     finite.iter().sum::<f64>() / finite.len() as f64
 }
 
+/// Rows from which layers that start from data are initialized.
+const INIT_ROWS: usize = 4096;
+
+/// Steps before a share of unsolved rows means something.
+const LEAST_STEPS: usize = 10;
+
 /// Trains `model` by maximum likelihood on `train`, and returns it with the parameters that scored
 /// best on the held-out rows. Goes on from the run's checkpoint where there is one.
 ///
@@ -276,6 +286,10 @@ where
             .with_weight_decay(course.weight_decay);
         header = found.header;
         best = found.best;
+    } else {
+        let first: Vec<usize> = (0..rows.min(INIT_ROWS)).collect();
+        let (x, context) = train.batch::<B>(&first, device);
+        model.visit_layers(&mut LayerVisit::init_from_data(x, context));
     }
 
     let (begun, earlier) = (Instant::now(), header.seconds);
@@ -283,7 +297,10 @@ where
     let mut stopped = Stopped::Steps;
     let mut order: Vec<usize> = Vec::new();
     let mut order_epoch = usize::MAX;
+    // Of the steps since the last evaluation: their losses, and rows left out of them.
     let mut losses: Vec<f64> = Vec::new();
+    let mut unsolved = 0;
+    let keeps_statistics = has_statistics(|visit| model.visit_layers(visit));
     loop {
         let step = header.step;
         let due = step.is_multiple_of(every) || step >= course.steps;
@@ -300,6 +317,7 @@ where
                 improved,
             };
             losses.clear();
+            unsolved = 0;
             if improved {
                 best = state::<B, M>(&model);
             }
@@ -337,7 +355,8 @@ where
         }
         let from = step % per_epoch * batch;
         let picked = &order[from..from + batch];
-        model.resample_noise(stream_seed(seed, "noise", step as u64));
+        let noise = stream_seed(seed, "noise", step as u64);
+        model.visit_layers(&mut LayerVisit::resample_noise(noise));
         let alone = exclusive();
         let log_prob = |rows: &[usize]| {
             let (x, context) = train.batch::<B>(rows, device);
@@ -357,10 +376,21 @@ where
             let finite = rows.filter(|(_, s)| s.is_finite()).map(|(row, _)| *row);
             let finite: Vec<usize> = finite.collect();
             let without = picked.len() - finite.len();
+            let nan = scores.iter::<f64>().filter(|s| s.is_nan()).count();
             if may_be_left_out(without, picked.len()) {
                 loss = log_prob(&finite).mean().neg();
                 value = number(&loss);
                 header.not_finite += without;
+            }
+            // Where a solver finds no inverse, a row is NaN; where parameters are lost, all rows are.
+            unsolved += if nan < picked.len() { nan } else { 0 };
+            let share = unsolved as f64 / ((losses.len() + 1) * batch) as f64;
+            if share > MOST_UNSOLVED && losses.len() >= LEAST_STEPS {
+                if best_of(&header.curve).is_none() {
+                    return Err(TrainError::Unsolved { step, share });
+                }
+                stopped = Stopped::Unsolved;
+                break;
             }
         }
         if !value.is_finite() {
@@ -379,6 +409,10 @@ where
             gradients
         };
         model = optimizer.step(rates.learning_rate_at(step), model, gradients);
+        if keeps_statistics {
+            let (x, context) = train.batch::<B>(picked, device);
+            model.visit_layers(&mut LayerVisit::update_statistics(x, context));
+        }
         header.step += 1;
     }
 

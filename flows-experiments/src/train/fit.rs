@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -17,6 +17,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, Header};
 use super::clip::clip_norm;
 use super::config::TrainConfig;
 use super::objective::{Objective, Step};
+use super::solved::{MOST_UNSOLVED, UNSOLVED};
 use super::{stream, stream_seed};
 
 /// A trained model.
@@ -71,6 +72,18 @@ pub enum TrainError {
         /// What it was.
         loss: f64,
     },
+    /// Too many rows have no inverse. The last checkpoint holds the state before.
+    #[error(
+        "{:.1} % of the rows had no inverse by step {step}, more than {:.0} %: the solver found no solution \
+         for them; a smaller learning rate, more cells or a penalty on the field may help",
+        100.0 * share, 100.0 * MOST_UNSOLVED
+    )]
+    Unsolved {
+        /// Step at which they were counted.
+        step: usize,
+        /// Rows without an inverse, as a share of all since the count before.
+        share: f64,
+    },
     /// The checkpoint could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -114,7 +127,7 @@ pub fn fit<B, M, O>(
 ) -> Result<Fitted<M>, TrainError>
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B>,
+    M: AutodiffModule<B> + ModuleDisplay,
     O: Objective<B, M>,
 {
     let seed = identity.seed;
@@ -155,6 +168,8 @@ where
     let begun = Instant::now();
     let mut saved = Instant::now();
     let mut last_reading: Option<(usize, Instant)> = None;
+    // Rows left out of the loss since the last reading.
+    let mut unsolved = Tensor::<B::InnerBackend, 1>::zeros([1], device);
     for index in start..config.steps {
         let alone = exclusive();
         objective.before_step(&mut model, stream_seed(seed, "noise", index as u64));
@@ -163,7 +178,11 @@ where
             of: config.steps,
         };
         let rng = &mut stream(seed, "batch", index as u64);
-        let (loss, parts) = objective.loss_and_terms(&model, at, config.batch, device, rng);
+        let (loss, mut parts) = objective.loss(&model, at, config.batch, device, rng);
+        if let Some(k) = parts.iter().position(|(name, _)| *name == UNSOLVED) {
+            let (_, count) = parts.swap_remove(k);
+            unsolved = unsolved + count.inner();
+        }
         let read = (index % config.log_every == 0 || index + 1 == config.steps)
             .then(|| (loss.clone().inner(), parts));
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
@@ -174,6 +193,8 @@ where
             gradients
         };
         model = optimizer.step(config.learning_rate_at(index), model, gradients);
+        let rng = &mut stream(seed, "batch", index as u64);
+        objective.after_step(&mut model, config.batch, device, rng);
 
         // Reading the loss waits for the device, so only now and then.
         if let Some((loss, parts)) = read {
@@ -189,6 +210,16 @@ where
             }
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { step, loss });
+            }
+            let left_out = number(std::mem::replace(&mut unsolved, Tensor::zeros([1], device)));
+            if left_out > 0.0 {
+                let curve = terms.entry(UNSOLVED.to_owned()).or_default();
+                curve.push((index, left_out));
+                let since = last_reading.map_or(start, |(before, _)| before);
+                let share = left_out / ((step - since) * config.batch) as f64;
+                if share > MOST_UNSOLVED {
+                    return Err(TrainError::Unsolved { step, share });
+                }
             }
             losses.push((index, loss));
             on_event(Event { step, loss });

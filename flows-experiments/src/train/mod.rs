@@ -17,6 +17,7 @@ mod fit;
 mod moments;
 mod objective;
 pub(crate) mod saved;
+mod solved;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
@@ -26,6 +27,7 @@ pub use early_stopping::{BestFit, Course, Evaluated, Examples, HeldOut, Stopped,
 pub(crate) use early_stopping::{mean_of_finite, number_or_nan, run_of, tensor};
 pub use fit::{Curves, Event, Fitted, Identity, TrainError, fit};
 pub use objective::{Objective, Step, Terms};
+pub use solved::{MOST_UNSOLVED, UNSOLVED, mean_of_solved};
 
 use flows_core::random::{ChaCha12Rng, generator};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, ModuleDisplay};
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::state::{State, load_state};
 use serde::Serialize;
@@ -84,7 +84,7 @@ impl<H: SavedHeader> Saved<H> {
 }
 
 /// `model` with the parameters of `state`.
-pub(crate) fn restore<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn restore<B: AutodiffBackend, M: AutodiffModule<B> + ModuleDisplay>(
     model: M,
     state: &State,
     identity: Identity<'_>,

@@ -125,7 +125,7 @@ impl Plan for VaePlan {
         };
         let trained = match train(model, set, &self.training, identity, device, on_event) {
             Ok(trained) => trained,
-            Err(diverged @ TrainError::Diverged { .. }) => {
+            Err(diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => {
                 record.status = Status::Diverged {
                     reason: diverged.to_string(),
                 };

@@ -12,6 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 use flows_core::autodiff::exclusive;
 use flows_core::random::shuffle;
 use flows_core::state::{State, state};
+use flows_core::visit::LayerVisit;
 use flows_models::vae::Vae;
 use serde::{Deserialize, Serialize};
 
@@ -214,7 +215,11 @@ impl<B: AutodiffBackend> Run<'_, B> {
             } else {
                 images
             };
-            model.resample_noise(stream_seed(self.seed, "estimator", step));
+            model.visit_layers(&mut LayerVisit::resample_noise(stream_seed(
+                self.seed,
+                "estimator",
+                step,
+            )));
             let noise = model.noise(batch.len(), &mut stream(self.seed, "noise", step));
             let alone = exclusive();
             let terms = model.terms(tensor(&images, self.device), noise);

@@ -6,6 +6,7 @@ use flows_core::error::{Error, fits_f32};
 use flows_core::init::normal_tensor;
 use flows_core::log_det::LogDet;
 use flows_core::softplus::softplus;
+use flows_core::visit::LayerVisit;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -272,10 +273,10 @@ impl<B: Backend> Vae<B> {
         }
     }
 
-    /// Gives random log-determinants of the flow new noise.
-    pub fn resample_noise(&mut self, seed: u64) {
+    /// Hands a visit to the layers of the flow.
+    pub fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         if let Some(flow) = &mut self.flow {
-            flow.resample_noise(seed);
+            flow.visit_layers(visit);
         }
     }
 

@@ -1,14 +1,14 @@
 //! The `T` weight-shared cells of a block, in both directions.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Bool, Tensor, backend::Backend};
 use std::borrow::Cow;
 
 use super::inverse::{Stop, implicit_step, solve};
 use crate::bijector::Mapped;
-use crate::bijectors::chain::child_seed;
 use crate::log_det::{LogDet, Noise};
 use crate::nn::field::constant;
 use crate::nn::{BoundField, Linearization};
+use crate::visit::child_seed;
 
 /// Elements of the largest tensor that collecting the steps of a block may make.
 const COLLECTED_ELEMENTS: usize = 1 << 20;
@@ -59,18 +59,26 @@ impl<'a, B: Backend> Cells<'a, B> {
     }
 
     /// Solves the cells one by one, the last one first. Returns the rows before the first cell with
-    /// minus the forward log-determinant there, and the evaluations of the field that it took.
+    /// minus the forward log-determinant there, NaN in rows that were not solved, and the evaluations of the
+    /// field that it took.
     pub(super) fn run_back(&self, y: Tensor<B, 2>, stop: Stop) -> (Mapped<B>, usize) {
         let mut log_det = LogDetSum::new(self, &y);
-        let (value, evaluations) = self.walk_back(y, stop, |cell, z| {
+        let walk = self.walk_back(y, stop, |cell, z| {
             log_det.add(cell, self.step_of(cell).evaluate(z.clone()).memos);
         });
         let log_det = -log_det.total();
-        (Mapped { value, log_det }, evaluations + self.cells)
+        let mapped = Mapped {
+            log_det: match &walk.unsolved {
+                Some(unsolved) => log_det.mask_fill(unsolved.clone().squeeze_dim::<1>(1), f64::NAN),
+                None => log_det,
+            },
+            value: walk.value(),
+        };
+        (mapped, walk.evaluations + self.cells)
     }
 
     pub(super) fn run_back_without_log_det(&self, y: Tensor<B, 2>, stop: Stop) -> Tensor<B, 2> {
-        self.walk_back(y, stop, |_, _| ()).0
+        self.walk_back(y, stop, |_, _| ()).value()
     }
 
     fn walk_back(
@@ -78,17 +86,52 @@ impl<'a, B: Backend> Cells<'a, B> {
         y: Tensor<B, 2>,
         stop: Stop,
         mut before_cell: impl FnMut(usize, &Tensor<B, 2>),
-    ) -> (Tensor<B, 2>, usize) {
+    ) -> WalkBack<B> {
         let fixed = self.step.constant();
-        let (mut z, mut evaluations) = (y, 0);
+        let mut walk = WalkBack {
+            z: y,
+            unsolved: None,
+            evaluations: 0,
+        };
         for cell in (0..self.cells).rev() {
             let fixed = fixed.at_time(cell as f64 / self.cells as f64);
-            let solution = solve(&fixed, z.clone(), stop);
-            evaluations += solution.evaluations + 1;
-            z = implicit_step(&self.step_of(cell), &fixed, solution, z);
-            before_cell(cell, &z);
+            let solution = solve(&fixed, walk.z.clone(), stop);
+            walk.evaluations += solution.evaluations + 1;
+            if let Some(unsolved) = &solution.unsolved {
+                walk.add_unsolved(unsolved.clone());
+            }
+            walk.z = implicit_step(&self.step_of(cell), &fixed, solution, walk.z);
+            before_cell(cell, &walk.z);
         }
-        (z, evaluations)
+        walk
+    }
+}
+
+/// Rows on their way back through the cells.
+struct WalkBack<B: Backend> {
+    z: Tensor<B, 2>,
+    /// Rows that a cell could not be solved for, `[n, 1]`; `None` where there is no such row.
+    unsolved: Option<Tensor<B, 2, Bool>>,
+    evaluations: usize,
+}
+
+impl<B: Backend> WalkBack<B> {
+    fn add_unsolved(&mut self, rows: Tensor<B, 2, Bool>) {
+        self.unsolved = Some(match self.unsolved.take() {
+            Some(before) => before.bool_or(rows),
+            None => rows,
+        });
+    }
+
+    /// The rows before the first cell, NaN where a cell was not solved.
+    fn value(&self) -> Tensor<B, 2> {
+        let z = self.z.clone();
+        match &self.unsolved {
+            Some(unsolved) => z
+                .clone()
+                .mask_fill(unsolved.clone().expand(z.dims()), f64::NAN),
+            None => z,
+        }
     }
 }
 

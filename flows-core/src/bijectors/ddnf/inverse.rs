@@ -34,8 +34,8 @@ pub enum DdnfInverse {
     /// [`LogDet`](crate::log_det::LogDet). Gradients follow from the implicit function theorem;
     /// they do not pass through the iterations.
     ///
-    /// Rows without a solution in reach keep their best iterate;
-    /// [`inverse_with_report`](crate::bijector::Invert::inverse_with_report) shows the residual.
+    /// A row without a solution in reach is NaN in value and log-determinant, and so in every density;
+    /// [`inverse_with_report`](crate::bijector::Invert::inverse_with_report) counts such rows.
     Exact {
         /// Residual `max_i |z_i + v_i(z) / T - y_i|` of a row, relative to `max(1, max_i |y_i|)`, at
         /// which it counts as solved; not below 16 units of the float type.
@@ -74,6 +74,20 @@ impl DdnfInverse {
                 "approximate, by the exponential map: densities and samples differ"
             }
             Self::Exact { .. } => "exact",
+        }
+    }
+
+    /// When the solver of the exact inverse ends; `None` for the exponential map.
+    pub(super) fn solver(self) -> Option<Stop> {
+        match self {
+            Self::ExponentialMap => None,
+            Self::Exact {
+                tolerance,
+                max_iterations,
+            } => Some(Stop {
+                tolerance,
+                max_iterations,
+            }),
         }
     }
 
@@ -132,6 +146,9 @@ pub(super) struct Stop {
 /// Iterations `z <- y - f(z)` before Newton's method: each costs one evaluation and no inverse.
 const FIXED_POINT_ITERATIONS: usize = 3;
 
+/// Units of the float type that a residual may keep by rounding alone.
+const ROUNDING_UNITS: f64 = 16.0;
+
 /// A row whose Newton step was cut below this factor has met its rounding error, or is lost.
 const SHORTEST_STEP: f64 = 1.0 / 256.0;
 
@@ -140,6 +157,8 @@ pub(super) struct Solution<B: Backend> {
     z: Tensor<B, 2>,
     /// Of the field at `z`.
     memos: Vec<Tensor<B, 2>>,
+    /// Rows for which `z` is no solution, `[n, 1]`; `None` where all are solved.
+    pub(super) unsolved: Option<Tensor<B, 2, Bool>>,
     pub(super) evaluations: usize,
 }
 
@@ -149,7 +168,8 @@ pub(super) struct Solution<B: Backend> {
 pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) -> Solution<B> {
     let y = constant(y);
     let epsilon = y.dtype().finfo().map_or(f64::EPSILON, |info| info.epsilon);
-    let tolerance = y.clone().abs().max_dim(1).clamp_min(1.0) * stop.tolerance.max(16.0 * epsilon);
+    let tolerance = stop.tolerance.max(ROUNDING_UNITS * epsilon);
+    let tolerance = y.clone().abs().max_dim(1).clamp_min(1.0) * tolerance;
     let mut best = Iterate::at(f, y.clone(), &y);
     for _ in 0..FIXED_POINT_ITERATIONS {
         let candidate = best.z.clone() - best.residual.clone();
@@ -171,9 +191,14 @@ pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) 
         factor = (factor * 0.5).mask_where(improved, longer);
         evaluations += 1;
     }
+    // Where `z` is far larger than `y`, the field is as large, and rounds accordingly. A NaN is not below anything.
+    let rounding = best.z.clone().abs().max_dim(1) * (ROUNDING_UNITS * epsilon);
+    let solved = best.norm.lower_equal(tolerance.max_pair(rounding));
+    let all = solved.clone().all().into_scalar().elem::<bool>();
     Solution {
         z: best.z,
         memos: best.memos,
+        unsolved: (!all).then(|| solved.bool_not()),
         evaluations,
     }
 }
@@ -183,15 +208,28 @@ pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) 
 ///
 /// The inverse is constant, so the step's derivative is that of its residual in `y` and in the
 /// parameters of `f`, times the inverse.
+///
+/// An unsolved row becomes 0, without a gradient, so that the cells before it compute with harmless numbers.
 pub(super) fn implicit_step<B: Backend>(
     f: &BoundField<B>,
     fixed: &BoundField<B>,
     solution: Solution<B>,
     y: Tensor<B, 2>,
 ) -> Tensor<B, 2> {
-    let residual = solution.z.clone() + f.evaluate(solution.z.clone()).value - y;
-    let jacobian = Linearization::new(fixed, solution.memos);
-    solution.z - solve_identity_plus(&jacobian, residual)
+    let Solution {
+        z, memos, unsolved, ..
+    } = solution;
+    let zero_unsolved = |rows: Tensor<B, 2>| match &unsolved {
+        Some(unsolved) => rows
+            .clone()
+            .mask_fill(unsolved.clone().expand(rows.dims()), 0.0),
+        None => rows,
+    };
+    // Wherever a number may not be finite, before and after: 0 times infinity is NaN in a gradient.
+    let (z, y) = (zero_unsolved(z), zero_unsolved(y));
+    let residual = zero_unsolved(z.clone() + f.evaluate(z.clone()).value - y);
+    let newton = solve_identity_plus(&Linearization::new(fixed, memos), residual);
+    zero_unsolved(z - newton)
 }
 
 /// A point of the solver with what is known there.

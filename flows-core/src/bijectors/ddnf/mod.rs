@@ -17,13 +17,17 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::bijector::{Bijector, InverseReport, Invert, Mapped, assert_ok, residual};
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::kernels::{self, FusedLogDet};
 use crate::log_det::LogDet;
 use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
+use crate::state::Transient;
+#[cfg(doc)]
+use crate::visit::LayerVisit;
+use crate::visit::Task;
 use cells::Cells;
-use inverse::{Stop, require_stationary};
+use inverse::require_stationary;
 
 /// The name used in error messages and reports.
 const NAME: &str = "ddnf block";
@@ -122,7 +126,7 @@ impl DdnfBlockConfig {
             cells: self.cells,
             log_det: self.log_det.clone(),
             inverse: self.inverse,
-            noise_seed: 0,
+            noise_seed: Transient(0),
         })
     }
 }
@@ -138,7 +142,7 @@ impl DdnfBlockConfig {
 /// watches that. `T` can be changed after training, see [`with_cells`](Self::with_cells).
 ///
 /// A stochastic log-determinant draws noise that is fixed until
-/// [`resample_noise`](Bijector::resample_noise) sets another seed: the same call gives the same
+/// [`LayerVisit::resample_noise`] sets another seed: the same call gives the same
 /// estimate, in both directions. A new block begins with seed 0, so blocks share their noise until
 /// a [`Chain`](super::Chain) of them is resampled.
 #[derive(Module, Debug)]
@@ -151,7 +155,7 @@ pub struct DdnfBlock<B: Backend> {
     inverse: DdnfInverse,
     /// Of the noise of a stochastic log-determinant.
     #[module(skip)]
-    noise_seed: u64,
+    noise_seed: Transient<u64>,
 }
 
 impl<B: Backend> DdnfBlock<B> {
@@ -209,7 +213,7 @@ impl<B: Backend> DdnfBlock<B> {
     /// `z + v(z) / T`, or `z - v(z) / T` for `direction = -1`, `T` times over.
     fn cells_towards(&self, direction: f64, context: Option<Tensor<B, 2>>) -> Cells<'_, B> {
         let step = self.field.bind(context, direction / self.cells as f64);
-        Cells::new(step, self.cells, &self.log_det, self.noise_seed)
+        Cells::new(step, self.cells, &self.log_det, self.noise_seed.0)
     }
 
     /// The cells of one direction, `exp(v)` or `exp(-v)`, with their log-determinants.
@@ -303,8 +307,10 @@ impl<B: Backend> Bijector<B> for DdnfBlock<B> {
         self.run(1.0, x, context)
     }
 
-    fn resample_noise(&mut self, seed: u64) {
-        self.noise_seed = seed;
+    fn adapt(&mut self, task: Task<'_, B>) {
+        if let Task::ResampleNoise(seed) = task {
+            self.noise_seed = Transient(seed);
+        }
     }
 
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
@@ -317,65 +323,33 @@ impl<B: Backend> Bijector<B> for DdnfBlock<B> {
 /// [`DdnfInverse::Exact`] is the inverse of the forward direction.
 impl<B: Backend> Invert<B> for DdnfBlock<B> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        assert_ok(self.check(&y, context.as_ref()));
-        match self.inverse {
-            DdnfInverse::ApproximateExponentialMap => self.run(-1.0, y, context),
-            DdnfInverse::Exact {
-                tolerance,
-                max_iterations,
-            } => {
-                let stop = Stop {
-                    tolerance,
-                    max_iterations,
-                };
-                self.cells_towards(1.0, context).run_back(y, stop).0
-            }
-        }
+        self.inverse_and_passes(y, context).0
     }
 
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&y, context.as_ref()));
-        match self.inverse {
-            DdnfInverse::ApproximateExponentialMap => self.run_without_log_det(-1.0, y, context),
-            DdnfInverse::Exact {
-                tolerance,
-                max_iterations,
-            } => {
-                let stop = Stop {
-                    tolerance,
-                    max_iterations,
-                };
+        match self.inverse.solver() {
+            None => self.run_without_log_det(-1.0, y, context),
+            Some(stop) => {
                 let cells = self.cells_towards(1.0, context);
                 cells.run_back_without_log_det(y, stop)
             }
         }
     }
 
-    fn inverse_with_report(
+    fn inverse_and_passes(
         &self,
         y: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, InverseReport) {
+    ) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
-        let (mapped, passes) = match self.inverse {
-            DdnfInverse::ApproximateExponentialMap => {
-                (self.run(-1.0, y.clone(), context.clone()), 1)
-            }
-            DdnfInverse::Exact {
-                tolerance,
-                max_iterations,
-            } => {
-                let stop = Stop {
-                    tolerance,
-                    max_iterations,
-                };
-                let cells = self.cells_towards(1.0, context.clone());
-                let (mapped, evaluations) = cells.run_back(y.clone(), stop);
+        match self.inverse.solver() {
+            None => (self.run(-1.0, y, context), 1),
+            Some(stop) => {
+                let cells = self.cells_towards(1.0, context);
+                let (mapped, evaluations) = cells.run_back(y, stop);
                 (mapped, evaluations.div_ceil(self.cells))
             }
-        };
-        let again = self.forward(mapped.value.clone(), context);
-        let residual = residual(again, y);
-        (mapped, InverseReport { passes, residual })
+        }
     }
 }

@@ -59,16 +59,40 @@ impl<B: Backend> Stage<B> {
 
 impl<B: Backend> Masked<B> {
     fn new(made: &Made<B>, scale: LogScale, context: Option<&Tensor<B, 2>>) -> Option<Self> {
-        (made.connections() == Connections::Plain).then(|| Self {
+        if made.connections() != Connections::Plain {
+            return None;
+        }
+        let layers: Vec<Linear<B>> = made.linear_layers(context).collect();
+        let patterns = Arc::clone(made.patterns());
+        for (l, (layer, pattern)) in layers.iter().zip(patterns.iter()).enumerate() {
+            assert_fits(l, layer, pattern);
+        }
+        Some(Self {
             order: None,
-            layers: made.linear_layers(context).collect(),
+            layers,
             shape: Shape {
-                patterns: Arc::clone(made.patterns()),
+                patterns,
                 activation: made.activation(),
                 scale,
             },
         })
     }
+}
+
+/// Parameters of another shape than the masks can come in through a record. A kernel that read them by the masks
+/// would give another density, or run out of its slices.
+fn assert_fits<B: Backend>(l: usize, layer: &Linear<B>, pattern: &Pattern) {
+    let outputs = match &layer.offset {
+        Offset::Bias(bias) => bias.dims()[0],
+        Offset::Rows(rows) => rows.dims()[1],
+    };
+    let (found, expected) = (layer.weight.dims(), [pattern.inputs(), pattern.outputs()]);
+    assert!(
+        found == expected && outputs == expected[1],
+        "masked affine: layer {l} of the network has weights of shape {found:?} and {outputs} biases, expected \
+         {expected:?} and {}: these are the parameters of another model",
+        expected[1]
+    );
 }
 
 /// Whether layers on this backend, for this input, are worth asking for their stages.

@@ -4,6 +4,7 @@
 use super::*;
 use flows_core::log_det::{ProbeNoise, hutchinson, russian_roulette};
 use flows_core::nn::Linearization;
+use flows_core::visit::LayerVisit;
 
 const NOISES: [ProbeNoise; 2] = [ProbeNoise::Rademacher, ProbeNoise::Gaussian];
 
@@ -250,19 +251,19 @@ fn noise_is_fixed_until_resampled_and_independent_by_row_and_block() {
         let of = |block: &DdnfBlock<Plain>, x: &Tensor<Plain, 2>| {
             numbers(block.forward_and_log_det(x.clone(), None).log_det)
         };
-        block.resample_noise(3);
+        block.visit_layers(&mut LayerVisit::resample_noise(3));
         let first = of(&block, &x);
         assert_eq!(first, of(&block, &x), "{label}: the same noise");
         let fewer_rows = of(&block, &x.clone().narrow(0, 0, 2));
         assert_close(&fewer_rows, &first[..2], 1e-12, &label);
         assert!(first.iter().any(|l| *l != first[0]), "{label}: {first:?}");
-        block.resample_noise(4);
+        block.visit_layers(&mut LayerVisit::resample_noise(4));
         assert_ne!(first, of(&block, &x), "{label}: another seed");
-        block.resample_noise(3);
+        block.visit_layers(&mut LayerVisit::resample_noise(3));
         assert_eq!(first, of(&block, &x), "{label}: a function of the seed");
 
         let mut both = Chain::new(vec![block.clone(), block.clone()]).unwrap();
-        both.resample_noise(3);
+        both.visit_layers(&mut LayerVisit::resample_noise(3));
         let [one, two] = [0, 1].map(|k| of(&both.layers()[k], &x));
         assert_ne!(one, two, "{label}: blocks share their noise");
 
@@ -306,7 +307,7 @@ fn gradients_at_fixed_noise_agree_with_central_differences() {
             let blocks = vec![block::<Grad>(&config, 0.2), block::<Grad>(&config, 0.1)];
             let base = DiagonalNormal::standard(dim, &device());
             let mut flow = Flow::normalizing(Chain::new(blocks).unwrap(), base).unwrap();
-            LogProb::<Grad>::resample_noise(&mut flow, 5);
+            LogProb::<Grad>::visit_layers(&mut flow, &mut LayerVisit::resample_noise(5));
             let context = context_of(3, 2).map(Tensor::from_inner);
             assert_gradients(
                 flow,

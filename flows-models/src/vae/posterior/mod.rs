@@ -11,6 +11,7 @@ use flows_core::bijector::{Bijector, Invert, Mapped, context_for};
 use flows_core::bijectors::{Chain, Layer, Stack};
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
+use flows_core::visit::LayerVisit;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -294,10 +295,10 @@ impl<B: Backend> PosteriorFlow<B> {
         }
     }
 
-    /// Gives random log-determinants new noise.
-    pub fn resample_noise(&mut self, seed: u64) {
+    /// Hands a visit to the layers, where the flow is made of such.
+    pub fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         if let Self::Layers(stack) | Self::Inverted(stack) = self {
-            stack.resample_noise(seed);
+            stack.visit_layers(visit);
         }
     }
 
