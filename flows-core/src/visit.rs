@@ -229,7 +229,7 @@ pub fn has_statistics<B: Backend>(visit: impl FnOnce(&mut LayerVisit<B>)) -> boo
 
 /// The seed of the `index`-th part of something seeded, by one round of SplitMix64.
 pub(crate) fn child_seed(seed: u64, index: u64) -> u64 {
-    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut z = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

@@ -255,7 +255,7 @@ impl<B: Backend> Invert<B> for BatchNorm<B> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         assert!(
-            self.is_frozen(),
+            !B::ad_enabled(&y.device()) || self.is_frozen(),
             "{NAME}: the inverse needs the statistics of the training set; visit the layer with freeze_statistics first"
         );
         let rows = y.dims()[0];
