@@ -6,7 +6,7 @@
 //! [`autodiff::exclusive`] from its first tensor operation to that call.
 //!
 //! # Estimated log-determinants
-//! Their noise stays the same until `resample_noise` gives it another seed; a training loop does so before
+//! Their noise stays the same until a visit with `LayerVisit::resample_noise` gives it another seed; a training loop does so before
 //! every step.
 
 pub mod autodiff;

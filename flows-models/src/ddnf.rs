@@ -33,7 +33,7 @@ pub struct DdnfConfig {
     /// Activation of the fields.
     #[serde(default)]
     pub activation: Activation,
-    /// How the log-determinant of a cell is computed. An estimate keeps its noise until `resample_noise`.
+    /// How the log-determinant of a cell is computed. An estimate keeps its noise until a visit resamples it.
     #[serde(default)]
     pub log_det: LogDet,
     /// How a block is inverted.

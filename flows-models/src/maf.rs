@@ -37,7 +37,7 @@ pub struct MafConfig {
     #[serde(default = "defaults::mixing")]
     pub mixing: Mixing,
     /// Whether batch normalization follows each layer (arXiv:1705.07057, appendix B). Sampling then
-    /// needs statistics fixed by `LogProb::fix_statistics`.
+    /// needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
     /// Parameterization of the scales; the paper's is [`LogScale::Exp`].

@@ -31,7 +31,7 @@ pub struct RealNvpConfig {
     #[serde(default = "defaults::mixing")]
     pub mixing: Mixing,
     /// Whether batch normalization follows each coupling (arXiv:1605.08803, section 3.7). The inverse
-    /// then needs statistics fixed by `LogProb::fix_statistics`.
+    /// then needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
 }

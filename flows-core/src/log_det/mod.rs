@@ -56,7 +56,7 @@ pub enum LogDet {
     /// The same truncated series with its traces estimated by random probes, see [`hutchinson`]:
     /// unbiased for the truncated series, not for the determinant.
     ///
-    /// **The probes stay the same until `resample_noise` gives them another seed**, as a training loop does
+    /// **The probes stay the same until a visit with `LayerVisit::resample_noise` gives them another seed**, as a training loop does
     /// before every step.
     Hutchinson {
         /// Number of terms, at least 1.
@@ -76,7 +76,7 @@ pub enum LogDet {
     /// The whole series, ended at random and reweighted, see [`russian_roulette`]: unbiased for the
     /// determinant, at the price of a larger variance and a cost that varies.
     ///
-    /// Probes and lengths stay the same until `resample_noise`, as for [`Hutchinson`](Self::Hutchinson).
+    /// Probes and lengths stay the same until resampled, as for [`Hutchinson`](Self::Hutchinson).
     RussianRoulette {
         /// Terms that are always there, at least 1.
         #[serde(default = "defaults::exact_terms")]

@@ -80,7 +80,7 @@ impl DdnfInverse {
     /// When the solver of the exact inverse ends; `None` for the exponential map.
     pub(super) fn solver(self) -> Option<Stop> {
         match self {
-            Self::ExponentialMap => None,
+            Self::ApproximateExponentialMap => None,
             Self::Exact {
                 tolerance,
                 max_iterations,

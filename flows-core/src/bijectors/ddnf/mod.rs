@@ -58,7 +58,7 @@ pub struct DdnfBlockConfig {
     /// Number `T` of identical cells, the Euler steps of size `1 / T`.
     #[serde(default = "default_cells")]
     pub cells: usize,
-    /// How the log-determinant of a cell is computed. An estimate keeps its noise until `resample_noise`.
+    /// How the log-determinant of a cell is computed. An estimate keeps its noise until a visit resamples it.
     #[serde(default)]
     pub log_det: LogDet,
     /// What the inverse direction computes.
