@@ -291,10 +291,11 @@ fn called(mut names: Vec<String>) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The names, or the first of them.
+/// The names, or the first of them, in one line.
 pub(super) fn abbreviate(names: &[String]) -> String {
+    let shown = |names: &[String]| names.join(", ").replace(['\n', '\r'], " ");
     match names.len() {
-        0..=12 => names.join(", "),
-        n => format!("{}, ... ({n} columns)", names[..10].join(", ")),
+        0..=12 => shown(names),
+        n => format!("{}, ... ({n} columns)", shown(&names[..10])),
     }
 }
