@@ -7,7 +7,7 @@ use std::process::{Command as Process, Stdio};
 
 use assert_cmd::Command;
 use burn_ndarray::NdArray;
-use flows_experiments::data::{Format, Header, Rows, Sink, Source};
+use flows_experiments::data::{Format, Reading, Rows, Sink, Source};
 use flows_experiments::table_flow::TableFlow;
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -59,7 +59,7 @@ fn fit(data: &Path, model: &Path) -> Command {
 const SHORT: [&str; 6] = ["--layers", "2", "--hidden", "16", "--steps", "120"];
 
 fn numbers(path: &Path) -> (Option<Vec<String>>, Vec<f64>) {
-    let mut source = Source::open(path, Header::Auto).unwrap();
+    let mut source = Source::open(path, &Reading::default()).unwrap();
     let values = source.next_chunk(1 << 20).unwrap();
     (source.layout().names.clone(), values)
 }
@@ -312,7 +312,7 @@ fn bad_tables_and_options_are_answered_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let many = |row: &str| row.repeat(30);
-    let cases: [(&str, String, &[&str], &str); 11] = [
+    let cases: [(&str, String, &[&str], &str); 14] = [
         (
             "missing",
             "a,b\n1,2\n,3\n".to_owned(),
@@ -374,6 +374,24 @@ fn bad_tables_and_options_are_answered_in_one_line() {
             "batch is 0",
         ),
         ("npz", "PK\u{3}\u{4}".to_owned(), &[], "zip"),
+        (
+            "quote",
+            format!("a,b\n{}1,\"2\n", many("1,2\n2,3\n")),
+            &[],
+            "line 62: a quoted field is not closed",
+        ),
+        (
+            "hash",
+            format!("a,b\n#N/A,1\n{}", many("1,2\n2,3\n")),
+            &[],
+            "line 2, column 1 'a': the value is missing; --skip-missing",
+        ),
+        (
+            "array",
+            "a,b\n1,2\n".to_owned(),
+            &["--array", "x"],
+            "is no npz file",
+        ),
     ];
     for (name, content, options, expected) in &cases {
         let data = at(name);
@@ -413,6 +431,184 @@ fn bad_tables_and_options_are_answered_in_one_line() {
     nowhere.stderr(contains("cannot read nothing.flow"));
     let foreign = flows().arg("info").arg(at("text")).assert().code(2);
     foreign.stderr(contains("is not a model file of this program"));
+}
+
+/// Columns whose names a separator, a comment, a number or a quote could be taken for.
+const NAMES: [&str; 4] = ["400", "p (Pa; abs), wet", "#1", "5\" pipe"];
+
+/// A table of four columns with these names.
+fn odd_names(folder: &Path) -> PathBuf {
+    let path = folder.join("odd.csv");
+    let quoted = NAMES.map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let rows = table(60);
+    let rows = rows.iter().zip(rows.iter().rev());
+    let lines = rows.map(|([a, b, c], [d, ..])| format!("{a},{b},{c},{d}\n"));
+    let text = format!("{}\n{}", quoted.join(","), lines.collect::<String>());
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn what_sample_writes_log_prob_reads_back_whatever_the_names_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = odd_names(folder.path());
+    // All names are known to hold words or not: the user says so once.
+    let model = at("m.flow");
+    let mut command = fit(&data, &model);
+    command
+        .args(["--header", "yes", "--drop", "#1"])
+        .assert()
+        .success();
+    for rows in ["1", "30"] {
+        let mut sample = flows();
+        sample
+            .arg("sample")
+            .arg(&model)
+            .args(["-n", rows, "--force", "-o"]);
+        sample.arg(at("s.csv")).assert().success();
+        let mut score = flows();
+        let done = score
+            .arg("log-prob")
+            .arg(&model)
+            .arg(at("s.csv"))
+            .assert()
+            .success();
+        let output = done.get_output();
+        let header = "header: 400, p (Pa; abs), wet, 5\" pipe";
+        assert!(
+            text(&output.stderr).contains(header),
+            "{}",
+            text(&output.stderr)
+        );
+        let scores = text(&output.stdout).lines().count() - 1;
+        assert_eq!(scores.to_string(), rows);
+    }
+}
+
+#[test]
+fn every_option_that_takes_names_takes_any_name_and_advice_can_be_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = odd_names(folder.path());
+    let model = at("m.flow");
+    let mut command = fit(&data, &model);
+    command.args(["--header", "yes", "--columns", "400,5\" pipe"]);
+    command
+        .args(["--context", "p (Pa; abs), wet,3"])
+        .assert()
+        .success();
+    let sample = |context: &[&str]| {
+        let mut command = flows();
+        command
+            .arg("sample")
+            .arg(&model)
+            .args(["-n", "3"])
+            .args(context);
+        command.assert()
+    };
+    let words = "--context 'p (Pa; abs), wet=VALUE,#1=VALUE', or --context-from";
+    sample(&[]).code(2).stderr(contains(words));
+    let done = sample(&["--context", "p (Pa; abs), wet=0.5,#1=1"]).success();
+    let lines = text(&done.get_output().stdout);
+    assert!(
+        lines.lines().skip(1).all(|line| line.contains(",0.5,1,")),
+        "{lines}"
+    );
+    // By number too, as for fit.
+    sample(&["--context", "2=0.5", "--context", "3=1"])
+        .success()
+        .stdout(lines);
+    let twice = sample(&["--context", "2=0.5,3=1,#1=1"]).code(2);
+    twice.stderr(contains("--context gives #1 twice"));
+}
+
+#[test]
+fn a_table_with_other_names_is_refused_and_one_without_is_taken_by_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = at("m.flow");
+    fit(&csv(folder.path(), 60), &model).assert().success();
+    let score = |header: &str| {
+        fs::write(at("new.csv"), format!("{header}1,2,3\n4,5,6\n")).unwrap();
+        let mut command = flows();
+        command
+            .arg("log-prob")
+            .arg(&model)
+            .arg(at("new.csv"))
+            .assert()
+    };
+    for header in ["A,B,C\n", "x,y,z\n", "c,b,aa\n"] {
+        score(header)
+            .code(2)
+            .stderr(contains("has no column '").and(contains("which the model uses")));
+    }
+    score("")
+        .success()
+        .stderr(contains("has no names: columns are taken by place"));
+}
+
+#[test]
+fn an_index_column_without_a_name_can_be_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = table(60);
+    let lines = |mark: &str| {
+        let rows = rows.iter().enumerate();
+        let lines = rows.map(|(i, [a, b, _])| format!("{mark}{i}{mark},{a},{b}\n"));
+        lines.collect::<String>()
+    };
+    let pandas = format!(",x1,x2\n{}", lines(""));
+    let r = format!("\"\",\"x1\",\"x2\"\n{}", lines("\""));
+    for (name, text) in [("pandas", pandas), ("r", r)] {
+        let data = folder.path().join(name);
+        fs::write(&data, text).unwrap();
+        let mut command = fit(&data, &folder.path().join(format!("{name}.flow")));
+        let done = command.args(["--drop", "1"]).assert().success();
+        done.stderr(contains("60 rows, density of x1, x2;"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_are_written_through_and_links_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = at("m.flow");
+    fit(&csv(folder.path(), 60), &model).assert().success();
+    let sample = |out: &Path| {
+        let mut command = Process::new(assert_cmd::cargo::cargo_bin("flows"));
+        command
+            .arg("sample")
+            .arg(&model)
+            .args(["-n", "20", "--force", "-o"])
+            .arg(out);
+        command
+    };
+    fs::write(at("real"), "old").unwrap();
+    std::os::unix::fs::symlink("real", at("link")).unwrap();
+    assert!(sample(&at("link")).status().unwrap().success());
+    assert!(at("link").is_symlink());
+    assert_eq!(fs::read_to_string(at("real")).unwrap().lines().count(), 21);
+
+    let pipe = at("pipe");
+    assert!(
+        Process::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut child = sample(&pipe).spawn().unwrap();
+    let got = fs::read_to_string(&pipe).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(got.lines().count(), 21);
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+    // A model is read back, so it is no pipe.
+    let mut into_pipe = fit(&at("data.csv"), &pipe);
+    into_pipe
+        .assert()
+        .code(2)
+        .stderr(contains("a model is a file, not a pipe"));
 }
 
 #[test]

@@ -4,12 +4,12 @@
 
 use std::io::Cursor;
 
-use flows_experiments::data::{Header, Source};
+use flows_experiments::data::{Reading, Source};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let stream = Box::new(Cursor::new(bytes.to_vec()));
-    let Ok(mut source) = Source::from_bytes(stream, "input", Header::Auto) else {
+    let Ok(mut source) = Source::from_bytes(stream, "input", &Reading::default()) else {
         return;
     };
     let columns = source.layout().columns;

@@ -1,12 +1,16 @@
-//! Files that may be gzipped.
+//! Bytes of files: gzipped ones, and such that have to be gone back in.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
+use tempfile::SpooledTempFile;
 
 use super::DataError;
+
+/// Bytes, wherever they come from.
+pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// The bytes of a file, unpacked where it begins like gzip.
 ///
@@ -24,6 +28,19 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     } else {
         Box::new(file)
     })
+}
+
+/// All of a stream, where it can be gone back in: in memory as far as it is short.
+///
+/// # Errors
+/// [`DataError::Read`] naming the file.
+pub(super) fn spool(mut bytes: impl Read, origin: &str) -> Result<SpooledTempFile, DataError> {
+    let mut file = SpooledTempFile::new(1 << 24);
+    io::copy(&mut bytes, &mut file).map_err(|source| DataError::Read {
+        origin: origin.to_owned(),
+        source,
+    })?;
+    Ok(file)
 }
 
 /// Reads exactly as much as `buffer` holds.

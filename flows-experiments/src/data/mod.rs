@@ -6,14 +6,14 @@
 pub mod amat;
 mod bytes;
 pub mod catalog;
-pub mod csv;
+mod csv;
 #[cfg(feature = "download")]
 pub mod fetch;
 pub mod gaussian;
 pub mod idx;
 pub mod images;
 pub mod mat5;
-pub mod npy;
+mod npy;
 mod npz;
 pub mod preprocessing;
 pub mod selection;
@@ -28,7 +28,7 @@ pub use gaussian::FullGaussian;
 pub use preprocessing::{Factor, Preprocessing};
 pub use selection::{Column, Role, Selection};
 pub use sink::{Format, Sink};
-pub use source::{Header, Layout, Missing, Source};
+pub use source::{Header, Layout, Missing, Reading, Source};
 pub use table::{Rows, Split, Table};
 
 /// Environment variable that names the data folder.

@@ -1,11 +1,14 @@
-//! NumPy's array files, format 1 to 3: a magic, a header in Python's notation, numbers.
+//! NumPy's array files, as `numpy.save` of Python 2 and 3 writes them.
 //!
 //! `numpy.lib.format`, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+use npyz::{DType, Deserialize, NpyHeader, Order, TypeChar, TypeRead};
 
 use super::DataError;
-use super::source::{Bad, Bytes, Layout};
+use super::bytes::{Bytes, count, fill, spool};
+use super::source::{Bad, Layout};
 
 /// The first bytes of every such file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
@@ -13,79 +16,41 @@ pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself refuses longer headers by default.
 const LARGEST_HEADER: usize = 10_000;
 
-/// The rows of a matrix; a vector is one column, and of an array of more dimensions the first one counts
-/// rows.
+/// Bytes of a block of rows that are stored column by column.
+const BLOCK: usize = 1 << 22;
+
+/// The rows of an array: a vector is one column, a structured array has a column for each field, and of an
+/// array of more dimensions the first one counts rows.
 pub(super) struct NpyRows {
-    bytes: BufReader<Bytes>,
-    number: Number,
-    columns: usize,
+    stored: Stored,
+    /// The numbers of an element: one, or the fields of a structured array.
+    numbers: Vec<Number>,
+    /// Bytes of an element.
+    element: usize,
     rows: usize,
     read: usize,
-    buffer: Vec<u8>,
+    row: Vec<u8>,
 }
 
-/// The type of an array's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a number lies in an element, and how its bytes are read.
 struct Number {
-    kind: Kind,
+    offset: usize,
     size: usize,
-    big_endian: bool,
+    descr: String,
+    read: Option<Box<dyn Fn(&[u8]) -> f64 + Send>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Float,
-    Signed,
-    Unsigned,
-}
-
-impl Number {
-    fn parse(descr: &str) -> Option<Self> {
-        let mut letters = descr.chars();
-        let big_endian = match letters.next()? {
-            '>' => true,
-            '<' | '|' | '=' => false,
-            _ => return None,
-        };
-        let kind = match letters.next()? {
-            'f' => Kind::Float,
-            'i' => Kind::Signed,
-            'u' | 'b' => Kind::Unsigned,
-            _ => return None,
-        };
-        let size = letters.as_str().parse().ok()?;
-        let known = match kind {
-            Kind::Float => [4, 8].contains(&size),
-            _ => [1, 2, 4, 8].contains(&size),
-        };
-        known.then_some(Self {
-            kind,
-            size,
-            big_endian,
-        })
-    }
-
-    fn read(self, bytes: &[u8]) -> f64 {
-        let mut raw = [0u8; 8];
-        for (place, byte) in raw.iter_mut().zip(0..self.size) {
-            let at = if self.big_endian {
-                self.size - 1 - byte
-            } else {
-                byte
-            };
-            *place = bytes[at];
-        }
-        let bits = u64::from_le_bytes(raw);
-        match (self.kind, self.size) {
-            (Kind::Float, 4) => f64::from(f32::from_bits(bits as u32)),
-            (Kind::Float, _) => f64::from_bits(bits),
-            (Kind::Unsigned, _) => bits as f64,
-            (Kind::Signed, size) => {
-                let unused = 64 - 8 * size as u32;
-                (((bits << unused) as i64) >> unused) as f64
-            }
-        }
-    }
+enum Stored {
+    RowByRow(BufReader<Bytes>),
+    /// The elements of a column lie together, in Fortran's order.
+    ColumnByColumn {
+        file: tempfile::SpooledTempFile,
+        /// Where each column begins, in elements.
+        starts: Vec<u64>,
+        /// Rows that are in memory, one after the other, and the next of them.
+        block: Vec<u8>,
+        next: usize,
+    },
 }
 
 impl NpyRows {
@@ -97,85 +62,65 @@ impl NpyRows {
             origin: origin.to_owned(),
             reason,
         };
-        let truncated = || format("ends within the header of an npy file".to_owned());
-        let mut fixed = [0u8; 8];
-        bytes.read_exact(&mut fixed).map_err(|_| truncated())?;
-        let length = match fixed[6] {
-            1 => {
-                let mut length = [0u8; 2];
-                bytes.read_exact(&mut length).map_err(|_| truncated())?;
-                usize::from(u16::from_le_bytes(length))
-            }
-            2 | 3 => {
-                let mut length = [0u8; 4];
-                bytes.read_exact(&mut length).map_err(|_| truncated())?;
-                u32::from_le_bytes(length) as usize
-            }
-            version => {
-                let reason = format!("is npy format {version}, expected 1, 2 or 3");
-                return Err(format(reason));
-            }
-        };
-        if length > LARGEST_HEADER {
-            let reason = format!("claims an npy header of {length} bytes");
-            return Err(format(reason));
-        }
-        let mut header = vec![0u8; length];
-        bytes.read_exact(&mut header).map_err(|_| truncated())?;
-        let header = String::from_utf8_lossy(&header);
-        let unclear = |what: &str| format(format!("its npy header has no {what}"));
-
-        let descr = value(&header, "descr").ok_or_else(|| unclear("'descr'"))?;
-        let descr = descr.trim_matches(['\'', '"']);
-        let number = Number::parse(descr).ok_or_else(|| {
+        let header = header_of(&mut bytes).map_err(format)?;
+        let (numbers, names) = numbers(&header.dtype()).map_err(format)?;
+        let shape: Vec<usize> = header.shape().iter().map(|&size| size as usize).collect();
+        let shown = shape
+            .iter()
+            .map(|size| format!("{size}, "))
+            .collect::<String>();
+        let empty = || {
             format(format!(
-                "holds numbers of type '{descr}', expected a real float or integer type"
+                "is an array of shape ({}), expected rows and columns",
+                shown.trim_end()
             ))
-        })?;
-        let order = value(&header, "fortran_order").ok_or_else(|| unclear("'fortran_order'"))?;
-        let shape = value(&header, "shape").ok_or_else(|| unclear("'shape'"))?;
-        let sizes = shape.trim_matches(['(', ')']).split(',').map(str::trim);
-        let sizes: Option<Vec<usize>> = sizes
-            .filter(|size| !size.is_empty())
-            .map(|size| size.parse().ok())
-            .collect();
-        let (rows, columns) = match sizes.as_deref() {
-            // Images become rows of pixels.
-            Some(&[rows, ref rest @ ..]) => {
-                let columns = rest.iter().fold(1usize, |n, s| n.saturating_mul(*s));
-                (rows, columns)
-            }
-            _ => {
-                let reason = format!("is an array of shape {shape}, expected rows and columns");
-                return Err(format(reason));
-            }
         };
-        if order == "True" && columns > 1 && rows > 1 {
-            let reason = "is stored column by column; save numpy.ascontiguousarray of it";
-            return Err(format(reason.to_owned()));
-        }
-        if columns == 0 || rows == 0 {
-            return Err(format(format!(
-                "is an array of shape {shape}, which is empty"
-            )));
+        let (&rows, rest) = shape.split_first().ok_or_else(empty)?;
+        let elements = rest.iter().fold(1usize, |n, size| n.saturating_mul(*size));
+        let columns = elements.saturating_mul(numbers.len());
+        if rows == 0 || columns == 0 {
+            return Err(empty());
         }
         // A row is read whole, so its claim has to be modest.
         if columns > 1 << 20 {
             return Err(format(format!("claims {columns} columns")));
         }
+        let element = numbers.iter().map(|number| number.size).sum::<usize>();
+        let stored = match header.order() {
+            Order::Fortran if elements > 1 && rows > 1 => {
+                let mut file = spool(bytes, origin)?;
+                let held = file.seek(SeekFrom::End(0)).unwrap_or(0);
+                let whole = (rows as u64).saturating_mul((elements * element) as u64);
+                if held < whole {
+                    let reason = format!("ends after {held} of {whole} bytes of numbers");
+                    return Err(format(reason));
+                }
+                Stored::ColumnByColumn {
+                    file,
+                    starts: (0..elements)
+                        .map(|c| start(c, rest, header.strides()))
+                        .collect(),
+                    block: Vec::new(),
+                    next: 0,
+                }
+            }
+            _ => Stored::RowByRow(bytes),
+        };
+        let descr = header.dtype().descr();
         let layout = Layout {
             columns,
-            names: None,
-            recognised: format!("npy, {rows} x {columns} of type '{descr}'"),
+            names: names.filter(|_| elements == 1),
+            recognised: format!("npy, {rows} x {columns} of type {descr}"),
             rows: Some(rows),
+            notes: Vec::new(),
         };
         let rows = Self {
-            bytes,
-            number,
-            columns,
+            stored,
+            numbers,
+            element,
             rows,
             read: 0,
-            buffer: vec![0; columns * number.size],
+            row: vec![0; elements * element],
         };
         Ok((layout, rows))
     }
@@ -188,17 +133,32 @@ impl NpyRows {
     /// Goes to the next row; whether there is one.
     pub(super) fn next_row(&mut self, origin: &str) -> Result<bool, DataError> {
         if self.read == self.rows {
-            // The end of an archive's array is where its checksum is compared.
-            let end = self.bytes.read(&mut [0]);
-            return match end {
-                Ok(_) => Ok(false),
-                Err(source) => Err(DataError::Read {
-                    origin: origin.to_owned(),
-                    source,
-                }),
-            };
+            return Ok(false);
         }
-        if let Err(source) = self.bytes.read_exact(&mut self.buffer) {
+        let read = match &mut self.stored {
+            Stored::RowByRow(bytes) => bytes.read_exact(&mut self.row),
+            Stored::ColumnByColumn {
+                file,
+                starts,
+                block,
+                next,
+            } => {
+                let (left, width) = (self.rows - self.read, self.row.len());
+                let filled = match *next == block.len() {
+                    true => {
+                        *next = 0;
+                        let rows = left.min((BLOCK / width).max(1));
+                        transpose(file, starts, self.read, rows, self.element, block)
+                    }
+                    false => Ok(()),
+                };
+                filled.map(|()| {
+                    self.row.copy_from_slice(&block[*next..][..width]);
+                    *next += width;
+                })
+            }
+        };
+        if let Err(source) = read {
             return Err(match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => DataError::Format {
                     origin: origin.to_owned(),
@@ -211,39 +171,230 @@ impl NpyRows {
             });
         }
         self.read += 1;
-        debug_assert_eq!(self.buffer.len(), self.columns * self.number.size);
         Ok(true)
+    }
+
+    /// Whether the number of this column has more digits than are kept.
+    pub(super) fn is_rounded(&self, column: usize) -> bool {
+        let number = &self.numbers[column % self.numbers.len()];
+        number.descr.ends_with("i8'") || number.descr.ends_with("u8'")
     }
 
     /// A value of the row read last.
     pub(super) fn value(&self, column: usize) -> Result<f64, Bad> {
-        let number = self.number.read(&self.buffer[column * self.number.size..]);
-        if number.is_nan() {
-            return Err(Bad::Missing);
+        let number = &self.numbers[column % self.numbers.len()];
+        let at = column / self.numbers.len() * self.element + number.offset;
+        let Some(read) = &number.read else {
+            return Err(Bad::Unusable(format!(
+                "type {} is not a number",
+                number.descr
+            )));
+        };
+        match read(&self.row[at..at + number.size]) {
+            number if number.is_nan() => Err(Bad::Missing),
+            number if number.is_infinite() => {
+                Err(Bad::Unusable(format!("'{number}' is not finite")))
+            }
+            number => Ok(number),
         }
-        if number.is_infinite() {
-            return Err(Bad::Infinite(number.to_string()));
-        }
-        Ok(number)
     }
 }
 
-/// The text of a key's value in the header, a Python dictionary of literals.
-fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
-    let quoted = [format!("'{key}'"), format!("\"{key}\"")];
-    let at = quoted
-        .iter()
-        .find_map(|q| header.find(q.as_str()).map(|at| at + q.len()))?;
-    let rest = header[at..].trim_start().strip_prefix(':')?.trim_start();
-    let end = if rest.starts_with('(') {
-        rest.find(')')? + 1
-    } else {
-        rest.find([',', '}'])?
-    };
-    Some(rest[..end].trim())
+/// Reads `rows` rows from `first` into `block`, row by row.
+fn transpose(
+    file: &mut tempfile::SpooledTempFile,
+    starts: &[u64],
+    first: usize,
+    rows: usize,
+    element: usize,
+    block: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let width = starts.len() * element;
+    block.resize(rows * width, 0);
+    let mut column = vec![0; rows * element];
+    for (i, start) in starts.iter().enumerate() {
+        file.seek(SeekFrom::Start((start + first as u64) * element as u64))?;
+        file.read_exact(&mut column)?;
+        for (row, bytes) in column.chunks_exact(element).enumerate() {
+            block[row * width + i * element..][..element].copy_from_slice(bytes);
+        }
+    }
+    Ok(())
 }
 
-/// The header of a matrix of `f64` with `rows` rows; its length does not depend on `rows`.
+/// Where a column begins, in elements: its place in every dimension but the first, times the stride there.
+fn start(mut column: usize, sizes: &[usize], strides: &[u64]) -> u64 {
+    let mut start = 0;
+    for (size, stride) in sizes.iter().zip(&strides[1..]).rev() {
+        start += (column % size) as u64 * stride;
+        column /= size;
+    }
+    start
+}
+
+/// The header, with what Python 2 writes in the notation of Python 3.
+fn header_of(bytes: &mut impl Read) -> Result<NpyHeader, String> {
+    const PART: &str = "the header of an npy file";
+    let mut fixed = [0u8; 8];
+    fill(bytes, &mut fixed, PART)?;
+    let mut length = [0u8; 4];
+    let digits = match fixed[6] {
+        1 => 2,
+        2 | 3 => 4,
+        version => return Err(format!("is npy format {version}, expected 1, 2 or 3")),
+    };
+    fill(bytes, &mut length[..digits], PART)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LARGEST_HEADER {
+        return Err(format!("claims an npy header of {length} bytes"));
+    }
+    let mut text = vec![0u8; length];
+    fill(bytes, &mut text, PART)?;
+    let text = String::from_utf8_lossy(&text);
+    let text = modern(text.trim_end()).ok_or("has an npy header that claims too much")?;
+    let header = [
+        MAGIC,
+        &[3, 0],
+        &(text.len() as u32).to_le_bytes(),
+        text.as_bytes(),
+    ]
+    .concat();
+    NpyHeader::from_reader(&header[..]).map_err(|e| {
+        let text = e.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        format!(
+            "has no npy header of an array: {}",
+            first.trim_end_matches(':')
+        )
+    })
+}
+
+/// Python 2 writes `(200L, 3L)`, and some writers `'=f8'`. `None` for what could make the parser of the header
+/// recurse too deep, or the product of its sizes overflow.
+fn modern(text: &str) -> Option<String> {
+    const DEEPEST: usize = 8;
+    if text.contains('\\') || text.contains("'''") || text.contains("\"\"\"") {
+        return None;
+    }
+    let mut modern = String::with_capacity(text.len());
+    let (mut quote, mut depth) = (None, 0usize);
+    let (mut size, mut sizes) = (String::new(), Vec::new());
+    for letter in text.chars().chain([' ']) {
+        if quote.is_none() && letter.is_ascii_digit() {
+            size.push(letter);
+        } else if !size.is_empty() {
+            let digits = std::mem::take(&mut size);
+            sizes.push(digits.parse::<usize>().ok()?.max(1));
+            if letter == 'L' {
+                continue;
+            }
+        }
+        match (quote, letter) {
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), _) if open == letter => quote = None,
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return None;
+        }
+        let begins = modern.ends_with(['\'', '"']);
+        let native = if cfg!(target_endian = "big") {
+            '>'
+        } else {
+            '<'
+        };
+        modern.push(if begins && letter == '=' {
+            native
+        } else {
+            letter
+        });
+    }
+    count(&sizes)?;
+    Some(modern)
+}
+
+/// The numbers of an element, and their names in a structured array.
+fn numbers(dtype: &DType) -> Result<(Vec<Number>, Option<Vec<String>>), String> {
+    if let DType::Record(fields) = dtype {
+        let mut offset = 0;
+        let mut numbers = Vec::new();
+        for field in fields {
+            let descr = field.dtype.descr();
+            let size = field.dtype.num_bytes();
+            let size = size.filter(|size| *size <= 1 << 20);
+            let size =
+                size.ok_or_else(|| format!("has a field of type {descr}; save it without that"))?;
+            let read = reader(&field.dtype);
+            numbers.push(Number {
+                offset,
+                size,
+                descr,
+                read,
+            });
+            offset += size;
+        }
+        let names = fields.iter().map(|field| field.name.clone());
+        return Ok((numbers, Some(names.collect())));
+    }
+    let descr = dtype.descr();
+    let advice = match dtype {
+        DType::Plain(plain) => match plain.type_char() {
+            TypeChar::Complex => "; save its real and imaginary parts as columns",
+            TypeChar::DateTime | TypeChar::TimeDelta => "; save x.astype('int64')",
+            TypeChar::Object => "; save x.astype(float)",
+            _ => "",
+        },
+        _ => "",
+    };
+    let unknown =
+        || format!("holds values of type {descr}, expected a real float or integer type{advice}");
+    let read = reader(dtype).ok_or_else(unknown)?;
+    let size = dtype.num_bytes().ok_or_else(unknown)?;
+    let number = Number {
+        offset: 0,
+        size,
+        descr: descr.clone(),
+        read: Some(read),
+    };
+    Ok((vec![number], None))
+}
+
+/// How the bytes of a real number are read.
+fn reader(dtype: &DType) -> Option<Box<dyn Fn(&[u8]) -> f64 + Send>> {
+    fn of<T>(dtype: &DType, number: fn(T) -> f64) -> Option<Box<dyn Fn(&[u8]) -> f64 + Send>>
+    where
+        T: Deserialize + 'static,
+        T::TypeReader: Send + 'static,
+    {
+        let reader = T::reader(dtype).ok()?;
+        // No bytes but those of a boolean can be wrong.
+        Some(Box::new(move |bytes| {
+            reader.read_one(bytes).map_or(f64::NAN, number)
+        }))
+    }
+    let DType::Plain(plain) = dtype else {
+        return None;
+    };
+    match plain.type_char() {
+        TypeChar::Bool => of::<bool>(dtype, f64::from),
+        TypeChar::Float => of::<f64>(dtype, |v| v)
+            .or_else(|| of::<f32>(dtype, f64::from))
+            .or_else(|| of::<npyz::half::f16>(dtype, f64::from)),
+        TypeChar::Int => of::<i64>(dtype, |v| v as f64)
+            .or_else(|| of::<i32>(dtype, f64::from))
+            .or_else(|| of::<i16>(dtype, f64::from))
+            .or_else(|| of::<i8>(dtype, f64::from)),
+        TypeChar::Uint => of::<u64>(dtype, |v| v as f64)
+            .or_else(|| of::<u32>(dtype, f64::from))
+            .or_else(|| of::<u16>(dtype, f64::from))
+            .or_else(|| of::<u8>(dtype, f64::from)),
+        _ => None,
+    }
+}
+
+/// The header of a matrix of `f64` with `rows` rows; its length does not depend on `rows`, which is known last.
 pub(super) fn header(rows: usize, columns: Option<usize>) -> Vec<u8> {
     let shape = match columns {
         None => format!("({rows},)"),

@@ -28,7 +28,7 @@ pub struct Column {
     pub role: Role,
 }
 
-/// A choice of columns, by name or by number from 1.
+/// A choice of columns: lists between commas of names, or of numbers from 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The columns to use, context ones aside; none given: all.
@@ -47,7 +47,9 @@ impl Selection {
     /// none is left.
     pub fn resolve(&self, layout: &Layout, origin: &str) -> Result<Vec<Column>, DataError> {
         let find = |list: &[String]| -> Result<Vec<usize>, DataError> {
-            list.iter().map(|name| find(layout, name, origin)).collect()
+            let found: Result<Vec<_>, _> =
+                list.iter().map(|part| find(layout, part, origin)).collect();
+            Ok(found?.concat())
         };
         let (only, drop, context) = (find(&self.only)?, find(&self.drop)?, find(&self.context)?);
         let twice = |a: &[usize], b: &[usize]| a.iter().find(|c| b.contains(c)).copied();
@@ -91,48 +93,68 @@ impl Selection {
     }
 }
 
-fn find(layout: &Layout, name: &str, origin: &str) -> Result<usize, DataError> {
-    let named = (0..layout.columns).find(|&c| layout.name(c) == name);
-    let numbered = || {
-        let number: usize = name.parse().ok()?;
-        (1..=layout.columns)
-            .contains(&number)
-            .then_some(number.wrapping_sub(1))
-    };
-    named.or_else(numbered).ok_or_else(|| {
-        let all: Vec<String> = (0..layout.columns).map(|c| layout.name(c)).collect();
-        let all = abbreviate(&all);
-        DataError::Columns(format!("{origin} has no column '{name}'; it has {all}"))
-    })
+/// The columns of a list between commas, by name or by number from 1. A name may hold commas itself: the longest
+/// that fits is taken.
+fn find(layout: &Layout, list: &str, origin: &str) -> Result<Vec<usize>, DataError> {
+    let all: Vec<String> = (0..layout.columns).map(|c| layout.name(c)).collect();
+    let mut columns = Vec::new();
+    let mut rest = Some(list.trim());
+    while let Some(list) = rest {
+        let name = leading_name(&all, list, ',');
+        let length = name.map_or_else(|| list.find(',').unwrap_or(list.len()), |c| all[c].len());
+        let text = list[..length].trim();
+        let numbered = || {
+            let number: usize = text.parse().ok()?;
+            (1..=layout.columns).contains(&number).then(|| number - 1)
+        };
+        columns.push(name.or_else(numbered).ok_or_else(|| {
+            let all = abbreviate(&all);
+            DataError::Columns(format!("{origin} has no column '{text}'; it has {all}"))
+        })?);
+        rest = list[length..]
+            .trim_start()
+            .strip_prefix(',')
+            .map(str::trim_start);
+    }
+    Ok(columns)
 }
 
-/// Finds the columns of a fitted model in another file: by name where both have names, otherwise by
-/// place, in a file with as many columns as the first one or with exactly the used ones.
+/// Which of the names a text begins with, up to `end` or its own end; the longest, where several do.
+pub fn leading_name(names: &[impl AsRef<str>], text: &str, end: char) -> Option<usize> {
+    let fits = |name: &str| {
+        let rest = text.strip_prefix(name).map(str::trim_start);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(end))
+    };
+    let fitting = (0..names.len()).filter(|&i| fits(names[i].as_ref()));
+    fitting.max_by_key(|&i| names[i].as_ref().len())
+}
+
+/// Finds the columns of a fitted model in another file: by name. Where one of the two has no names, by place, in a
+/// file with as many columns as the first one or with exactly the used ones.
 ///
 /// # Errors
 /// [`DataError::Columns`] where they are not there.
 pub fn locate(
     columns: &[Column],
-    source_columns: usize,
+    source: Origin,
     layout: &Layout,
     origin: &str,
 ) -> Result<Vec<usize>, DataError> {
     if let Some(names) = &layout.names {
         let find = |c: &Column| names.iter().position(|n| *n == c.name);
         let found: Vec<Option<usize>> = columns.iter().map(find).collect();
-        if let Some(all) = found.iter().copied().collect::<Option<Vec<usize>>>() {
-            return Ok(all);
-        }
-        if found.iter().any(Option::is_some) {
-            let missing = columns.iter().zip(&found).find(|(_, f)| f.is_none());
-            let missing = missing.map_or("", |(c, _)| c.name.as_str());
-            let have = abbreviate(names);
-            return Err(DataError::Columns(format!(
-                "{origin} has no column '{missing}', which the model uses; it has {have}"
-            )));
+        match found.iter().position(Option::is_none) {
+            None => return Ok(found.into_iter().flatten().collect()),
+            Some(missing) if source.named => {
+                let (missing, have) = (&columns[missing].name, abbreviate(names));
+                return Err(DataError::Columns(format!(
+                    "{origin} has no column '{missing}', which the model uses; it has {have}"
+                )));
+            }
+            Some(_) => {}
         }
     }
-    if layout.columns == source_columns {
+    if layout.columns == source.columns {
         return Ok(columns.iter().map(|c| c.position).collect());
     }
     if layout.columns == columns.len() {
@@ -147,19 +169,28 @@ pub fn locate(
     )))
 }
 
+/// The file a model was fitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its columns.
+    pub columns: usize,
+    /// Whether it names them.
+    pub named: bool,
+}
+
 /// As [`locate`], for the context columns alone.
 ///
 /// # Errors
 /// As [`locate`].
 pub fn locate_context(
     columns: &[Column],
-    source_columns: usize,
+    source: Origin,
     layout: &Layout,
     origin: &str,
 ) -> Result<Vec<usize>, DataError> {
     let context = columns.iter().filter(|c| c.role == Role::Context);
     let context: Vec<Column> = context.cloned().collect();
-    locate(&context, source_columns, layout, origin)
+    locate(&context, source, layout, origin)
 }
 
 #[cfg(test)]
@@ -172,6 +203,7 @@ mod tests {
             names: Some(names.iter().map(|n| (*n).to_owned()).collect()),
             recognised: String::new(),
             rows: None,
+            notes: Vec::new(),
         }
     }
 
@@ -225,13 +257,24 @@ mod tests {
         };
         let fitted = layout(&["id", "a", "b"]);
         let columns = selection.resolve(&fitted, "t.csv").unwrap();
-        let find = |layout: &Layout| locate(&columns, 3, layout, "new.csv");
+        let find = |layout: &Layout| {
+            locate(
+                &columns,
+                Origin {
+                    columns: 3,
+                    named: true,
+                },
+                layout,
+                "new.csv",
+            )
+        };
         assert_eq!(find(&layout(&["b", "z", "w", "a"])).unwrap(), [3, 0]);
         let unnamed = |columns| Layout {
             columns,
             names: None,
             recognised: String::new(),
             rows: None,
+            notes: Vec::new(),
         };
         assert_eq!(find(&unnamed(3)).unwrap(), [1, 2]);
         assert_eq!(find(&unnamed(2)).unwrap(), [0, 1]);
@@ -239,5 +282,43 @@ mod tests {
         assert_eq!(error, "new.csv has 5 columns, the model uses 2: a, b");
         let error = find(&layout(&["a", "z", "q"])).unwrap_err().to_string();
         assert!(error.contains("no column 'b'"), "{error}");
+    }
+
+    #[test]
+    fn names_may_hold_commas_and_a_list_of_them_too() {
+        let layout = layout(&["p (Pa, abs)", "p (Pa", "a", "2", "T"]);
+        let find = |list: &str| find(&layout, list, "t.csv").map_err(|e| e.to_string());
+        assert_eq!(find("p (Pa, abs)"), Ok(vec![0]));
+        assert_eq!(find("T, p (Pa, abs),a"), Ok(vec![4, 0, 2]));
+        // A name before a number.
+        assert_eq!(find("2,1"), Ok(vec![3, 0]));
+        assert_eq!(
+            find("a,zz,T"),
+            Err("t.csv has no column 'zz'; it has p (Pa, abs), p (Pa, a, 2, T".to_owned())
+        );
+    }
+
+    #[test]
+    fn other_names_are_refused_and_place_counts_where_a_file_has_none() {
+        let columns = Selection::default()
+            .resolve(&layout(&["mass", "age"]), "t.csv")
+            .unwrap();
+        let origin = Origin {
+            columns: 2,
+            named: true,
+        };
+        for other in [["Age", "Mass"], ["Alter", "Masse"]] {
+            let error = locate(&columns, origin, &layout(&other), "new.csv").unwrap_err();
+            assert!(error.to_string().contains("no column 'mass'"), "{error}");
+        }
+        // A model of a file without names knows none to compare.
+        let unnamed = Origin {
+            named: false,
+            ..origin
+        };
+        assert_eq!(
+            locate(&columns, unnamed, &layout(&["Age", "Mass"]), "new.csv").unwrap(),
+            [0, 1]
+        );
     }
 }

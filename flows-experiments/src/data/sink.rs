@@ -1,13 +1,13 @@
 //! Rows on their way out: CSV or npy, into a file or standard output.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use super::{DataError, npy};
-use crate::report::json::temporary_beside;
+use crate::report::json::{behind_links, is_stream, temporary_beside};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,18 +38,25 @@ pub struct Sink {
     /// Decimals of each column in text.
     decimals: Vec<usize>,
     rows: usize,
+    /// As it was given.
+    path: PathBuf,
     to: To,
 }
 
 enum To {
+    /// A file that takes the place of `path` in the end.
     File(PathBuf, BufWriter<NamedTempFile>),
-    Pipe(BufWriter<io::Stdout>),
+    Pipe(BufWriter<Pipe>),
     /// The header of an array holds the number of rows, and a pipe cannot go back to it.
-    Held(BufWriter<File>),
+    Held(BufWriter<File>, Pipe),
 }
 
+/// Standard output, or what is written through as it is.
+type Pipe = Box<dyn Write + Send>;
+
 impl Sink {
-    /// Opens `path`, or standard output for `-`.
+    /// Opens `path`, or standard output for `-`. Pipes and devices are written through; a link stays, and the file
+    /// behind it is replaced.
     ///
     /// # Errors
     /// [`DataError::Write`] where it cannot be written.
@@ -60,23 +67,32 @@ impl Sink {
         decimals: Vec<usize>,
     ) -> Result<Self, DataError> {
         assert_eq!(names.len(), decimals.len());
-        let to = if path == Path::new("-") {
-            match format {
-                Format::Csv => To::Pipe(BufWriter::with_capacity(1 << 16, io::stdout())),
-                Format::Npy => {
-                    let file = tempfile::tempfile().map_err(|e| failed(path, e))?;
-                    To::Held(BufWriter::new(file))
-                }
-            }
+        let pipe: Option<Pipe> = if path == Path::new("-") {
+            Some(Box::new(io::stdout()))
+        } else if is_stream(path) {
+            let through = File::options().write(true).open(path);
+            Some(Box::new(through.map_err(|e| failed(path, e))?))
         } else {
-            let file = temporary_beside(path).map_err(|e| failed(path, e))?;
-            To::File(path.to_owned(), BufWriter::with_capacity(1 << 16, file))
+            None
+        };
+        let to = match (pipe, format) {
+            (Some(pipe), Format::Csv) => To::Pipe(BufWriter::with_capacity(1 << 16, pipe)),
+            (Some(pipe), Format::Npy) => {
+                let file = tempfile::tempfile().map_err(|e| failed(path, e))?;
+                To::Held(BufWriter::new(file), pipe)
+            }
+            (None, _) => {
+                let target = behind_links(path);
+                let file = temporary_beside(&target).map_err(|e| failed(path, e))?;
+                To::File(target, BufWriter::with_capacity(1 << 16, file))
+            }
         };
         let mut sink = Self {
             format,
             names,
             decimals,
             rows: 0,
+            path: path.to_owned(),
             to,
         };
         let head = match format {
@@ -118,12 +134,12 @@ impl Sink {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
-        let (path, written) = match &mut self.to {
-            To::File(path, file) => (path.clone(), file.write_all(bytes)),
-            To::Pipe(out) => (PathBuf::from("-"), out.write_all(bytes)),
-            To::Held(file) => (PathBuf::from("-"), file.write_all(bytes)),
+        let written = match &mut self.to {
+            To::File(_, file) => file.write_all(bytes),
+            To::Pipe(out) => out.write_all(bytes),
+            To::Held(file, _) => file.write_all(bytes),
         };
-        written.map_err(|e| failed(&path, e))
+        written.map_err(|e| failed(&self.path, e))
     }
 
     /// Completes the file.
@@ -133,31 +149,27 @@ impl Sink {
     pub fn finish(self) -> Result<(), DataError> {
         let columns = self.npy_columns();
         let (format, rows) = (self.format, self.rows);
-        match self.to {
-            To::Pipe(mut out) => out.flush().map_err(|e| failed(Path::new("-"), e)),
-            To::Held(file) => {
-                complete_pipe(file, rows, columns).map_err(|e| failed(Path::new("-"), e))
-            }
-            To::File(path, file) => {
-                complete_file(file, &path, format, rows, columns).map_err(|e| failed(&path, e))
-            }
-        }
+        let completed = match self.to {
+            To::Pipe(mut out) => out.flush(),
+            To::Held(file, pipe) => complete_pipe(file, pipe, rows, columns),
+            To::File(target, file) => complete_file(file, &target, format, rows, columns),
+        };
+        completed.map_err(|e| failed(&self.path, e))
     }
 }
 
-fn complete_pipe(file: BufWriter<File>, rows: usize, columns: Option<usize>) -> io::Result<()> {
+fn complete_pipe(
+    file: BufWriter<File>,
+    mut out: Pipe,
+    rows: usize,
+    columns: Option<usize>,
+) -> io::Result<()> {
     let mut file = file.into_inner().map_err(|e| e.into_error())?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&npy::header(rows, columns))?;
     file.seek(SeekFrom::Start(0))?;
-    let mut out = io::stdout().lock();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return out.flush(),
-            n => out.write_all(&buffer[..n])?,
-        }
-    }
+    io::copy(&mut file, &mut out)?;
+    out.flush()
 }
 
 fn complete_file(
@@ -188,7 +200,7 @@ fn failed(path: &Path, source: io::Error) -> DataError {
 
 fn csv_line(names: &[String]) -> Vec<u8> {
     let quoted = names.iter().map(|name| {
-        if name.contains([',', '"', '\n', '\r', '#']) {
+        if name.contains([',', ';', '\t', '|', ' ', '"', '\n', '\r', '#']) {
             format!("\"{}\"", name.replace('"', "\"\""))
         } else {
             name.clone()
@@ -241,5 +253,40 @@ mod tests {
     fn names_with_separators_are_quoted() {
         let names = ["a".to_owned(), "b, \"c\"".to_owned()];
         assert_eq!(csv_line(&names), b"a,\"b, \"\"c\"\"\"\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_a_pipe_is_written_through() {
+        use std::io::Read;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |path: &Path, format| {
+            let mut sink = Sink::create(path, format, vec!["a".to_owned()], vec![3]).unwrap();
+            sink.push(&[1.0, 2.5]).unwrap();
+            sink.finish().unwrap();
+        };
+        std::fs::write(at("real"), "old").unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        write(&at("link"), Format::Csv);
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read_to_string(at("real")).unwrap(), "a\n1\n2.5\n");
+
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status()
+            .unwrap();
+        assert!(made.success());
+        for (format, length) in [(Format::Csv, 8), (Format::Npy, 128 + 16)] {
+            let pipe = at("pipe");
+            let reader = std::thread::spawn(move || {
+                let mut all = Vec::new();
+                File::open(pipe).unwrap().read_to_end(&mut all).unwrap();
+                all.len()
+            });
+            write(&at("pipe"), format);
+            assert_eq!(reader.join().unwrap(), length);
+        }
+        assert!(is_stream(&at("pipe")));
     }
 }

@@ -6,18 +6,51 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::DataError;
+use super::bytes::Bytes;
 use super::csv::CsvRows;
 use super::npy::NpyRows;
-use super::npz;
+use super::{DataError, npz};
 
-/// Bytes, wherever they come from.
-pub(super) type Bytes = Box<dyn Read + Send>;
+/// How a table is read.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Reading {
+    /// Whether the first line of a text file is a header
+    #[arg(long, value_enum, default_value_t = Header::Auto)]
+    pub header: Header,
+    /// Character that begins a comment line; above the table, `#` does
+    #[arg(long, value_name = "CHAR", value_parser = ascii)]
+    pub comment: Option<u8>,
+    /// Numbers of the text have a decimal comma
+    #[arg(long)]
+    pub decimal_comma: bool,
+    /// Array to read from an npz file that has several
+    #[arg(long, value_name = "NAME")]
+    pub array: Option<String>,
+    /// Names that the columns should have: a first line with all of them is a header, also where they are numbers.
+    #[arg(skip)]
+    pub known: Vec<String>,
+}
+
+impl From<Header> for Reading {
+    fn from(header: Header) -> Self {
+        Self {
+            header,
+            ..Self::default()
+        }
+    }
+}
+
+fn ascii(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err("expected one ASCII character".to_owned()),
+    }
+}
 
 /// Whether the first line of a text file names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Header {
-    /// It does if none of its fields is a number.
+    /// It does if it holds words, and no numbers.
     #[default]
     Auto,
     /// It does.
@@ -49,6 +82,8 @@ pub struct Layout {
     pub recognised: String,
     /// Rows, where the file says so before its end.
     pub rows: Option<usize>,
+    /// What may not be as it was meant, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Layout {
@@ -77,6 +112,8 @@ pub struct Source {
     wanted: Vec<usize>,
     missing: Missing,
     incomplete: usize,
+    /// Whole numbers that were rounded, and the column of the last.
+    rounded: (usize, usize),
 }
 
 enum Format {
@@ -84,11 +121,23 @@ enum Format {
     Npy(NpyRows),
 }
 
+/// From here on, 64 bits do not keep every whole number.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+impl Format {
+    fn is_rounded(&self, column: usize, number: f64) -> bool {
+        match self {
+            Self::Csv(csv) => csv.is_rounded(column, number),
+            Self::Npy(npy) => npy.is_rounded(column),
+        }
+    }
+}
+
 /// A value that is no finite number.
 pub(super) enum Bad {
     Missing,
-    Infinite(String),
-    Text(String),
+    /// What it is.
+    Unusable(String),
 }
 
 /// Largest number of bytes looked at to recognise a file.
@@ -99,9 +148,9 @@ impl Source {
     ///
     /// # Errors
     /// [`DataError::Read`] where it cannot be opened, [`DataError::Format`] where it is no table.
-    pub fn open(path: &Path, header: Header) -> Result<Self, DataError> {
+    pub fn open(path: &Path, reading: &Reading) -> Result<Self, DataError> {
         if path == Path::new("-") {
-            return Self::from_bytes(Box::new(io::stdin()), "standard input", header);
+            return Self::from_bytes(Box::new(io::stdin()), "standard input", reading);
         }
         let origin = path.display().to_string();
         let read = |source| DataError::Read {
@@ -113,7 +162,7 @@ impl Source {
             let source = io::Error::from(io::ErrorKind::IsADirectory);
             return Err(DataError::Read { origin, source });
         }
-        Self::from_bytes(Box::new(file), &origin, header)
+        Self::from_bytes(Box::new(file), &origin, reading)
     }
 
     /// As [`open`](Self::open), from any bytes; `origin` names them in messages.
@@ -123,7 +172,7 @@ impl Source {
     pub fn from_bytes(
         bytes: Box<dyn Read + Send>,
         origin: &str,
-        header: Header,
+        reading: &Reading,
     ) -> Result<Self, DataError> {
         let (mut prefix, mut bytes) = peek(bytes, origin)?;
         let mut packed = "";
@@ -136,29 +185,34 @@ impl Source {
             origin: origin.to_owned(),
             reason,
         };
+        let mut array = String::new();
         if prefix.starts_with(npz::MAGIC) {
             let whole = Cursor::new(prefix).chain(bytes);
-            let (name, array) = npz::first_array(Box::new(whole)).map_err(format)?;
-            (prefix, bytes) = peek(array, origin)?;
+            let (name, unpacked) = npz::array(Box::new(whole), reading.array.as_deref(), origin)?;
+            (prefix, bytes) = peek(unpacked, origin)?;
             if !prefix.starts_with(super::npy::MAGIC) {
                 return Err(format(format!("holds no array in '{name}.npy'")));
             }
-            packed = ", the first array of an npz";
+            array = format!(", array '{name}' of an npz");
+        } else if let Some(name) = &reading.array {
+            let reason = format!("--array {name}: {origin} is no npz file");
+            return Err(DataError::Columns(reason));
         }
         if let Some(known) = foreign(&prefix) {
             return Err(format(format!("is {known}, expected CSV, npy or npz")));
         }
         let is_npy = prefix.starts_with(super::npy::MAGIC);
-        let whole: Bytes = Box::new(Cursor::new(prefix.clone()).chain(bytes));
-        let whole = BufReader::with_capacity(1 << 18, whole);
+        let whole = prefix.len() < PREFIX;
+        let bytes: Bytes = Box::new(Cursor::new(prefix.clone()).chain(bytes));
+        let bytes = BufReader::with_capacity(1 << 18, bytes);
         let (layout, rows) = if is_npy {
-            let (layout, rows) = NpyRows::open(whole, origin)?;
+            let (layout, rows) = NpyRows::open(bytes, origin)?;
             (layout, Format::Npy(rows))
         } else {
-            let (layout, rows) = CsvRows::open(whole, &prefix, origin, header)?;
+            let (layout, rows) = CsvRows::open(bytes, &prefix, whole, origin, reading)?;
             (layout, Format::Csv(rows))
         };
-        let recognised = format!("{}{packed}", layout.recognised);
+        let recognised = format!("{}{array}{packed}", layout.recognised);
         let layout = Layout {
             recognised,
             ..layout
@@ -170,6 +224,7 @@ impl Source {
             rows,
             missing: Missing::Refuse,
             incomplete: 0,
+            rounded: (0, 0),
         })
     }
 
@@ -222,7 +277,12 @@ impl Source {
                     Format::Npy(npy) => npy.value(column),
                 };
                 *value = match read {
-                    Ok(number) => number,
+                    Ok(number) => {
+                        if number.abs() >= EXACT && self.rows.is_rounded(column, number) {
+                            self.rounded = (self.rounded.0 + 1, column);
+                        }
+                        number
+                    }
                     Err(Bad::Missing) if self.missing != Missing::Refuse => {
                         complete = false;
                         f64::NAN
@@ -238,6 +298,21 @@ impl Source {
         Ok(values)
     }
 
+    /// What was noticed while the rows were read, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let (count @ 1.., column) = self.rounded {
+            let column = self.layout.show(column);
+            remarks.push(format!(
+                "{count} whole numbers beyond 2^53 were rounded, as in column {column}"
+            ));
+        }
+        if let Format::Csv(csv) = &self.rows {
+            remarks.extend(csv.remark());
+        }
+        remarks
+    }
+
     fn refuse(&self, column: usize, bad: Bad) -> DataError {
         let place = match &self.rows {
             Format::Csv(csv) => format!("line {}", csv.line()),
@@ -245,11 +320,7 @@ impl Source {
         };
         let reason = match bad {
             Bad::Missing => "the value is missing".to_owned(),
-            Bad::Infinite(text) => format!("'{text}' is not finite"),
-            Bad::Text(text) if text.replace(',', ".").parse::<f64>().is_ok() => {
-                format!("'{text}' has a decimal comma, expected a point")
-            }
-            Bad::Text(text) => format!("'{text}' is not a number"),
+            Bad::Unusable(reason) => reason,
         };
         DataError::Value {
             origin: self.origin.clone(),
@@ -282,6 +353,8 @@ fn foreign(prefix: &[u8]) -> Option<&'static str> {
         Some("a pickle")
     } else if prefix.get(8) == Some(&b'{') && prefix[..8].contains(&0) {
         Some("a safetensors file, such as a model of this program")
+    } else if starts(b"\xff\xfe") || starts(b"\xfe\xff") {
+        Some("text in UTF-16, which `iconv -f UTF-16 -t UTF-8` converts")
     } else if prefix.is_empty() {
         Some("empty")
     } else if prefix.contains(&0) && !starts(super::npy::MAGIC) {
@@ -301,7 +374,7 @@ mod tests {
 
     fn open(bytes: &[u8]) -> Result<Source, DataError> {
         let bytes = Box::new(Cursor::new(bytes.to_vec()));
-        Source::from_bytes(bytes, "t", Header::Auto)
+        Source::from_bytes(bytes, "t", &Reading::default())
     }
 
     /// The names and all values, or the first error's words.
@@ -358,7 +431,7 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_said_with_its_place() {
         let cases = [
-            ("a,b\n1,2\n3\n", "t, line 3: has 1 fields, expected 2"),
+            ("a,b\n1,2\n3\n", "t, line 3: has 1 field, expected 2"),
             ("a,b\n1,\n", "t, line 2, column 2 'b': the value is missing"),
             ("1,2\n1,NaN\n", "t, line 2, column 2: the value is missing"),
             (
@@ -369,10 +442,13 @@ mod tests {
                 "a,b\n1,red\n",
                 "t, line 2, column 2 'b': 'red' is not a number",
             ),
-            ("a,a\n1,2\n", "t: two columns are named 'a'"),
+            (
+                "a,a\n1,2\n",
+                "t: two columns are named 'a'; rename one in the file",
+            ),
             (
                 "1;2,5\n",
-                "t, line 1, column 2: '2,5' has a decimal comma, expected a point",
+                "t, line 1, column 2: '2,5' has a decimal comma; add --decimal-comma",
             ),
             ("", "t: is empty, expected CSV, npy or npz"),
             ("\n\n", "t: holds no rows"),
@@ -449,21 +525,292 @@ mod tests {
         assert!(read(&long).unwrap_err().contains("claims an npy header"));
     }
 
+    /// An archive as `numpy.savez` or `numpy.savez_compressed` writes it.
+    fn archive(arrays: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
+        use zip::CompressionMethod::{Deflated, Stored};
+        let method = if deflated { Deflated } else { Stored };
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in arrays {
+            writer.start_file(*name, options).unwrap();
+            writer.write_all(bytes).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
     #[test]
-    fn the_first_array_of_an_npz_is_read_and_its_checksum_compared() {
+    fn an_npz_of_several_arrays_asks_which_and_checksums_are_compared() {
         let array = npy_file(2, 2, &[1.0, 2.0, 3.0, 4.5]);
         for deflated in [false, true] {
-            let mut file = npz::tests::archive("x.npy", &array, deflated);
-            file.extend(npz::tests::archive("y.npy", b"another one", deflated));
-            assert_eq!(read(&file), Ok((None, vec![1.0, 2.0, 3.0, 4.5])));
-            let words = open(&file).unwrap().layout().recognised.clone();
-            assert_eq!(words, "npy, 2 x 2 of type '<f8', the first array of an npz");
-            // The checksum.
-            file[14] ^= 1;
-            assert!(read(&file).unwrap_err().contains("damaged"));
+            let one = archive(&[("x.npy", &array)], deflated);
+            assert_eq!(read(&one), Ok((None, vec![1.0, 2.0, 3.0, 4.5])));
+            let words = open(&one).unwrap().layout().recognised.clone();
+            assert_eq!(words, "npy, 2 x 2 of type '<f8', array 'x' of an npz");
+            let other = npy_file(1, 1, &[7.0]);
+            let two = archive(&[("labels.npy", &other), ("x.npy", &array)], deflated);
+            let error = read(&two).unwrap_err();
+            assert_eq!(
+                error,
+                "t: holds 2 arrays; --array NAME takes one of labels, x"
+            );
+            let named = |name: &str| {
+                let reading = Reading {
+                    array: Some(name.to_owned()),
+                    ..Reading::default()
+                };
+                let bytes = Box::new(Cursor::new(two.clone()));
+                let mut source = Source::from_bytes(bytes, "t", &reading)?;
+                source.next_chunk(9)
+            };
+            assert_eq!(named("x").unwrap(), [1.0, 2.0, 3.0, 4.5]);
+            assert_eq!(named("labels").unwrap(), [7.0]);
+            let error = named("y").unwrap_err().to_string();
+            assert_eq!(error, "t has no array 'y'; it has labels, x");
+            // A number within the array.
+            let mut damaged = archive(&[("x.npy", &array)], false);
+            damaged[5 + 30 + 130] ^= 1;
+            assert!(read(&damaged).unwrap_err().contains("damaged"));
         }
-        let text = npz::tests::archive("x.npy", b"1,2,3", true);
+        let text = archive(&[("x.npy", b"1,2,3")], true);
         assert!(read(&text).unwrap_err().contains("no array in 'x.npy'"));
+        let sheet = archive(&[("[Content_Types].xml", b"<a/>")], true);
+        assert!(
+            read(&sheet)
+                .unwrap_err()
+                .contains("begins with '[Content_Types].xml'")
+        );
+    }
+
+    #[test]
+    fn fortran_order_half_floats_python_2_and_fields_are_read() {
+        let file = |descr: &str, order: &str, shape: &str, bytes: &[u8]| {
+            let text =
+                format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n");
+            let mut file = b"\x93NUMPY\x01\x00".to_vec();
+            file.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            file.extend_from_slice(text.as_bytes());
+            file.extend_from_slice(bytes);
+            read(&file)
+        };
+        let doubles = |values: &[f64]| {
+            values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<_>>()
+        };
+        let matrix = Ok((None, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let rows = doubles(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let columns = doubles(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(file("'<f8'", "True", "(2, 3)", &columns), matrix);
+        // The element of row i, j, k is at i + 2 j + 2 k in Fortran's order.
+        assert_eq!(file("'<f8'", "True", "(2, 1, 3)", &columns), matrix);
+        assert_eq!(file("'<f8'", "False", "(2L, 3L)", &rows), matrix);
+        assert_eq!(file("'=f8'", "False", "(2, 3)", &rows), matrix);
+        let half = file("'<f2'", "False", "(2,)", &[0x00, 0x3c, 0x00, 0xc1]);
+        assert_eq!(half, Ok((None, vec![1.0, -2.5])));
+        let names = Some(vec!["a".to_owned(), "b".to_owned()]);
+        let fields = file(
+            "[('a', '<f8'), ('b', '|u1')]",
+            "False",
+            "(1,)",
+            &[&doubles(&[1.5])[..], &[7]].concat(),
+        );
+        assert_eq!(fields, Ok((names, vec![1.5, 7.0])));
+        let short = file("'<f8'", "True", "(2, 3)", &columns[..40]).unwrap_err();
+        assert_eq!(short, "t: ends after 40 of 48 bytes of numbers");
+        for (descr, advice) in [
+            ("'<c16'", "real and imaginary"),
+            ("'<M8[ns]'", "astype('int64')"),
+            ("'|O'", "astype(float)"),
+        ] {
+            let error = file(descr, "False", "(2,)", &rows).unwrap_err();
+            assert!(error.contains(advice), "{error}");
+        }
+        // Sizes whose product does not fit, wherever they stand.
+        for shape in [
+            "(4294967296, 4294967296, 4294967296)",
+            "(1,), 'x': (18446744073709551615, 3)",
+        ] {
+            let error = file("'<f8'", "False", shape, &rows).unwrap_err();
+            assert!(error.contains("claims too much"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_of_several_lines_and_rounded_numbers_are_counted() {
+        let text = b"id,note,b\n9007199254740993,\"two\nlines\",1\n9007199254740992,plain,2\n5,\"a\nb\nc\",3\n";
+        let mut source = open(text).unwrap();
+        source.select(vec![0, 2], Missing::Refuse);
+        assert_eq!(source.next_chunk(9).unwrap().len(), 6);
+        let remarks = source.remarks();
+        assert_eq!(
+            remarks[0],
+            "1 whole numbers beyond 2^53 were rounded, as in column 1 'id'"
+        );
+        let long = "line breaks in quotes make 2 rows of several lines; the longest, of 3, begins in line 5";
+        assert_eq!(remarks[1], long);
+    }
+
+    #[test]
+    fn decimal_commas_are_read_where_asked() {
+        let reading = Reading {
+            decimal_comma: true,
+            ..Reading::default()
+        };
+        for text in [
+            "a;b\n0,5;1,5\n2;3\n",
+            "\"a\",\"b\"\n\"0,5\",\"1,5\"\n\"2\",\"3\"\n",
+            "0,5\n1,5\n2\n3\n",
+        ] {
+            let bytes = Box::new(Cursor::new(text.as_bytes().to_vec()));
+            let mut source = Source::from_bytes(bytes, "t", &reading).unwrap();
+            assert_eq!(
+                source.next_chunk(9).unwrap(),
+                [0.5, 1.5, 2.0, 3.0],
+                "{text:?}"
+            );
+        }
+    }
+
+    /// What files of many programs look like: the values, or words that say what to do.
+    #[test]
+    fn dialects_are_read_or_named() {
+        let read_as = [
+            ("\u{feff}# exported\na,b\n1,2\n3,4\n", "a,b"),
+            ("a,b\r1,2\r3,4\r", "a,b"),
+            ("a,b,\n1,2,\n3,4,\n", "a,b"),
+            ("a,b\n1,2,\n3,4,\n", "a,b"),
+            ("a|b\n1|2\n3|4\n", "a,b"),
+            ("  a   b\n  1   2\n  3   4\n", "a,b"),
+            ("# a b\n1 2\n3 4\n", "a,b"),
+            ("T (K),p (Pa; abs)\n1,2\n3,4\n", "T (K),p (Pa; abs)"),
+            (",x1\n1,2\n3,4\n", "x1_,x1"),
+            ("\"x2\" \"x3\"\n\"1\" 2 5\n\"3\" 4 5\n", "x1,x2,x3"),
+            ("\"a\",\"b\"\n\"1\",\"2\"\n\"3\",\"4\"\n", "a,b"),
+        ];
+        for (text, names) in read_as {
+            let (found, values) = read(text.as_bytes()).unwrap_or_else(|e| panic!("{text:?}: {e}"));
+            assert_eq!(found.unwrap().join(","), names, "{text:?}");
+            let values: Vec<f64> = values.into_iter().filter(|v| *v != 5.0).collect();
+            assert_eq!(values, [1.0, 2.0, 3.0, 4.0], "{text:?}");
+        }
+        let one = read(b"Flux density\n1\n2\n").unwrap();
+        assert_eq!(one, (Some(vec!["Flux density".to_owned()]), vec![1.0, 2.0]));
+        let fortran = read("1.5D-01 \u{2212}2\n3 4\n".as_bytes());
+        assert_eq!(fortran, Ok((None, vec![0.15, -2.0, 3.0, 4.0])));
+        let refused = [
+            (
+                "Station 12\na,b,c\n1,2,3\n3,4,5\n",
+                "t, line 1: has 1 field, and line 2 and those below have 3: if it is a title",
+            ),
+            (
+                "Station 12, 2024\na,b\n1,2\n3,4\n",
+                "t, line 2: 'a' is not a number, but the lines below",
+            ),
+            (
+                "a,b\nm/s,K\n1,2\n",
+                "line 1 is a title, or line 2 a row of units, remove it",
+            ),
+            (
+                "a;b\n0,5;1,5\n",
+                "'0,5' has a decimal comma; add --decimal-comma",
+            ),
+            (
+                "0,5;1,5\n0,7;1,7\n",
+                "t, line 1, column 1: '0,5' has a decimal comma",
+            ),
+            (
+                "a,b\n\"1,000.5\",2\n",
+                "has a thousands separator; write 1000.5",
+            ),
+            (
+                "a;b\n1\u{a0}000;2\n",
+                "has a thousands separator; write 1000",
+            ),
+            (
+                "id,2019,2020\n1,2,3\n4,5,6\n",
+                "line 1: holds words and numbers (id, 2019, 2020); add --header yes",
+            ),
+            (
+                "a,b\n1,2\n\"3,4\n5,6\n",
+                "t, line 3: a quoted field is not closed",
+            ),
+            (
+                "a,b\n\n1,2\n\n3,x\n",
+                "t, line 5, column 2 'b': 'x' is not a number",
+            ),
+            (
+                "a,b\n1,2\n# end\n",
+                "t, line 3: has 1 field, expected 2; if the line is a comment, add --comment '#'",
+            ),
+        ];
+        for (text, expected) in refused {
+            let error = read(text.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+        assert!(read(b"temp\xe9,b\n1,2\n").unwrap_err().contains("Latin-1"));
+        assert!(
+            read(b"\xff\xfea\0,\0b\0\n\0")
+                .unwrap_err()
+                .contains("UTF-16")
+        );
+    }
+
+    #[test]
+    fn a_field_that_begins_with_a_hash_is_data() {
+        let (_, values) = read(b"id,x\n0,1\n1,2\n").unwrap();
+        assert_eq!(values.len(), 4);
+        for (text, rows, incomplete) in [
+            ("x,y\n#N/A,1\n2,3\n", 2, 1),
+            ("#N/A,1\n2,3\n#DIV/0!,4\n", 3, 2),
+        ] {
+            let error = read(text.as_bytes()).unwrap_err();
+            assert!(
+                error.contains("the value is missing") && error.contains("line"),
+                "{error}"
+            );
+            let mut source = open(text.as_bytes()).unwrap();
+            source.select(vec![0, 1], Missing::Keep);
+            assert_eq!(source.next_chunk(9).unwrap().len(), 2 * rows);
+            assert_eq!(source.incomplete(), incomplete);
+        }
+        let mut source = open(b"id,x\n0,1\n#17,2\n3,4\n").unwrap();
+        source.select(vec![1], Missing::Refuse);
+        assert_eq!(source.next_chunk(9).unwrap(), [1.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn an_inch_mark_in_a_field_merges_no_rows() {
+        let text = b"a,desc,b\n1,plain,2\n3,5\" pipe,4\n5,6\" pipe,6\n7,plain,8\n";
+        let mut source = open(text).unwrap();
+        source.select(vec![0, 2], Missing::Refuse);
+        assert_eq!(
+            source.next_chunk(9).unwrap(),
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+        );
+    }
+
+    #[test]
+    fn a_header_of_numbers_is_noticed_and_a_known_one_recognised() {
+        let text = b"400,410,420\n0.25,0.5,0.75\n0.1,0.2,0.3\n0.4,0.6,0.8\n";
+        let notes = open(text).unwrap().layout().notes.join(" ");
+        assert!(
+            notes.contains("line 1 (400, 410, 420) stands out"),
+            "{notes}"
+        );
+        let known = Reading {
+            known: vec!["410".to_owned(), "400".to_owned()],
+            ..Reading::default()
+        };
+        let source = Source::from_bytes(Box::new(Cursor::new(text.to_vec())), "t", &known);
+        let names = source.unwrap().layout().names.clone();
+        assert_eq!(names.unwrap(), ["400", "410", "420"]);
+        for plain in ["1,2\n3,4\n5,6\n7,8\n", "0,0\n0.1,0.2\n0.3,0.1\n0.5,0.6\n"] {
+            assert!(
+                open(plain.as_bytes()).unwrap().layout().notes.is_empty(),
+                "{plain}"
+            );
+        }
     }
 
     /// Whatever bytes come, the answer is values or words, and memory follows what is read.
@@ -472,8 +819,8 @@ mod tests {
         let text = b"a,b,\"c\"\n1,2,3\n4,5e3,-6\n".to_vec();
         let array = npy_file(2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let packed = gzip(&text);
-        let stored = npz::tests::archive("x.npy", &array, false);
-        let deflated = npz::tests::archive("x.npy", &array, true);
+        let stored = archive(&[("x.npy", &array)], false);
+        let deflated = archive(&[("x.npy", &array)], true);
         for (seed, whole) in [&text, &array, &packed, &stored, &deflated]
             .iter()
             .enumerate()
@@ -489,7 +836,7 @@ mod tests {
         // Changes behind the compression, where no checksum catches them.
         for damaged in mutations(&array, 1000, 20) {
             let _ = read(&gzip(&damaged));
-            let _ = read(&npz::tests::archive("x.npy", &damaged, true));
+            let _ = read(&archive(&[("x.npy", &damaged)], true));
         }
         // Less than its first bytes is text.
         for (file, least) in [(&array, 0), (&packed, 2), (&stored, 4), (&deflated, 4)] {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use flows_core::random::shuffle;
 
-use super::source::{Header, Missing, Source};
+use super::source::{Missing, Reading, Source};
 use super::{Column, DataError, Role, Selection};
 use crate::train::stream;
 
@@ -120,6 +120,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Columns of the file.
     pub source_columns: usize,
+    /// Whether the file names them.
+    pub named: bool,
     /// The modelled columns.
     pub density: Rows,
     /// The columns conditioned on.
@@ -134,7 +136,7 @@ impl Table {
     /// # Errors
     /// [`DataError`] with the line and column of what cannot be used.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, DataError> {
-        let mut source = Source::open(path.as_ref(), Header::Auto)?;
+        let mut source = Source::open(path.as_ref(), &Reading::default())?;
         Self::collect(&mut source, &Selection::default(), Missing::Refuse)
     }
 
@@ -154,6 +156,7 @@ impl Table {
         let (density, context) = rows.by_role(&columns);
         Ok(Self {
             source_columns: source.layout().columns,
+            named: source.layout().names.is_some(),
             columns,
             density,
             context,
@@ -192,6 +195,7 @@ impl Table {
         }
         Ok(Self {
             source_columns: width,
+            named: true,
             columns,
             density: Rows::new(values, width),
             context: None,
@@ -230,6 +234,7 @@ impl Table {
         Self {
             columns: self.columns.clone(),
             source_columns: self.source_columns,
+            named: self.named,
             density: self.density.pick(indices),
             context: self.context.as_ref().map(|c| c.pick(indices)),
             skipped: 0,

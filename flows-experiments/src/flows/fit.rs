@@ -8,15 +8,15 @@ use flows_models::ModelConfig;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, say,
-    say_stability,
+    grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, remark,
+    say, say_stability,
 };
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, Misuse};
-use crate::data::{Header, Missing, Role, Selection, Table};
+use crate::data::{Missing, Reading, Role, Selection, Table};
 use crate::lock::Lock;
 use crate::report::format_estimate;
-use crate::report::json::temporary_beside;
+use crate::report::json::{is_stream, temporary_beside};
 use crate::table_flow::{
     Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
     fit_prepared,
@@ -58,17 +58,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL")]
     whiten: Option<bool>,
     /// Columns to condition on, by name or number: the density is of the others, given these
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     context: Vec<String>,
     /// Columns to model [default: all]
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     columns: Vec<String>,
     /// Columns to leave out
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     drop: Vec<String>,
-    /// Whether the first line of a text file is a header
-    #[arg(long, value_enum, default_value_t = Header::Auto)]
-    header: Header,
+    #[command(flatten)]
+    reading: Reading,
     /// Leave out rows with a missing value
     #[arg(long)]
     skip_missing: bool,
@@ -115,7 +114,7 @@ fn models() -> String {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        if self.out == Path::new("-") {
+        if self.out == Path::new("-") || is_stream(&self.out) {
             return Err(Misuse("--out: a model is a file, not a pipe".to_owned()).into());
         }
         // Held to the end: a second fit would write over checkpoint and model of this one.
@@ -141,7 +140,7 @@ impl Args {
         let compute = self.device.resolve_from(begun)?;
         check(compute.backend, compute.dtype).map_err(Misuse::from)?;
 
-        let mut source = open(&self.data, self.header)?;
+        let mut source = open(&self.data, &self.reading)?;
         let selection = Selection {
             only: self.columns.clone(),
             drop: self.drop.clone(),
@@ -163,6 +162,7 @@ impl Args {
             }
             error
         })?;
+        remark(&source);
         let held_out = [self.validation, self.test];
         let prepared = Prepared::split(&table, held_out, self.seed).map_err(refuse_fit)?;
         let config = self.configure(&table, prepared.dim())?;

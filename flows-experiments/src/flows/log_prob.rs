@@ -6,7 +6,8 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{
-    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, say, say_stability, throughput,
+    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, remark, say, say_stability,
+    throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
@@ -125,6 +126,7 @@ impl Task for Job<'_> {
             }
         }
         sink.finish()?;
+        remark(&self.source);
         let n = (rows - missing - outside - unknown) as f64;
         if n > 0.0 {
             let mean = sum / n;

@@ -17,14 +17,15 @@ use serde_json::{Map, Value};
 
 use crate::cli::Misuse;
 use crate::data::selection::locate;
-use crate::data::{Column, DataError, Header, Missing, Role, Rows, Source, Table};
+use crate::data::{Column, DataError, Missing, Reading, Role, Rows, Source, Table};
+use crate::report::json::is_stream;
 use crate::table_flow::{FitError, ModelError, ModelHeader, TableFlow};
 use crate::train::{CheckpointError, TrainError};
 
 /// Fit a normalizing flow to a table, keep it in one file, score and sample with it
 ///
-/// DATA is a CSV file (commas, semicolons, tabs or spaces; gzip too; with or without a header, which is
-/// recognised and said) or a NumPy array in npy; `-` is standard input or output.
+/// DATA is a text table (commas, semicolons, tabs, bars or spaces; with or without a header; what is recognised is
+/// printed) or a NumPy array in npy or npz, gzipped or not; `-` is standard input or output.
 /// Densities are in the units of the table and in nats. Messages go to standard error, results to
 /// standard output.
 #[derive(Debug, Parser)]
@@ -175,9 +176,9 @@ fn difference(begun: &str, now: &str) -> String {
     found.unwrap_or_else(|| "by another version of this program".to_owned())
 }
 
-/// Refuses to write over a file that nobody said may go.
+/// Refuses to write over a file that nobody said may go. A pipe has nothing that could be lost.
 fn refuse_existing(path: &Path, force: bool) -> Result<(), Misuse> {
-    if path != Path::new("-") && path.exists() && !force {
+    if path != Path::new("-") && path.exists() && !is_stream(path) && !force {
         return Err(Misuse(format!(
             "{} exists; --force writes over it",
             path.display()
@@ -192,22 +193,16 @@ const FAR_CONTEXT: f64 = 10.0;
 /// A table for a fitted model.
 #[derive(Debug, Clone, clap::Args)]
 struct DataArgs {
-    /// Whether the first line of a text file is a header
-    #[arg(long, value_enum, default_value_t = Header::Auto)]
-    header: Header,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl DataArgs {
     /// Opens a table and selects the columns of a model.
     fn open(&self, path: &Path, model: &ModelHeader, missing: Missing) -> anyhow::Result<Source> {
-        let mut source = open(path, self.header)?;
+        let mut source = open_for(path, &self.reading, model, &model.columns)?;
         let layout = source.layout();
-        let wanted = locate(
-            &model.columns,
-            model.source_columns,
-            layout,
-            source.origin(),
-        );
+        let wanted = locate(&model.columns, model.source(), layout, source.origin());
         source.select(wanted.map_err(refuse_data)?, missing);
         Ok(source)
     }
@@ -222,11 +217,13 @@ impl DataArgs {
                 grouped(source.incomplete())
             ));
         }
+        remark(&source);
         let rows = crate::data::Rows::new(values, model.columns.len());
         let (density, context) = rows.by_role(&model.columns);
         Ok(Table {
             columns: model.columns.clone(),
             source_columns: model.source_columns,
+            named: !model.unnamed,
             density,
             context,
             skipped: source.incomplete(),
@@ -234,14 +231,49 @@ impl DataArgs {
     }
 }
 
-/// Opens a table and says what it was recognised as.
-fn open(path: &Path, header: Header) -> anyhow::Result<Source> {
-    let source = Source::open(path, header).map_err(refuse_data)?;
-    say(&format!(
-        "{}: {}",
-        source.origin(),
-        source.layout().recognised
-    ));
+/// Opens a table and prints what it was recognised as.
+fn open(path: &Path, reading: &Reading) -> anyhow::Result<Source> {
+    let source = Source::open(path, reading).map_err(refuse_data)?;
+    let (origin, layout) = (source.origin(), source.layout());
+    say(&format!("{origin}: {}", layout.recognised));
+    for note in &layout.notes {
+        say(&format!("note: {origin}: {note}"));
+    }
+    Ok(source)
+}
+
+/// Prints what was noticed while a table was read.
+fn remark(source: &Source) {
+    for remark in source.remarks() {
+        say(&format!("note: {}: {remark}", source.origin()));
+    }
+}
+
+/// As [`open`], for these columns of a model: their own header is recognised again.
+fn open_for<'a>(
+    path: &Path,
+    reading: &Reading,
+    model: &ModelHeader,
+    columns: impl IntoIterator<Item = &'a Column>,
+) -> anyhow::Result<Source> {
+    let names = columns.into_iter().map(|c| c.name.clone());
+    let known = Reading {
+        known: names.collect(),
+        ..reading.clone()
+    };
+    let source = open(path, &known)?;
+    let origin = source.origin();
+    match &source.layout().names {
+        None if !model.unnamed => say(&format!(
+            "note: {origin} has no names: columns are taken by place"
+        )),
+        Some(names) if !known.known.iter().all(|name| names.contains(name)) && model.unnamed => {
+            say(&format!(
+                "note: the model knows no names: columns of {origin} are taken by place"
+            ));
+        }
+        _ => {}
+    }
     Ok(source)
 }
 

@@ -7,14 +7,14 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
 use super::{
-    FAR_CONTEXT, grouped, names_of, open, refuse_data, refuse_existing, refuse_model, say,
+    FAR_CONTEXT, grouped, names_of, open_for, refuse_data, refuse_existing, refuse_model, say,
     throughput,
 };
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
-use crate::data::selection::locate_context;
+use crate::data::selection::{leading_name, locate_context};
 use crate::data::sink::{EXACT, decimals};
-use crate::data::{Column, Format, Header, Missing, Role, Rows, Sink, Source};
+use crate::data::{Column, Format, Missing, Reading, Role, Rows, Sink, Source};
 use crate::table_flow::{ModelHeader, TableFlow};
 use crate::train::stream;
 
@@ -29,15 +29,14 @@ pub(super) struct Args {
     /// Rows to draw; with --context-from, for each of its rows [default: 1000; 1 with --context-from]
     #[arg(short, long, value_name = "N")]
     n: Option<usize>,
-    /// Values of the context columns, such as hour=18,temperature=4
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    /// Values of the context columns, such as hour=18,temperature=4, by name or number
+    #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<String>,
     /// Table with the context columns of a conditional model, a row a sample
     #[arg(long, value_name = "DATA", conflicts_with = "context")]
     context_from: Option<PathBuf>,
-    /// Whether the first line of that table is a header
-    #[arg(long, value_enum, default_value_t = Header::Auto)]
-    header: Header,
+    #[command(flatten)]
+    reading: Reading,
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -82,28 +81,43 @@ impl Args {
             return Ok(Contexts::None);
         }
         if let Some(path) = &self.context_from {
-            let mut source = open(path, self.header)?;
-            let (columns, width) = (&header.columns, header.source_columns);
+            let context = header.columns.iter().filter(|c| c.role == Role::Context);
+            let mut source = open_for(path, &self.reading, header, context)?;
+            let (columns, from) = (&header.columns, header.source());
             let layout = source.layout();
-            let wanted = locate_context(columns, width, layout, source.origin());
+            let wanted = locate_context(columns, from, layout, source.origin());
             source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
             return Ok(Contexts::Table(Box::new(source)));
         }
+        let numbers = header.columns.iter().filter(|c| c.role == Role::Context);
+        let numbers: Vec<String> = numbers.map(|c| (c.position + 1).to_string()).collect();
         let mut values = vec![None; names.len()];
-        for pair in &self.context {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Misuse(format!("--context {pair}: expected NAME=VALUE")))?;
-            let place = names.iter().position(|n| *n == name.trim());
-            let place = place.ok_or_else(|| {
-                let all = names.join(", ");
-                Misuse(format!("--context {pair}: the model's context is {all}"))
-            })?;
-            let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
-            let number = number
-                .ok_or_else(|| Misuse(format!("--context {pair}: '{value}' is no number")))?;
-            if values[place].replace(number).is_some() {
-                return Err(Misuse(format!("--context gives {name} twice")).into());
+        for list in &self.context {
+            let mut rest = Some(list.trim());
+            while let Some(list) = rest {
+                let refuse = |why: &str| Misuse(format!("--context {list}: {why}"));
+                let place =
+                    leading_name(&names, list, '=').or_else(|| leading_name(&numbers, list, '='));
+                let place = place.ok_or_else(|| match list.contains('=') {
+                    true => refuse(&format!("the model's context is {}", names.join(", "))),
+                    false => refuse("expected NAME=VALUE"),
+                })?;
+                let name = match list.starts_with(names[place]) {
+                    true => names[place],
+                    false => &numbers[place],
+                };
+                let value = list[name.len()..].trim_start().strip_prefix('=');
+                let value = value.ok_or_else(|| refuse("expected NAME=VALUE"))?;
+                let (value, more) = match value.split_once(',') {
+                    Some((value, more)) => (value, Some(more.trim_start())),
+                    None => (value, None),
+                };
+                let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+                let number = number.ok_or_else(|| refuse(&format!("'{value}' is no number")))?;
+                if values[place].replace(number).is_some() {
+                    return Err(Misuse(format!("--context gives {} twice", names[place])).into());
+                }
+                rest = more;
             }
         }
         let all: Option<Vec<f64>> = values.iter().copied().collect();
@@ -111,9 +125,9 @@ impl Args {
             let without = names.iter().zip(&values).filter(|(_, v)| v.is_none());
             let without: Vec<&str> = without.map(|(n, _)| *n).collect();
             Misuse(format!(
-                "the model needs a value of {}: --context {}=VALUE, or --context-from DATA",
+                "the model needs a value of {}: --context {}, or --context-from DATA",
                 without.join(", "),
-                without.join("=VALUE,")
+                shell_word(&format!("{}=VALUE", without.join("=VALUE,")))
             ))
         })?;
         Ok(Contexts::Fixed(all))
@@ -233,6 +247,15 @@ impl Task for Job<'_> {
             );
         }
         Ok(())
+    }
+}
+
+/// A text as it is typed in a shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,=/:+".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

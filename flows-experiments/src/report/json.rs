@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,6 +63,25 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
+/// Whether there is something at `path` that is written through, such as a pipe or a terminal: a file is replaced.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|about| !about.is_file() && !about.is_dir())
+}
+
+/// What a link leads to, which is replaced in its place; other paths as they are.
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match path.read_link() {
+            Ok(target) => path = folder_of(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    path
+}
+
 /// A temporary file in the folder of `path`, to be renamed to it.
 pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     if path.is_dir() {
@@ -86,6 +105,10 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if is_stream(path) {
+        return File::options().write(true).open(path)?.write_all(bytes);
+    }
+    let path = &behind_links(path);
     let mut temporary = temporary_beside(path)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
 use super::{Determined, TableFlow, Training};
+use crate::data::selection::Origin;
 use crate::data::{Column, Preprocessing, Role};
 use crate::report::{ReportError, write_atomically};
 use crate::state_file;
@@ -19,7 +20,7 @@ use crate::train::stream;
 
 /// The newest version of the layout that this program reads. It writes 1, which older programs read as
 /// well, unless there is something in it that they do not know: columns that others determine, rows left
-/// out.
+/// out, a table without names.
 pub const FORMAT: u32 = 2;
 
 const KEY: &str = "flows-model";
@@ -38,6 +39,9 @@ pub struct ModelHeader {
     pub columns: Vec<Column>,
     /// Columns of that file.
     pub source_columns: usize,
+    /// Whether that file has no names for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unnamed: bool,
     /// Modelled columns that the others determine; the model is over the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub determined: Vec<Determined>,
@@ -82,6 +86,14 @@ pub enum ModelError {
 }
 
 impl ModelHeader {
+    /// The file the model was fitted to.
+    pub fn source(&self) -> Origin {
+        Origin {
+            columns: self.source_columns,
+            named: !self.unnamed,
+        }
+    }
+
     /// Number of columns with this role.
     pub fn count(&self, role: Role) -> usize {
         self.columns.iter().filter(|c| c.role == role).count()

@@ -230,7 +230,10 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut fitted = TableFlow {
         header: ModelHeader {
-            format: if prepared.determined.is_empty() && prepared.left_out + best.not_finite == 0 {
+            format: if prepared.determined.is_empty()
+                && prepared.left_out + best.not_finite == 0
+                && train.named
+            {
                 1
             } else {
                 FORMAT
@@ -239,6 +242,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
             model: config.model.clone(),
             columns: train.columns.clone(),
             source_columns: train.source_columns,
+            unnamed: !train.named,
             determined: prepared.determined.clone(),
             training,
         },

@@ -135,7 +135,7 @@ fn missing(set: SetId, data: &Path, files: &[&str]) -> DataError {
 
 /// All rows of a table of `width` columns.
 fn read(path: &Path, width: usize) -> Result<Rows, DataError> {
-    let mut source = Source::open(path, Header::No)?;
+    let mut source = Source::open(path, &Header::No.into())?;
     let found = source.layout().columns;
     if found != width {
         return Err(DataError::Format {

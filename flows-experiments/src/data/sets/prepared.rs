@@ -17,7 +17,9 @@ pub(super) fn files(set: SetId) -> String {
 pub(super) fn load(set: SetId, data: &Path) -> Result<Option<DataSet>, DataError> {
     let part = |name: &str| data.join(set.name()).join(format!("{name}.npy"));
     if part("train").exists() {
-        let width = Source::open(&part("train"), Header::No)?.layout().columns;
+        let width = Source::open(&part("train"), &Header::No.into())?
+            .layout()
+            .columns;
         let parts = PARTS.map(|p| read(&part(p), width));
         return with_parts(set, parts, |rows| {
             format!("prepared by the user, {rows} training rows")
