@@ -21,6 +21,7 @@ mod masked_kernel;
 mod parity;
 mod passes;
 mod planar_parity;
+mod suite;
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::backend::Backend;
