@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use nalgebra::DMatrix;
 
-use super::{ROWS, Run, finite};
+use super::{ROUNDING, ROWS, Run, epsilon, finite};
 use crate::bijector::Mapped;
 use crate::testing::built::Input;
 use crate::testing::case::Case;
@@ -298,12 +298,8 @@ fn reference_error(jacobian: &DMatrix<f64>, epsilon: f64) -> f64 {
     };
     let condition = jacobian.norm() * inverse.norm();
     let of_entries = jacobian.component_mul(&inverse.transpose()).abs().sum();
-    let error = 16.0 * (f64::EPSILON * condition + epsilon * of_entries);
+    let error = ROUNDING * (f64::EPSILON * condition + epsilon * of_entries);
     if error.is_nan() { f64::INFINITY } else { error }
-}
-
-fn epsilon<B: AutodiffBackend>(x: &Tensor<B, 2>) -> f64 {
-    x.dtype().finfo().map_or(f64::EPSILON, |info| info.epsilon)
 }
 
 fn shapes<B: burn::tensor::backend::Backend>(mapped: &Mapped<B>) -> Vec<Vec<usize>> {

@@ -23,6 +23,9 @@ use crate::error::Error;
 /// Rows in the random batches.
 const ROWS: usize = 6;
 
+/// Units of rounding that the numbers behind a comparison may be off by.
+const ROUNDING: f64 = 16.0;
+
 /// The properties of one layer or distribution under way.
 pub(super) struct Run<'a, B: AutodiffBackend, C> {
     case: &'a C,
@@ -83,7 +86,7 @@ impl<'a, B: AutodiffBackend, C> Run<'a, B, C> {
     }
 
     /// Calls that must panic, each with the message of the error expected.
-    fn expect_refusals(&mut self, calls: Vec<(String, String, Box<dyn FnOnce() + '_>)>) {
+    fn expect_refusals(&mut self, calls: Vec<Refusal<'_>>) {
         for (what, expected, call) in calls {
             let seen = match panic_message(call) {
                 Some(message) if message.ends_with(&expected) => continue,
@@ -124,6 +127,9 @@ impl<'a, B: AutodiffBackend, C> Run<'a, B, C> {
         });
     }
 }
+
+/// What is called, the end of the message with which it must panic, and the call.
+type Refusal<'a> = (String, String, Box<dyn FnOnce() + 'a>);
 
 /// What is called, the shapes that it must give, and the call.
 type Call<'a> = (
@@ -231,6 +237,10 @@ impl Moves {
             }
         }
     }
+}
+
+fn epsilon<B: AutodiffBackend>(x: &Tensor<B, 2>) -> f64 {
+    x.dtype().finfo().map_or(f64::EPSILON, |info| info.epsilon)
 }
 
 fn finite(values: &[f64]) -> bool {

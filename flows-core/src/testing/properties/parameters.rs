@@ -152,7 +152,8 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         let scale = reference.iter().fold(1.0, |s: f64, v| s.max(v.abs()));
         let off = |k: usize| {
             let own = (coarse[k] - reference[k]).abs();
-            !((ours[k] - reference[k]).abs() <= tolerance * scale + own)
+            let error = (ours[k] - reference[k]).abs();
+            error.is_nan() || own.is_nan() || error > tolerance * scale + own
         };
         if ours.len() != reference.len() || (0..ours.len()).any(off) {
             let detail = format!("{of}: autodiff {ours:?}, central differences {reference:?}");
