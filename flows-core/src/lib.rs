@@ -14,6 +14,7 @@ pub mod bijector;
 pub mod bijectors;
 pub mod distributions;
 pub mod error;
+mod expand;
 pub mod flow;
 pub mod init;
 pub mod kernels;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
+use crate::expand::expand;
 use crate::init;
 #[cfg(doc)]
 use crate::visit::LayerVisit;
@@ -196,6 +197,9 @@ impl<B: Backend> Bijector<B> for BatchNorm<B> {
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let rows = x.dims()[0];
+        if rows == 0 {
+            return Mapped::volume_preserving(x);
+        }
         let [mean, variance] = self.statistics(&x);
         let log_slope = self.log_slope(variance);
         Mapped {
@@ -262,7 +266,7 @@ impl<B: Backend> Invert<B> for BatchNorm<B> {
         let log_slope = self.log_slope(self.variance.val());
         Mapped {
             value: (y - self.shift.val()) * log_slope.clone().neg().exp() + self.mean.val(),
-            log_det: log_slope.sum().expand([rows]).neg(),
+            log_det: expand(log_slope.sum().neg(), [rows]),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
+use crate::expand::expand;
 use crate::init;
 
 /// Configuration of an [`ElementwiseAffine`] layer.
@@ -71,7 +72,7 @@ impl<B: Backend> ElementwiseAffine<B> {
     }
 
     fn log_det(&self, rows: usize) -> Tensor<B, 1> {
-        self.log_scale.val().sum().expand([rows])
+        expand(self.log_scale.val().sum(), [rows])
     }
 }
 

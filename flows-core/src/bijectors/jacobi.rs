@@ -17,6 +17,9 @@ pub(super) fn jacobi<B: Backend>(
     tolerance: f64,
     step: impl Fn(Tensor<B, 2>, Tensor<B, 2>, Option<&Tensor<B, 2>>) -> Mapped<B>,
 ) -> (Mapped<B>, usize) {
+    if y.dims()[0] == 0 {
+        return (Mapped::volume_preserving(y), 0);
+    }
     let (mut y, mut context) = (y, context);
     let mut x = y.clone();
     let mut left: Vec<usize> = (0..y.dims()[0]).collect();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
+use crate::expand::expand;
 use crate::masks::Ordering;
 use crate::nn::{sort, unsort};
 
@@ -83,10 +84,7 @@ impl<B: Backend> LuLinear<B> {
 
     /// `sum_i s_i` for each row.
     fn log_det(&self, rows: usize) -> Tensor<B, 1> {
-        self.log_diagonal()
-            .sum_dim(1)
-            .expand([rows, 1])
-            .squeeze_dim(1)
+        expand(self.log_diagonal().sum_dim(1), [rows, 1]).squeeze_dim(1)
     }
 }
 

@@ -7,6 +7,7 @@ use rand::Rng;
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
 use crate::error::Error;
+use crate::expand::expand;
 use crate::init::uniform_tensor;
 
 /// The uniform distribution on the box `low_i <= x_i <= high_i`, faces included.
@@ -67,6 +68,9 @@ impl<B: Backend> LogProb<B> for Uniform<B> {
         let checked = check_shapes("uniform", self.dim(), 0, &x, context.as_ref());
         assert_ok(checked);
         let shape = x.dims();
+        if shape[0] == 0 {
+            return x.sum_dim(1).squeeze_dim(1);
+        }
         let (low, high) = (
             self.low.clone().expand(shape),
             self.high.clone().expand(shape),
@@ -95,7 +99,7 @@ impl<B: Backend> Sample<B> for Uniform<B> {
         let unit = uniform_tensor([n, self.dim()], 0.0, 1.0, &self.low.device(), rng);
         // Rounding may carry a draw over the far face.
         let width = self.high.clone() - self.low.clone();
-        (self.low.clone() + unit * width).min_pair(self.high.clone().expand([n, self.dim()]))
+        (self.low.clone() + unit * width).min_pair(expand(self.high.clone(), [n, self.dim()]))
     }
 
     fn sample_and_log_prob(

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::conditioner::Connections;
 use super::made::{Made, Wiring};
+use crate::expand::expand;
 use crate::masks::inverse_permutation;
 
 /// In which order the units of a [`Made`] become computable.
@@ -174,7 +175,7 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
             }
             None => {
                 let width = units.len();
-                offset.expand([self.rows, width])
+                expand(offset, [self.rows, width])
             }
         })
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::conditioner::{ConditionerActivation, Connections};
 use super::mlp::{Mlp, MlpConfig};
 use crate::error::Error;
+use crate::expand::expand;
 
 /// How a [`SharedConditioner`] is told whose parameters it is asked for.
 ///
@@ -173,11 +174,11 @@ impl<B: Backend> SharedConditioner<B> {
         }
         let n = mask.dims()[0];
         let visible = x.unsqueeze_dim::<3>(1) * mask.unsqueeze_dim::<3>(0);
-        let codes = codes.unsqueeze_dim::<3>(0).expand([rows, n, self.dim]);
+        let codes = expand(codes.unsqueeze_dim::<3>(0), [rows, n, self.dim]);
         let input = Tensor::cat(vec![visible, codes], 2).reshape([rows * n, 2 * self.dim]);
         let context = context.map(|c| {
             let columns = c.dims()[1];
-            let each = c.clone().unsqueeze_dim::<3>(1).expand([rows, n, columns]);
+            let each = expand(c.clone().unsqueeze_dim::<3>(1), [rows, n, columns]);
             each.reshape([rows * n, columns])
         });
         let kinds = self.parameters();

@@ -14,7 +14,9 @@ pub struct Case {
     pub(super) inverse_tolerance: Option<f64>,
     pub(super) bounded_domain: Option<f64>,
     pub(super) without_gradient: Vec<&'static str>,
+    pub(super) statistics: Vec<&'static str>,
     pub(super) estimated_log_det: bool,
+    pub(super) far: f64,
 }
 
 impl Case {
@@ -29,7 +31,9 @@ impl Case {
             inverse_tolerance: None,
             bounded_domain: None,
             without_gradient: Vec::new(),
+            statistics: Vec::new(),
             estimated_log_det: false,
+            far: 0.5,
         }
     }
 
@@ -65,10 +69,25 @@ impl Case {
         self
     }
 
-    /// Parameters, by the end of their path, whose gradient is zero by construction. Say why
+    /// Trained parameters, by the end of their path, that move nothing by construction, so that their
+    /// gradient is zero: one that moves an output, or gets a gradient, fails all the same. Say why
     /// beside the call.
     pub fn without_gradient(mut self, parameters: Vec<&'static str>) -> Self {
         self.without_gradient = parameters;
+        self
+    }
+
+    /// Parameters, by the end of their path, that are taken from data and not trained: one that
+    /// requires a gradient fails.
+    pub fn statistics(mut self, parameters: Vec<&'static str>) -> Self {
+        self.statistics = parameters;
+        self
+    }
+
+    /// Standard deviation of what is added to every trained parameter, far from where the layer starts,
+    /// instead of 0.5. Say why beside the call.
+    pub fn far(mut self, standard_deviation: f64) -> Self {
+        self.far = standard_deviation;
         self
     }
 
@@ -76,6 +95,51 @@ impl Case {
     /// one. The estimator's own tests show its bias and variance.
     pub fn estimated_log_det(mut self) -> Self {
         self.estimated_log_det = true;
+        self
+    }
+}
+
+/// One distribution in the suite, with what it promises beyond the contract.
+#[derive(Debug, Clone)]
+pub struct DistributionCase {
+    pub(super) name: String,
+    pub(super) seed: u64,
+    pub(super) grid: (f64, f64),
+    pub(super) grid_tolerance: f64,
+    pub(super) bounded_support: bool,
+    pub(super) inverse_tolerance: Option<f64>,
+}
+
+impl DistributionCase {
+    /// A distribution that promises the contract and no more.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            seed: 7,
+            grid: (-12.0, 12.0),
+            grid_tolerance: 1e-6,
+            bounded_support: false,
+            inverse_tolerance: None,
+        }
+    }
+
+    /// In one and two dimensions the density is integrated over `[low, high]` in each variable, on 4000
+    /// and on 200 x 200 midpoints, and must give 1 to `tolerance`; otherwise over `[-12, 12]` to 1e-6.
+    pub fn grid(mut self, low: f64, high: f64, tolerance: f64) -> Self {
+        self.grid = (low, high);
+        self.grid_tolerance = tolerance;
+        self
+    }
+
+    /// The density may be zero: `log_prob` is minus infinity there.
+    pub fn bounded_support(mut self) -> Self {
+        self.bounded_support = true;
+        self
+    }
+
+    /// One of the two directions is iterative and stops at this tolerance, instead of the precision's own.
+    pub fn inverse_tolerance(mut self, tolerance: f64) -> Self {
+        self.inverse_tolerance = Some(tolerance);
         self
     }
 }

@@ -88,25 +88,31 @@ pub fn gradients<B: AutodiffBackend, M: Module<B>>(
     visitor.found
 }
 
-/// The gradient of a scalar function of a batch by central differences with step
-/// `h = 1e-5 (1 + |x|)`, whose own error is of order `h^2`.
+/// The gradient of a row-by-row function, `[batch, dim]` to one number a row, by central differences
+/// with step `h = scale (1 + |x|)`, whose own error is of order `h^2`. Row by row, as `x` lies.
+///
+/// One column of all rows is moved at a time: rows are independent.
 pub fn central_difference<B: Backend>(
-    f: impl Fn(Tensor<B, 2>) -> f64,
+    f: impl Fn(Tensor<B, 2>) -> Vec<f64>,
     x: &Tensor<B, 2>,
+    scale: f64,
 ) -> Vec<f64> {
-    let [n, dim] = x.dims();
+    let dim = x.dims()[1];
     let values = rows(x);
-    let device = x.device();
-    let at = |k: usize, value: f64| {
-        let mut moved = values.clone();
-        moved[k] = value;
-        let moved = moved.chunks(dim).map(<[f64]>::to_vec).collect::<Vec<_>>();
-        f(batch(&moved, &device))
-    };
-    (0..n * dim)
-        .map(|k| {
-            let h = 1e-5 * (1.0 + values[k].abs());
-            (at(k, values[k] + h) - at(k, values[k] - h)) / (2.0 * h)
-        })
-        .collect()
+    let step = |v: f64| scale * (1.0 + v.abs());
+    let mut gradient = vec![0.0; values.len()];
+    for j in 0..dim {
+        let moved = |sign: f64| {
+            let mut points: Vec<_> = values.chunks(dim).map(<[f64]>::to_vec).collect();
+            for point in &mut points {
+                point[j] += sign * step(point[j]);
+            }
+            f(batch(&points, &x.device()))
+        };
+        for (r, (after, before)) in moved(1.0).iter().zip(moved(-1.0)).enumerate() {
+            let at = r * dim + j;
+            gradient[at] = (after - before) / (2.0 * step(values[at]));
+        }
+    }
+    gradient
 }

@@ -3,93 +3,129 @@
 //! The properties are long and the registries have many layers: with the type of the layer erased
 //! every property is compiled once per backend, not once per layer.
 
-use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use core::fmt;
+
+use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
 
+use super::built::{Built, Edit, Input};
 use super::differentiate;
-use super::numbers::rows;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
 use crate::error::Error;
-use crate::random::generator;
-use crate::state::{load_state, state};
 
-/// A batch with the context that goes with it.
-#[derive(Debug, Clone)]
-pub(super) struct Input<B: AutodiffBackend> {
-    pub(super) x: Tensor<B, 2>,
-    pub(super) context: Option<Tensor<B, 2>>,
+/// Which way a layer is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Direction {
+    Forward,
+    Inverse,
 }
 
-impl<B: AutodiffBackend> Input<B> {
-    /// Another batch with the same context.
-    pub(super) fn at(&self, x: Tensor<B, 2>) -> Self {
-        let context = self.context.clone();
-        Self { x, context }
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Inverse => "inverse",
+        })
     }
 }
 
-/// One entry of one parameter, moved by `h`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Nudge {
-    /// Number of the parameter, in visiting order.
-    pub(super) parameter: usize,
-    pub(super) entry: usize,
-    pub(super) h: f64,
-}
-
-/// What the properties ask of a layer.
+/// What the properties ask of a layer. Those that need an inverse panic without one.
 pub(super) trait Layer<B: AutodiffBackend> {
     fn name(&self) -> &'static str;
     fn dim(&self) -> usize;
     fn context_dim(&self) -> usize;
+    /// Forward, and inverse where there is one.
+    fn directions(&self) -> &'static [Direction];
     fn check(&self, input: &Input<B>) -> Result<(), Error>;
-    fn forward(&self, input: Input<B>) -> Tensor<B, 2>;
-    fn forward_and_log_det(&self, input: Input<B>) -> Mapped<B>;
-    /// [`forward_and_log_det`](Self::forward_and_log_det) of the layer with one parameter moved.
-    fn forward_nudged(&self, nudge: Nudge, input: Input<B>) -> Mapped<B>;
+    /// `forward` or `inverse`.
+    fn value(&self, direction: Direction, input: Input<B>) -> Tensor<B, 2>;
+    /// `forward_and_log_det` or `inverse_and_log_det`.
+    fn mapped(&self, direction: Direction, input: Input<B>) -> Mapped<B>;
     /// The same of the layer on the backend without automatic differentiation.
-    fn forward_of_valid(&self, input: Input<B>) -> Mapped<B::InnerBackend>;
+    fn mapped_by_valid(&self, direction: Direction, input: Input<B>) -> Mapped<B::InnerBackend>;
+    fn inverse_with_report(&self, input: Input<B>) -> (Mapped<B>, InverseReport);
     /// The gradient of every parameter by path, as [`differentiate::gradients`].
     fn gradients(&self, of: &B::Gradients) -> Vec<(String, Option<Vec<f64>>)>;
+    /// The layer with other parameters.
+    fn edited(&self, edit: &mut Edit<'_>) -> Box<dyn Layer<B> + '_>;
     /// The layer built anew from another seed.
     fn rebuilt(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String>;
     /// The layer built anew from another seed, with this one's state loaded.
     fn reloaded(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String>;
 }
 
-/// What they ask of a layer with an inverse besides.
-pub(super) trait Invertible<B: AutodiffBackend>: Layer<B> {
-    fn inverse(&self, input: Input<B>) -> Tensor<B, 2>;
-    fn inverse_and_log_det(&self, input: Input<B>) -> Mapped<B>;
-    fn inverse_nudged(&self, nudge: Nudge, input: Input<B>) -> Mapped<B>;
-    fn inverse_with_report(&self, input: Input<B>) -> (Mapped<B>, InverseReport);
+type Map<B, L> = fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> Mapped<B>;
+
+/// The inverse of a layer that has one.
+pub(super) struct Inverse<B: AutodiffBackend, L: AutodiffModule<B>> {
+    value: fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> Tensor<B, 2>,
+    mapped: Map<B, L>,
+    by_valid: Map<B::InnerBackend, L::InnerModule>,
+    with_report: fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> (Mapped<B>, InverseReport),
 }
 
-/// A layer with what builds it.
-pub(super) struct Built<'a, B: AutodiffBackend, L, F> {
-    pub(super) layer: L,
-    pub(super) build: &'a F,
-    pub(super) device: &'a B::Device,
-}
-
-impl<'a, B, L, F> Built<'a, B, L, F>
-where
-    B: AutodiffBackend,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-{
-    pub(super) fn new(build: &'a F, device: &'a B::Device, seed: u64) -> Result<Self, Error> {
-        let layer = build(device, &mut generator(seed))?;
-        Ok(Self {
-            layer,
-            build,
-            device,
-        })
+impl<B: AutodiffBackend, L: AutodiffModule<B>> Clone for Inverse<B, L> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl<B, L, F> Layer<B> for Built<'_, B, L, F>
+impl<B: AutodiffBackend, L: AutodiffModule<B>> Copy for Inverse<B, L> {}
+
+impl<B, L> Inverse<B, L>
+where
+    B: AutodiffBackend,
+    L: Invert<B> + AutodiffModule<B>,
+    L::InnerModule: Invert<B::InnerBackend>,
+{
+    pub(super) fn of_layer() -> Self {
+        Self {
+            value: L::inverse,
+            mapped: L::inverse_and_log_det,
+            by_valid: <L::InnerModule as Invert<B::InnerBackend>>::inverse_and_log_det,
+            with_report: L::inverse_with_report,
+        }
+    }
+}
+
+/// A layer with what builds it and, if it has one, its inverse.
+pub(super) struct BuiltLayer<'a, B: AutodiffBackend, L: AutodiffModule<B>, F> {
+    built: Built<'a, B, L, F>,
+    inverse: Option<Inverse<B, L>>,
+}
+
+impl<'a, B, L, F> BuiltLayer<'a, B, L, F>
+where
+    B: AutodiffBackend,
+    L: Bijector<B> + AutodiffModule<B>,
+    F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+{
+    pub(super) fn new(
+        build: &'a F,
+        device: &'a B::Device,
+        seed: u64,
+        inverse: Option<Inverse<B, L>>,
+    ) -> Result<Self, Error> {
+        let built = Built::new(build, device, seed)?;
+        Ok(Self { built, inverse })
+    }
+
+    fn inverse(&self) -> &Inverse<B, L> {
+        self.inverse.as_ref().expect("a layer with an inverse")
+    }
+
+    fn boxed<'s>(&'s self, built: Built<'s, B, L, F>) -> Box<dyn Layer<B> + 's>
+    where
+        L::InnerModule: Bijector<B::InnerBackend>,
+    {
+        let inverse = self.inverse;
+        Box::new(BuiltLayer { built, inverse })
+    }
+}
+
+impl<B, L, F> Layer<B> for BuiltLayer<'_, B, L, F>
 where
     B: AutodiffBackend,
     L: Bijector<B> + AutodiffModule<B>,
@@ -97,101 +133,70 @@ where
     F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
 {
     fn name(&self) -> &'static str {
-        self.layer.name()
+        self.built.module.name()
     }
 
     fn dim(&self) -> usize {
-        self.layer.dim()
+        self.built.module.dim()
     }
 
     fn context_dim(&self) -> usize {
-        self.layer.context_dim()
+        self.built.module.context_dim()
+    }
+
+    fn directions(&self) -> &'static [Direction] {
+        match self.inverse {
+            Some(_) => &[Direction::Forward, Direction::Inverse],
+            None => &[Direction::Forward],
+        }
     }
 
     fn check(&self, input: &Input<B>) -> Result<(), Error> {
-        self.layer.check(&input.x, input.context.as_ref())
+        self.built.module.check(&input.x, input.context.as_ref())
     }
 
-    fn forward(&self, input: Input<B>) -> Tensor<B, 2> {
-        self.layer.forward(input.x, input.context)
+    fn value(&self, direction: Direction, Input { x, context }: Input<B>) -> Tensor<B, 2> {
+        let layer = &self.built.module;
+        match direction {
+            Direction::Forward => layer.forward(x, context),
+            Direction::Inverse => (self.inverse().value)(layer, x, context),
+        }
     }
 
-    fn forward_and_log_det(&self, input: Input<B>) -> Mapped<B> {
-        self.layer.forward_and_log_det(input.x, input.context)
+    fn mapped(&self, direction: Direction, Input { x, context }: Input<B>) -> Mapped<B> {
+        let layer = &self.built.module;
+        match direction {
+            Direction::Forward => layer.forward_and_log_det(x, context),
+            Direction::Inverse => (self.inverse().mapped)(layer, x, context),
+        }
     }
 
-    fn forward_nudged(&self, nudge: Nudge, input: Input<B>) -> Mapped<B> {
-        nudged(&self.layer, nudge).forward_and_log_det(input.x, input.context)
-    }
-
-    fn forward_of_valid(&self, input: Input<B>) -> Mapped<B::InnerBackend> {
-        let context = input.context.map(Tensor::inner);
-        let layer = self.layer.valid();
-        layer.forward_and_log_det(input.x.inner(), context)
-    }
-
-    fn gradients(&self, of: &B::Gradients) -> Vec<(String, Option<Vec<f64>>)> {
-        differentiate::gradients(&self.layer, of)
-    }
-
-    fn rebuilt(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String> {
-        let built = Self::new(self.build, self.device, seed).map_err(|e| e.to_string())?;
-        Ok(Box::new(built))
-    }
-
-    fn reloaded(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String> {
-        let mut built = Self::new(self.build, self.device, seed).map_err(|e| e.to_string())?;
-        built.layer = load_state::<B, L>(built.layer, &state::<B, L>(&self.layer))
-            .map_err(|e| e.to_string())?;
-        Ok(Box::new(built))
-    }
-}
-
-impl<B, L, F> Invertible<B> for Built<'_, B, L, F>
-where
-    B: AutodiffBackend,
-    L: Invert<B> + AutodiffModule<B>,
-    L::InnerModule: Bijector<B::InnerBackend>,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
-{
-    fn inverse(&self, input: Input<B>) -> Tensor<B, 2> {
-        self.layer.inverse(input.x, input.context)
-    }
-
-    fn inverse_and_log_det(&self, input: Input<B>) -> Mapped<B> {
-        self.layer.inverse_and_log_det(input.x, input.context)
-    }
-
-    fn inverse_nudged(&self, nudge: Nudge, input: Input<B>) -> Mapped<B> {
-        nudged(&self.layer, nudge).inverse_and_log_det(input.x, input.context)
+    fn mapped_by_valid(&self, direction: Direction, input: Input<B>) -> Mapped<B::InnerBackend> {
+        let (x, context) = (input.x.inner(), input.context.map(Tensor::inner));
+        let layer = self.built.module.valid();
+        match direction {
+            Direction::Forward => layer.forward_and_log_det(x, context),
+            Direction::Inverse => (self.inverse().by_valid)(&layer, x, context),
+        }
     }
 
     fn inverse_with_report(&self, input: Input<B>) -> (Mapped<B>, InverseReport) {
-        self.layer.inverse_with_report(input.x, input.context)
+        (self.inverse().with_report)(&self.built.module, input.x, input.context)
     }
-}
 
-/// `layer` with `h` added to one entry of one float parameter.
-fn nudged<B: AutodiffBackend, L: Module<B>>(layer: &L, nudge: Nudge) -> L {
-    struct Mapper {
-        until: usize,
-        nudge: Nudge,
+    fn gradients(&self, of: &B::Gradients) -> Vec<(String, Option<Vec<f64>>)> {
+        differentiate::gradients(&self.built.module, of)
     }
-    impl<B: AutodiffBackend> ModuleMapper<B> for Mapper {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            let hit = self.until == 0;
-            self.until = self.until.wrapping_sub(1);
-            if !hit {
-                return param;
-            }
-            let (id, tensor, mapper) = param.consume();
-            let mut values = rows(&tensor);
-            values[self.nudge.entry] += self.nudge.h;
-            let data = TensorData::new(values, tensor.dims());
-            let moved = Tensor::from_data(data, (&tensor.device(), tensor.dtype()));
-            Param::from_mapped_value(id, moved.require_grad(), mapper)
-        }
+
+    fn edited(&self, edit: &mut Edit<'_>) -> Box<dyn Layer<B> + '_> {
+        self.boxed(self.built.edited(edit))
     }
-    let until = nudge.parameter;
-    layer.clone().map(&mut Mapper { until, nudge })
+
+    fn rebuilt(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String> {
+        self.built.rebuilt(seed).map(|built| self.boxed(built))
+    }
+
+    fn reloaded(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String> {
+        self.built.reloaded(seed).map(|built| self.boxed(built))
+    }
 }

@@ -1,7 +1,8 @@
-//! The conformance suite: every property a layer must have, run over any layer.
+//! The conformance suite: every property that a layer or a distribution must have, run over any.
 //!
-//! For the layers of this crate and for layers of your own. A [`Suite`] fixes backend and
-//! precision; [`Suite::check`] runs every property that applies on a layer; [`Suite::finish`]
+//! For those of this crate and for your own. A [`Suite`] fixes backend and precision;
+//! [`Suite::check`] runs every property that applies on a layer, [`Suite::check_distribution`] on a
+//! distribution: as it starts, and with its parameters moved far from there. [`Suite::finish`]
 //! panics with the list of failures, each naming layer and property.
 //!
 //! ```
@@ -19,20 +20,22 @@
 //! Tests in f64 belong in a binary of their own that first calls
 //! `burn::tensor::set_default_dtypes`: the default float type of a device is fixed on first use.
 
+mod built;
 mod case;
 mod differentiate;
+mod distribution;
 mod layer;
 mod numbers;
 mod panics;
 mod properties;
 mod visits;
 
-pub use case::{Case, Dependencies, Precision};
+pub use case::{Case, Dependencies, DistributionCase, Precision};
 pub use differentiate::{central_difference, gradients, jacobians, slog_det};
 pub use numbers::{batch, normal_batch, relative_error, residual, rows, uniform_batch};
 pub use visits::Probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use burn::module::AutodiffModule;
@@ -41,21 +44,24 @@ use rand::Rng;
 
 use crate::autodiff::exclusive;
 use crate::bijector::{Bijector, Invert};
+use crate::distributions::{LogProb, Sample};
 use crate::error::Error;
-use layer::{Built, Invertible, Layer};
+use built::Built;
+use layer::{BuiltLayer, Inverse};
+use properties::Run;
 
 /// One property that did not hold.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Layer under test.
-    pub layer: String,
+    /// Name of the case: of a layer or a distribution.
+    pub name: String,
     /// Property that failed.
     pub property: String,
     /// What was seen and what was expected.
     pub detail: String,
 }
 
-/// Runs the properties over layers on one backend and collects what fails.
+/// Runs the properties on one backend and collects what fails.
 #[derive(Debug)]
 pub struct Suite<B: AutodiffBackend> {
     device: B::Device,
@@ -81,15 +87,10 @@ impl<B: AutodiffBackend> Suite<B> {
     pub fn check<L, F>(&mut self, case: Case, build: F)
     where
         L: Invert<B> + AutodiffModule<B>,
-        L::InnerModule: Bijector<B::InnerBackend>,
+        L::InnerModule: Invert<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
-        let _alone = exclusive();
-        let device = self.device.clone();
-        match Built::new(&build, &device, case.seed) {
-            Ok(layer) => self.run(&case, &layer, Some(&layer)),
-            Err(error) => self.not_built(&case, &error),
-        }
+        self.check_layer(&case, &build, Some(Inverse::of_layer()));
     }
 
     /// Runs the properties that need no inverse over a layer without one.
@@ -99,29 +100,59 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
     {
+        self.check_layer(&case, &build, None);
+    }
+
+    fn check_layer<L, F>(&mut self, case: &Case, build: &F, inverse: Option<Inverse<B, L>>)
+    where
+        L: Bijector<B> + AutodiffModule<B>,
+        L::InnerModule: Bijector<B::InnerBackend>,
+        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+    {
         let _alone = exclusive();
         let device = self.device.clone();
+        let mut run = Run::new(case, &case.name, self.precision, &device);
+        match BuiltLayer::new(build, &device, case.seed, inverse) {
+            Ok(layer) => run.layer(&layer),
+            Err(error) => run.not_built(&error),
+        }
+        let (outputs, failures) = run.end();
+        self.record(&case.name, outputs, failures);
+    }
+
+    /// Runs every property over a distribution.
+    ///
+    /// `build` makes the distribution from a seeded generator; it is called several times.
+    pub fn check_distribution<D, F>(&mut self, case: DistributionCase, build: F)
+    where
+        D: LogProb<B> + Sample<B> + AutodiffModule<B>,
+        D::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
+        F: Fn(&B::Device, &mut dyn Rng) -> Result<D, Error>,
+    {
+        let _alone = exclusive();
+        let device = self.device.clone();
+        let mut run = Run::new(&case, &case.name, self.precision, &device);
         match Built::new(&build, &device, case.seed) {
-            Ok(layer) => self.run(&case, &layer, None),
-            Err(error) => self.not_built(&case, &error),
+            Ok(distribution) => run.distribution(&distribution),
+            Err(error) => run.not_built(&error),
+        }
+        let (outputs, failures) = run.end();
+        self.record(&case.name, outputs, failures);
+    }
+
+    fn record(&mut self, name: &str, outputs: Vec<f64>, mut failures: Vec<Failure>) {
+        self.failures.append(&mut failures);
+        if self.outputs.insert(name.to_owned(), outputs).is_some() {
+            let detail = "two cases have it, so that one hides the other".to_owned();
+            self.fail(name, "a name of its own", detail);
         }
     }
 
-    fn run(&mut self, case: &Case, layer: &dyn Layer<B>, with_inverse: Option<&dyn Invertible<B>>) {
-        let mut run = properties::Run::new(case, self.precision, &self.device);
-        run.forward_properties(layer);
-        if let Some(layer) = with_inverse {
-            run.inverse_properties(layer);
-        }
-        self.outputs.insert(case.name.clone(), run.outputs());
-        self.failures.append(&mut run.into_failures());
-    }
-
-    fn not_built(&mut self, case: &Case, error: &Error) {
+    fn fail(&mut self, name: &str, property: &str, detail: String) {
         self.failures.push(Failure {
-            layer: case.name.clone(),
-            property: "builds from its configuration".to_owned(),
-            detail: error.to_string(),
+            name: name.to_owned(),
+            property: property.to_owned(),
+            detail,
         });
     }
 
@@ -130,46 +161,47 @@ impl<B: AutodiffBackend> Suite<B> {
         &self.failures
     }
 
-    /// Requires that another suite, on another backend, computed the same values from the same
-    /// seeds, to relative `tolerance`.
+    /// Requires that another suite, on another backend, checked the same cases and computed the same
+    /// values from the same seeds, to relative `tolerance`.
     pub fn agree_with<C: AutodiffBackend>(&mut self, other: &Suite<C>, tolerance: f64) {
-        for (layer, ours) in &self.outputs {
-            let Some(theirs) = other.outputs.get(layer) else {
-                continue;
+        let names = self.outputs.keys().chain(other.outputs.keys());
+        let names: BTreeSet<String> = names.cloned().collect();
+        for name in names {
+            let detail = match (self.outputs.get(&name), other.outputs.get(&name)) {
+                (Some(ours), Some(theirs)) => {
+                    let worst = relative_error(ours, theirs);
+                    if ours.len() != theirs.len() {
+                        format!("{} numbers against {}", ours.len(), theirs.len())
+                    } else if worst.is_nan() || worst > tolerance {
+                        format!("relative difference {worst:e}, allowed {tolerance:e}")
+                    } else {
+                        continue;
+                    }
+                }
+                (Some(_), None) => "checked here, not on the other backend".to_owned(),
+                (None, _) => "checked on the other backend, not here".to_owned(),
             };
-            let worst = relative_error(ours, theirs);
-            if worst.is_nan() || worst > tolerance || ours.len() != theirs.len() {
-                self.failures.push(Failure {
-                    layer: layer.clone(),
-                    property: "backends agree".to_owned(),
-                    detail: format!("relative difference {worst:e}, allowed {tolerance:e}"),
-                });
-            }
+            self.fail(&name, "backends agree", detail);
         }
-    }
-
-    /// Number of layers checked.
-    pub fn layers(&self) -> usize {
-        self.outputs.len()
     }
 
     /// Ends the suite.
     ///
     /// # Panics
-    /// With one line for each failure, if there is one, and where no layer was checked.
+    /// With one line for each failure, if there is one, and where nothing was checked.
     pub fn finish(self) {
         assert!(
             !self.outputs.is_empty(),
-            "the conformance suite checked no layer"
+            "the conformance suite checked nothing"
         );
         let mut list = String::new();
         for failure in &self.failures {
             let Failure {
-                layer,
+                name,
                 property,
                 detail,
             } = failure;
-            let _ = writeln!(list, "  {layer}: {property}: {detail}");
+            let _ = writeln!(list, "  {name}: {property}: {detail}");
         }
         assert!(
             self.failures.is_empty(),

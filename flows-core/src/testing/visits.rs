@@ -121,7 +121,7 @@ impl<B: AutodiffBackend> Suite<B> {
         };
         let mut fail = |property: &str, detail: String| {
             self.failures.push(Failure {
-                layer: name.to_owned(),
+                name: name.to_owned(),
                 property: property.to_owned(),
                 detail,
             });

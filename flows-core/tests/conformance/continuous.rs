@@ -28,7 +28,8 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
                 context_dim: hidden.len() - 1,
                 ..DdnfBlockConfig::new(dim, hidden.clone())
             };
-            let case = Case::new(format!("ddnf block, {dim}, {hidden:?}, {activation:?}"));
+            // Fields much stiffer than this have no inverse in four cells.
+            let case = Case::new(format!("ddnf block, {dim}, {hidden:?}, {activation:?}")).far(0.3);
             suite.check(case.inverse_tolerance(10.0 * solver), |device, rng| {
                 config.init(device, rng)
             });
@@ -49,7 +50,7 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             context_dim: 2,
             ..DdnfBlockConfig::new(3, [7])
         };
-        suite.check(case.estimated_log_det(), |device, rng| {
+        suite.check(case.estimated_log_det().far(0.3), |device, rng| {
             config.init(device, rng)
         });
     }
@@ -68,7 +69,7 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             config.init(device, rng)
         });
     }
-    // Updates of the weights row by row; cut at the input, at a hidden layer, and in a deep field.
+    // Updates of the weights row by row, which a move of both factors makes stiffer still; cut at the input, at a hidden layer, and in a deep field.
     for (dim, hidden, rank) in [(2, vec![6], 1), (3, vec![2], 2), (4, vec![5, 3, 5], 1)] {
         let config = DdnfBlockConfig {
             cells: 4,
@@ -82,7 +83,7 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
         };
         let name = format!("ddnf block, {dim}, {hidden:?}, updates of rank {rank}");
         suite.check(
-            Case::new(name).inverse_tolerance(10.0 * solver),
+            Case::new(name).inverse_tolerance(10.0 * solver).far(0.2),
             |device, rng| config.init(device, rng),
         );
     }
@@ -100,8 +101,9 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             ..DdnfBlockConfig::new(3, [7])
         };
         let name = format!("ddnf block, updates, {}", config.log_det.label());
-        suite.check(Case::new(name).estimated_log_det(), |device, rng| {
-            config.init(device, rng)
-        });
+        suite.check(
+            Case::new(name).estimated_log_det().far(0.2),
+            |device, rng| config.init(device, rng),
+        );
     }
 }

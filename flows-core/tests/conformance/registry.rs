@@ -1,6 +1,7 @@
-//! Every layer, one line each, with what it promises. Adding a layer adds one line here.
+//! Every layer and distribution, one line each, with what it promises. Adding a layer adds one line here.
 
 mod continuous;
+mod distributions;
 pub(crate) mod masked;
 mod shared;
 mod stages;
@@ -10,7 +11,7 @@ use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
 use flows_core::testing::{Case, Suite};
 
-/// Runs the conformance suite over every layer; iterative inverses stop at `solver`.
+/// Runs the conformance suite over every layer and distribution; iterative inverses stop at `solver`.
 pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     for dim in [1, 3] {
         let case = |name: &str| Case::new(format!("{name}, dim {dim}"));
@@ -67,4 +68,5 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     masked::masked_layers(suite);
     shared::shared_layers(suite);
     stages::block_and_stage_layers(suite);
+    distributions::distributions(suite, solver);
 }

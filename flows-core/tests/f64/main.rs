@@ -22,6 +22,7 @@ mod parity;
 mod passes;
 mod planar_parity;
 mod states;
+mod suite;
 mod visits;
 
 use burn::backend::{Autodiff, Flex, NdArray};

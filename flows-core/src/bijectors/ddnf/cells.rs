@@ -42,6 +42,9 @@ impl<'a, B: Backend> Cells<'a, B> {
     }
 
     pub(super) fn run(&self, x: Tensor<B, 2>) -> Mapped<B> {
+        if x.dims()[0] == 0 {
+            return Mapped::volume_preserving(x);
+        }
         let mut log_det = LogDetSum::new(self, &x);
         let mut value = x;
         for cell in 0..self.cells {
@@ -62,6 +65,9 @@ impl<'a, B: Backend> Cells<'a, B> {
     /// minus the forward log-determinant there, NaN in rows that were not solved, and the evaluations of the
     /// field that it took.
     pub(super) fn run_back(&self, y: Tensor<B, 2>, stop: Stop) -> (Mapped<B>, usize) {
+        if y.dims()[0] == 0 {
+            return (Mapped::volume_preserving(y), 0);
+        }
         let mut log_det = LogDetSum::new(self, &y);
         let walk = self.walk_back(y, stop, |cell, z| {
             log_det.add(cell, self.step_of(cell).evaluate(z.clone()).memos);
@@ -78,7 +84,10 @@ impl<'a, B: Backend> Cells<'a, B> {
     }
 
     pub(super) fn run_back_without_log_det(&self, y: Tensor<B, 2>, stop: Stop) -> Tensor<B, 2> {
-        self.walk_back(y, stop, |_, _| ()).value()
+        match y.dims()[0] {
+            0 => y,
+            _ => self.walk_back(y, stop, |_, _| ()).value(),
+        }
     }
 
     fn walk_back(
