@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
-use crate::expand::expand;
+use crate::expand::{expand, product};
 use crate::masks::Ordering;
 use crate::nn::{sort, unsort};
 
@@ -108,12 +108,12 @@ fn solve_unit_triangular<B: Backend>(
     let halves = if lower {
         let across = t.slice([half..dim, 0..half]).transpose();
         let z_first = solve_unit_triangular(first, y_first, lower);
-        let rest = y_second - z_first.clone().matmul(across);
+        let rest = y_second - product(z_first.clone(), across);
         vec![z_first, solve_unit_triangular(second, rest, lower)]
     } else {
         let across = t.slice([0..half, half..dim]).transpose();
         let z_second = solve_unit_triangular(second, y_second, lower);
-        let rest = y_first - z_second.clone().matmul(across);
+        let rest = y_first - product(z_second.clone(), across);
         vec![solve_unit_triangular(first, rest, lower), z_second]
     };
     Tensor::cat(halves, 1)
@@ -133,8 +133,8 @@ impl<B: Backend> Bijector<B> for LuLinear<B> {
         let factors = self.factors.val();
         let log_det = self.log_det(x.dims()[0]);
         let upper = factors.clone().triu(1).transpose();
-        let x = x.clone() * self.log_diagonal().exp() + x.matmul(upper);
-        let y = x.clone() + x.matmul(factors.tril(-1).transpose());
+        let x = x.clone() * self.log_diagonal().exp() + product(x, upper);
+        let y = x.clone() + product(x, factors.tril(-1).transpose());
         Mapped {
             value: sort(y, &self.order),
             log_det,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
+use crate::expand::product;
 use crate::init;
 use crate::solve::affine_tanh_root;
 
@@ -223,7 +224,7 @@ fn times<B: Backend>(x: Tensor<B, 2>, matrix: Tensor<B, 3>) -> Tensor<B, 2> {
     let [rows, k] = x.dims();
     let [sets, _, m] = matrix.dims();
     if sets == 1 {
-        return x.matmul(matrix.squeeze_dim(0));
+        return product(x, matrix.squeeze_dim(0));
     }
     let product = x.reshape([sets, rows / sets, k]).matmul(matrix);
     product.reshape([rows, m])

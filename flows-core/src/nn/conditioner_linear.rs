@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::expand::product;
 use crate::init;
 use crate::kernels::masked::{Linear, Offset};
 use crate::masks::WeightMask;
@@ -123,7 +124,7 @@ impl<B: Backend> ConditionerLinear<B> {
     pub(super) fn offset(&self, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
         let bias = self.bias.val().unsqueeze::<2>();
         match (&self.context, context) {
-            (Some(weight), Some(context)) => context.clone().matmul(weight.val()) + bias,
+            (Some(weight), Some(context)) => product(context.clone(), weight.val()) + bias,
             _ => bias,
         }
     }
@@ -134,7 +135,7 @@ impl<B: Backend> ConditionerLinear<B> {
     /// - `x`: `[batch, inputs]`, `context`: `[batch, context_dim]`
     /// - output: `[batch, outputs]`
     pub fn forward(&self, x: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
-        x.matmul(self.weight()) + self.offset(context)
+        product(x, self.weight()) + self.offset(context)
     }
 }
 

@@ -11,6 +11,7 @@ use super::field_weight::{FieldWeight, LowRankUpdate};
 use super::linearization::Linearization;
 use crate::bijector::{assert_ok, check_context, check_shapes};
 use crate::error::Error;
+use crate::expand::product;
 use crate::init;
 
 /// The name used in error messages.
@@ -326,7 +327,7 @@ impl<B: Backend> VelocityField<B> {
             .map(|l| l.bias.val().unsqueeze())
             .collect();
         if let (Some(context), Some(u)) = (context, &self.context_weight) {
-            biases[0] = context.matmul(u.val()) + biases[0].clone();
+            biases[0] = product(context, u.val()) + biases[0].clone();
         }
         if scale != 1.0 {
             let last = self.layers.len() - 1;

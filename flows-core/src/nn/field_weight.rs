@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
 
 use super::field::constant;
+use crate::expand::product;
 use crate::init;
 
 /// Makes the update `U(c) V(c)` of a weight matrix from the context.
@@ -51,8 +52,8 @@ impl<B: Backend> LowRankUpdate<B> {
         let n = context.dims()[0];
         let fan_in = self.into.dims()[1] / self.rank;
         let fan_out = self.out_of.dims()[1] / self.rank;
-        let into = context.clone().matmul(self.into.val());
-        let out_of = context.matmul(self.out_of.val());
+        let into = product(context.clone(), self.into.val());
+        let out_of = product(context, self.out_of.val());
         Factors {
             u: into.reshape([n, fan_in, self.rank]),
             v: out_of.reshape([n, self.rank, fan_out]),
@@ -137,10 +138,10 @@ impl<B: Backend> FieldWeight<B> {
     /// - `a`: `[n, fan_in]`; output `[n, fan_out]`
     pub(super) fn apply(&self, a: Tensor<B, 2>) -> Tensor<B, 2> {
         let Some(Factors { u, v }) = &self.update else {
-            return a.matmul(self.shared.clone());
+            return product(a, self.shared.clone());
         };
-        let low = a.clone().unsqueeze_dim::<3>(1).matmul(u.clone());
-        a.matmul(self.shared.clone()) + low.matmul(v.clone()).squeeze_dim(1)
+        let low = product(a.clone().unsqueeze_dim::<3>(1), u.clone());
+        product(a, self.shared.clone()) + product(low, v.clone()).squeeze_dim(1)
     }
 
     /// `c_r W_r^T` row by row.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::conditioner::Connections;
 use super::made::{Made, Wiring};
-use crate::expand::expand;
+use crate::expand::{expand, product};
 use crate::masks::inverse_permutation;
 
 /// In which order the units of a [`Made`] become computable.
@@ -171,7 +171,7 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
             Some(input) => {
                 let read = input.dims()[1];
                 let weight = self.weights[layer].clone().slice([0..read, units]);
-                input.clone().matmul(weight) + offset
+                product(input.clone(), weight) + offset
             }
             None => {
                 let width = units.len();

@@ -3,12 +3,13 @@
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::Rng;
 
 use super::built::{Built, Edit, Input};
 use super::differentiate;
 use crate::distributions::{LogProb, Sample};
 use crate::error::Error;
+use crate::random::generator;
 
 /// Rows `[n, dim]` and their `log p`, `[n]`.
 pub(super) type Draws<B> = (Tensor<B, 2>, Tensor<B, 1>);
@@ -97,8 +98,4 @@ where
     fn reloaded(&self, seed: u64) -> Result<Box<dyn Distribution<B> + '_>, String> {
         Ok(Box::new(Built::reloaded(self, seed)?))
     }
-}
-
-fn generator(seed: u64) -> StdRng {
-    StdRng::seed_from_u64(seed)
 }

@@ -56,14 +56,15 @@ pub(super) trait Layer<B: AutodiffBackend> {
     fn reloaded(&self, seed: u64) -> Result<Box<dyn Layer<B> + '_>, String>;
 }
 
-type Map<B, L> = fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> Mapped<B>;
+/// A method of a layer that takes rows and their context.
+type Method<B, L, Out> = fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> Out;
 
 /// The inverse of a layer that has one.
 pub(super) struct Inverse<B: AutodiffBackend, L: AutodiffModule<B>> {
-    value: fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> Tensor<B, 2>,
-    mapped: Map<B, L>,
-    by_valid: Map<B::InnerBackend, L::InnerModule>,
-    with_report: fn(&L, Tensor<B, 2>, Option<Tensor<B, 2>>) -> (Mapped<B>, InverseReport),
+    value: Method<B, L, Tensor<B, 2>>,
+    mapped: Method<B, L, Mapped<B>>,
+    by_valid: Method<B::InnerBackend, L::InnerModule, Mapped<B::InnerBackend>>,
+    with_report: Method<B, L, (Mapped<B>, InverseReport)>,
 }
 
 impl<B: AutodiffBackend, L: AutodiffModule<B>> Clone for Inverse<B, L> {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
+use crate::expand::product;
 use crate::kernels::{self, FusedLogDet};
 use crate::log_det::LogDet;
 use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
@@ -258,7 +259,7 @@ impl<B: Backend> DdnfBlock<B> {
         }
         let bias = context
             .zip(self.field.context_weight.as_ref())
-            .map(|(context, weight)| context.clone().matmul(weight.val()));
+            .map(|(context, weight)| product(context.clone(), weight.val()));
         let (w2, b2) = if direction < 0.0 {
             (-output.weight.val(), -output.bias.val())
         } else {

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::Failure;
@@ -19,6 +18,7 @@ use super::layer::{Direction, Layer};
 use super::numbers::{batch, normal_batch, relative_error, uniform_batch};
 use super::panics::panic_message;
 use crate::error::Error;
+use crate::random::{ChaCha12Rng, generator};
 
 /// Rows in the random batches.
 const ROWS: usize = 6;
@@ -212,7 +212,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
 
 /// Independent normal moves of every trained parameter.
 struct Moves {
-    rng: StdRng,
+    rng: ChaCha12Rng,
     std: f64,
     /// Parameters moved.
     count: usize,
@@ -220,7 +220,7 @@ struct Moves {
 
 impl Moves {
     fn new(seed: u64, std: f64) -> Self {
-        let rng = StdRng::seed_from_u64(seed ^ 0xFA12);
+        let rng = generator(seed ^ 0xFA12);
         Self { rng, std, count: 0 }
     }
 

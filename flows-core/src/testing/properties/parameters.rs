@@ -2,11 +2,11 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Run, finite};
 use crate::bijector::Mapped;
+use crate::random::generator;
 use crate::testing::built::Input;
 use crate::testing::case::Case;
 use crate::testing::differentiate::central_difference;
@@ -241,6 +241,6 @@ fn along<B: AutodiffBackend>(
 }
 
 fn random_direction(parameter: usize) -> impl Iterator<Item = f64> {
-    let mut rng = StdRng::seed_from_u64(parameter as u64);
+    let mut rng = generator(parameter as u64);
     std::iter::repeat_with(move || StandardNormal.sample(&mut rng))
 }
