@@ -37,8 +37,10 @@ struct Number {
     offset: usize,
     size: usize,
     descr: String,
-    read: Option<Box<dyn Fn(&[u8]) -> f64 + Send>>,
+    read: Option<ReadNumber>,
 }
+
+type ReadNumber = Box<dyn Fn(&[u8]) -> f64 + Send>;
 
 enum Stored {
     RowByRow(BufReader<Bytes>),
@@ -362,8 +364,8 @@ fn numbers(dtype: &DType) -> Result<(Vec<Number>, Option<Vec<String>>), String> 
 }
 
 /// How the bytes of a real number are read.
-fn reader(dtype: &DType) -> Option<Box<dyn Fn(&[u8]) -> f64 + Send>> {
-    fn of<T>(dtype: &DType, number: fn(T) -> f64) -> Option<Box<dyn Fn(&[u8]) -> f64 + Send>>
+fn reader(dtype: &DType) -> Option<ReadNumber> {
+    fn of<T>(dtype: &DType, number: fn(T) -> f64) -> Option<ReadNumber>
     where
         T: Deserialize + 'static,
         T::TypeReader: Send + 'static,

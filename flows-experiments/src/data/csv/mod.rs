@@ -89,9 +89,8 @@ impl CsvRows {
         // Fields of the rows below, where they agree.
         let width = later.first().map(ByteRecord::len);
         let width = width.filter(|width| later.iter().all(|record| record.len() == *width));
-        let ends_empty = |record: &ByteRecord| {
-            record.len() > 1 && record.iter().last().is_some_and(<[u8]>::is_empty)
-        };
+        let ends_empty =
+            |record: &ByteRecord| record.len() > 1 && record[record.len() - 1].is_empty();
         if width == Some(first.len()) && later.iter().chain([&rows.record]).all(ends_empty) {
             rows.open_ended = true;
             first.pop();
