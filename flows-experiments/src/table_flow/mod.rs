@@ -213,7 +213,7 @@ impl<B: Backend> TableFlow<B> {
                 *score = f64::NAN;
             } else if differs[row]
                 || is_beyond(z.row(row), FAR)
-                || !(*score < f64::INFINITY) && is_beyond(z.row(row), 10.0)
+                || (score.is_nan() || *score == f64::INFINITY) && is_beyond(z.row(row), 10.0)
             {
                 *score = f64::NEG_INFINITY;
             }
@@ -333,7 +333,7 @@ fn place(names: &[&str], name: &str) -> usize {
 
 /// Whether a value of a row in standard deviations lies farther out than `limit`.
 fn is_beyond(z: &[f64], limit: f64) -> bool {
-    z.iter().any(|v| !(v.abs() <= limit))
+    z.iter().any(|v| v.is_nan() || v.abs() > limit)
 }
 
 /// Places among the modelled columns of those that are not determined.
