@@ -6,7 +6,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
-use crate::error::Error;
+use crate::error::{Error, check_positive};
 use crate::expand::expand;
 use crate::init;
 #[cfg(doc)]
@@ -50,14 +50,7 @@ impl BatchNormConfig {
         if dim == 0 {
             return Err(Error::config(NAME, "dim", 0, "at least 1"));
         }
-        if !(epsilon > 0.0 && epsilon.is_finite()) {
-            return Err(Error::config(
-                NAME,
-                "epsilon",
-                epsilon,
-                "positive and finite",
-            ));
-        }
+        check_positive(NAME, "epsilon", epsilon)?;
         let statistic = |columns, value| init::constant([1, columns], value, device).no_grad();
         Ok(BatchNorm {
             log_scale: init::constant([1, dim], 0.0, device),

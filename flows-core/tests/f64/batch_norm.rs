@@ -183,7 +183,7 @@ fn a_batch_of_one_and_a_constant_column_stay_finite() {
 
 #[test]
 fn wrong_configurations_and_training_sets_are_refused() {
-    for epsilon in [0.0, -1.0, f64::NAN] {
+    for epsilon in [0.0, -1.0, 1e-50, f64::NAN] {
         let config = BatchNormConfig {
             epsilon,
             ..BatchNormConfig::new(2)
