@@ -244,13 +244,23 @@ enum Fault {
     EmptyLogDetHasARow,
 }
 
+/// A number that a module does not print, as it does not print what a bare tensor holds: a state misses it.
+#[derive(Clone, Copy)]
+struct Unprinted(f64);
+
+impl std::fmt::Debug for Unprinted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
 #[derive(Module, Debug)]
 struct Faulty<B: Backend> {
     affine: ElementwiseAffine<B>,
     #[module(skip)]
     fault: Fault,
     #[module(skip)]
-    hidden: f64,
+    hidden: Unprinted,
 }
 
 impl<B: Backend> Faulty<B> {
@@ -258,7 +268,7 @@ impl<B: Backend> Faulty<B> {
         Ok(Self {
             affine: ElementwiseAffineConfig::new(2).init(device, rng)?,
             fault,
-            hidden: 1.0 + rng.next_u32() as f64 * 1e-12,
+            hidden: Unprinted(1.0 + rng.next_u32() as f64 * 1e-12),
         })
     }
 
@@ -317,7 +327,7 @@ impl<B: Backend> Invert<B> for Faulty<B> {
             (Fault::InverseTakesAnything, _) => y.narrow(1, 0, 2),
             (Fault::InverseDropsContext, _) => y,
             (Fault::StateOutsideOfParameters, context) => {
-                y - context.expect("checked") * self.hidden
+                y - context.expect("checked") * self.hidden.0
             }
             (Fault::OtherInverseWithoutAutodiff, context) if without_autodiff => {
                 y - context.expect("checked") * 1.001
@@ -429,7 +439,7 @@ struct Around<B: Backend> {
     wrong: Wrong,
     /// Drawn when built, as a parameter would be.
     #[module(skip)]
-    drawn: f64,
+    drawn: Unprinted,
 }
 
 impl<B: Backend> Around<B> {
@@ -437,7 +447,7 @@ impl<B: Backend> Around<B> {
         Ok(Self {
             normal: DiagonalNormal::new(&[0.5], &[0.8], device)?,
             wrong,
-            drawn: f64::from(rng.next_u32() % 1000) * 1e-3,
+            drawn: Unprinted(f64::from(rng.next_u32() % 1000) * 1e-3),
         })
     }
 
@@ -484,7 +494,7 @@ impl<B: Backend> LogProb<B> for Around<B> {
         let log_p = self.normal.log_prob(x.clone(), None);
         match self.wrong {
             Wrong::NotNormalized => log_p + 1e-3,
-            Wrong::NotSaved => log_p + self.drawn,
+            Wrong::NotSaved => log_p + self.drawn.0,
             Wrong::OtherWithoutAutodiff if without_autodiff => log_p + 1e-6,
             Wrong::OverflowsFarOut => {
                 log_p + (x.square().exp() * 0.0).sum_dim(1).squeeze_dim::<1>(1)

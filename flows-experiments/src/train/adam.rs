@@ -82,7 +82,7 @@ impl<B: AutodiffBackend> Adam<B> {
 mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};
-    use flows_core::state::state;
+    use flows_core::state::parameters as state;
     use flows_models::MafConfig;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
-use flows_core::state::{State, load_state, state};
+use flows_core::state::{State, load_state, parameters, state};
 use flows_models::vae::{
     ActiveUnits, Likelihood, LogMeanExp, NetworkConfig, Vae, VaeConfig, importance_samples,
 };
@@ -183,10 +183,10 @@ fn units_that_carry_something_are_counted() {
     let vae = config
         .init::<Flex>(&device(), &mut StdRng::seed_from_u64(0))
         .unwrap();
-    let parameters: State = state::<Flex, _>(&vae);
+    let all: State = parameters::<Flex, _>(&vae);
     let zero =
         |data: &TensorData| TensorData::new(vec![0.0; data.num_elements()], data.shape.clone());
-    let zeros = parameters
+    let zeros = all
         .iter()
         .map(|(path, data)| (path.clone(), zero(data)))
         .collect();
