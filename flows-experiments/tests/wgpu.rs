@@ -9,9 +9,9 @@
 use std::io::Write as _;
 
 use assert_cmd::Command;
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, ModuleDisplay};
 use burn::tensor::backend::AutodiffBackend;
-use flows_core::state::{State, state};
+use flows_core::state::{State, parameters};
 use flows_core::testing::relative_error;
 use flows_experiments::backend::{BackendError, BackendKind, Dtype, Task, dispatch};
 use flows_experiments::targets::sample_set::Moons;
@@ -62,7 +62,7 @@ fn flat(state: &State) -> Vec<f64> {
 fn train<B, M, O>(model: M, objective: &O, device: &B::Device) -> Trace
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B>,
+    M: AutodiffModule<B> + ModuleDisplay,
     O: Objective<B, M>,
 {
     let identity = Identity {
@@ -70,12 +70,12 @@ where
         seed: SEED,
         checkpoint: None,
     };
-    let before = state::<B, M>(&model);
+    let before = parameters::<B, M>(&model);
     let fitted = fit(model, objective, &training(), identity, device, &mut |_| {}).unwrap();
     Trace {
         losses: fitted.losses.iter().map(|(_, loss)| *loss).collect(),
         before,
-        after: state::<B, M>(&fitted.model),
+        after: parameters::<B, M>(&fitted.model),
     }
 }
 
