@@ -57,7 +57,7 @@ impl BatchNormConfig {
             shift: init::constant([1, dim], 0.0, device),
             mean: statistic(dim, 0.0),
             variance: statistic(dim, 1.0),
-            frozen: statistic(1, 0.0),
+            fixed: statistic(1, 0.0),
             epsilon,
         })
     }
@@ -94,15 +94,16 @@ pub struct BatchNorm<B: Backend> {
     mean: Param<Tensor<B, 2>>,
     /// Running variance, `[1, dim]`; not trained.
     variance: Param<Tensor<B, 2>>,
-    /// 1 where both are frozen, else 0, `[1, 1]`: a tensor, so that it is saved with them; not trained.
-    frozen: Param<Tensor<B, 2>>,
+    /// 1 where both are frozen, else 0, `[1, 1]`: a tensor, so that it is saved with them; not trained. Its name is
+    /// that in model files.
+    fixed: Param<Tensor<B, 2>>,
     epsilon: f64,
 }
 
 impl<B: Backend> BatchNorm<B> {
     /// Whether the statistics are those of the training set, for every backend.
     pub fn is_frozen(&self) -> bool {
-        self.frozen.val().into_data().iter::<f64>().all(|v| v > 0.5)
+        self.fixed.val().into_data().iter::<f64>().all(|v| v > 0.5)
     }
 
     /// Running mean and variance, `[1, dim]` each.
@@ -118,7 +119,7 @@ impl<B: Backend> BatchNorm<B> {
         // Which ones is decided on the device: asking from the host would stall every forward pass.
         let mean = x.clone().mean_dim(0);
         let variance = (x.clone() - mean.clone()).square().mean_dim(0);
-        let frozen = self.frozen.val().greater_elem(0.5).expand(mean.dims());
+        let frozen = self.fixed.val().greater_elem(0.5).expand(mean.dims());
         [
             mean.mask_where(frozen.clone(), self.mean.val()),
             variance.mask_where(frozen, self.variance.val()),
@@ -207,8 +208,8 @@ impl<B: Backend> Bijector<B> for BatchNorm<B> {
             Task::UpdateStatistics(rows) => self.take_in(rows, MOMENTUM),
             Task::FreezeStatistics(rows) => {
                 self.take_in(rows, 1.0);
-                let yes = self.frozen.val().ones_like();
-                set(&mut self.frozen, yes);
+                let yes = self.fixed.val().ones_like();
+                set(&mut self.fixed, yes);
             }
             _ => {}
         }

@@ -69,7 +69,7 @@ pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
     for dim in [1, 3] {
         // Statistics are taken from data, not trained.
         let case = Case::new(format!("batch norm, frozen, dim {dim}"))
-            .statistics(vec!["mean", "variance", "frozen"]);
+            .statistics(vec!["mean", "variance", "fixed"]);
         suite.check(case, |device, rng| {
             let mut layer = BatchNormConfig::new(dim).init(device, rng)?;
             let chunks = [4, 7].map(|rows| uniform_batch([rows, dim], 3.0, rows as u64, device));

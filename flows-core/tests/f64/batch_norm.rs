@@ -154,7 +154,18 @@ fn where_gradients_are_taken_the_inverse_needs_frozen_statistics() {
 fn statistics_are_saved_with_the_parameters() {
     let mut frozen = layer::<Plain>();
     freeze(&mut frozen, vec![normal(30, 3, 5.0, 5)]);
-    let loaded = load_state::<Flex, _>(layer::<Plain>(), &state(&frozen)).unwrap();
+    let saved = state(&frozen);
+    let names: Vec<&str> = saved.keys().map(String::as_str).collect();
+    let expected = [
+        "configuration",
+        "fixed",
+        "log_scale",
+        "mean",
+        "shift",
+        "variance",
+    ];
+    assert_eq!(names, expected, "the names in model files");
+    let loaded = load_state::<Flex, _>(layer::<Plain>(), &saved).unwrap();
     assert!(loaded.is_frozen());
     let x = normal::<Plain>(2, 3, 1.0, 6);
     assert_eq!(

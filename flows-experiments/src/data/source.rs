@@ -50,7 +50,7 @@ fn ascii(text: &str) -> Result<u8, String> {
 /// Whether the first line of a text file names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Header {
-    /// It does if it holds words, and no numbers.
+    /// It does where it holds words and no numbers.
     #[default]
     Auto,
     /// It does.

@@ -24,7 +24,9 @@ pub enum DdnfInverse {
     /// `sum_t log |det(I - J_v(z_t) / T)|` by the block's [`LogDet`](crate::log_det::LogDet); a
     /// density computed with it belongs to the map `(id - v / T)^T`.
     ///
-    /// For stationary fields only: a field that depends on time is refused.
+    /// For stationary fields only: a field that depends on time is refused. Files written before read
+    /// `"exponential_map"`.
+    #[serde(alias = "exponential_map")]
     ApproximateExponentialMap,
     /// The inverse of the forward map: solves `z + v(z) / T = y` cell by cell.
     ///
