@@ -121,6 +121,32 @@ fn a_table_with_gaps_gets_one_score_a_row_and_a_count() {
 }
 
 #[test]
+fn scores_are_not_written_over_a_file_unasked() {
+    let case = Case::new("x,y", 60, |_, a, b| format!("{a},{b}"));
+    case.fit(&[]);
+    case.write("scores.csv", "mine");
+    let written = || fs::read_to_string(case.at("scores.csv")).unwrap();
+    let score = |more: &[&str]| {
+        let mut command = flows();
+        command
+            .arg("log-prob")
+            .arg(case.at("m"))
+            .arg(case.at("data.csv"));
+        command.arg("-o").arg(case.at("scores.csv")).args(more);
+        command.assert()
+    };
+    let refused = score(&[]).code(2);
+    let said = text(&refused.get_output().stderr);
+    assert!(
+        said.contains("scores.csv") && said.contains("--force"),
+        "{said}"
+    );
+    assert_eq!(written(), "mine");
+    score(&["--force"]).success();
+    assert_eq!(written().lines().count(), 61);
+}
+
+#[test]
 fn fill_values_are_noted_and_leave_the_other_rows_their_digits() {
     for fill in ["9.96921e36", "1e20", "-9999"] {
         let case = Case::new("tas,ua", 400, |i, a, b| match i % 150 {

@@ -9,7 +9,7 @@ mod options;
 mod plan;
 mod screen;
 mod session;
-mod stability;
+pub(crate) mod stability;
 mod workers;
 
 pub use folder::{Folder, FolderError, RunFolder};

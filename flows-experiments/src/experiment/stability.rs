@@ -55,7 +55,7 @@ pub fn measure_stability_in<B: Backend>(
 }
 
 #[cfg(all(test, feature = "flex"))]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::train::stream;
     use burn::backend::Flex;
@@ -63,7 +63,7 @@ mod tests {
     use flows_models::{DdnfConfig, RealNvpConfig};
 
     /// Multiplies the output weights of fields of 16 units, which leaves the slopes of the units alone.
-    struct OutputTimes(f64);
+    pub(crate) struct OutputTimes(pub(crate) f64);
 
     impl ModuleMapper<Flex> for OutputTimes {
         fn map_float<const D: usize>(

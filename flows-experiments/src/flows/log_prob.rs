@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{
-    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_model, remark, say, say_stability,
-    throughput,
+    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_existing, refuse_model, remark, say,
+    say_stability, throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
@@ -34,6 +34,9 @@ pub(super) struct Args {
         hide_default_value = true
     )]
     out: PathBuf,
+    /// Write over FILE
+    #[arg(long)]
+    force: bool,
     /// CSV or npy [default: npy for a file that ends in .npy]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -45,6 +48,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        refuse_existing(&self.out, self.force)?;
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
         let source = self.table.open(&self.data, &header, Missing::Keep)?;

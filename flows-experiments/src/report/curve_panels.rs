@@ -5,9 +5,8 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::ReportError;
-use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
-use super::curves::{Axis, COLORS, CurvePlot, drawable_pieces};
-use super::ticks::labels;
+use super::canvas::{Anchor, Area, Lettering, draw_png};
+use super::curves::{Axis, COLORS, CurvePlot, draw_axes, drawable_pieces};
 
 /// How points are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -177,34 +176,13 @@ fn draw_panel(
     label.write(area, &panel.plot.x_label, at, Anchor::Top, PLOT[0])?;
     let at = (x as i32 + 18, middle[1]);
     label.write(area, &panel.plot.y_label, at, Anchor::Upwards, PLOT[1])?;
-    let (small, grid) = (Lettering::regular(14), RGBColor(225, 225, 225));
+    let y_ticks = axes[1].ticks();
     let x_ticks = match panel.x_ticks.is_empty() {
         true => axes[0].ticks(),
         false => panel.x_ticks.clone(),
     };
-    let y_ticks = axes[1].ticks();
-    let [x_labels, y_labels] = [&x_ticks, &y_ticks].map(|values| labels(values));
-    for (value, text) in x_ticks.iter().zip(&x_labels.texts) {
-        let x = axes[0].place(*value, frame[0]);
-        area.draw(&PathElement::new([(x, top), (x, bottom)], grid))?;
-        area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], INK))?;
-        small.write(area, text, (x, bottom + 10), Anchor::Top, 70)?;
-    }
-    for (value, text) in y_ticks.iter().zip(&y_labels.texts) {
-        let y = axes[1].place(*value, frame[1]);
-        area.draw(&PathElement::new([(left, y), (right, y)], grid))?;
-        area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
-        small.write(area, text, (left - 9, y), Anchor::Right, 62)?;
-    }
-    small.write(
-        area,
-        &x_labels.offset,
-        (right, bottom + 26),
-        Anchor::Right,
-        160,
-    )?;
-    small.write(area, &y_labels.offset, (left, top - 9), Anchor::Left, 160)?;
-    area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
+    let ticks = [&x_ticks[..], &y_ticks[..]];
+    draw_axes(area, axes, frame, ticks, Lettering::regular(14), [70, 62])?;
 
     let scales = [panel.plot.x_scale, panel.plot.y_scale];
     for line in &panel.lines {

@@ -105,7 +105,9 @@ pub fn draw_curves(
             Anchor::Top,
             size[0] - 20,
         )?;
-        draw_axes(area, &axes, frame)?;
+        let [xs, ys] = [axes[0].ticks(), axes[1].ticks()];
+        let small = Lettering::regular(15);
+        draw_axes(area, &axes, frame, [&xs, &ys], small, [80, 80])?;
         let lettering = Lettering::regular(17);
         lettering.write(
             area,
@@ -152,35 +154,32 @@ pub fn draw_curves(
     })
 }
 
-fn draw_axes(
+/// Grid, ticks with their labels, and the frame around them. `widths` bounds the labels below and beside it.
+pub(super) fn draw_axes(
     area: &Area<'_>,
     axes: &[Axis; 2],
     frame: [[i32; 2]; 2],
+    ticks: [&[f64]; 2],
+    lettering: Lettering,
+    widths: [u32; 2],
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let lettering = Lettering::regular(15);
     let grid = RGBColor(225, 225, 225);
     let [[left, right], [bottom, top]] = frame;
-    let (xs, ys) = (axes[0].ticks(), axes[1].ticks());
-    let [x_labels, y_labels] = [&xs, &ys].map(|values| labels(values));
-    for (value, text) in xs.iter().zip(&x_labels.texts) {
+    let [x_labels, y_labels] = ticks.map(labels);
+    for (value, text) in ticks[0].iter().zip(&x_labels.texts) {
         let x = axes[0].place(*value, frame[0]);
         area.draw(&PathElement::new([(x, top), (x, bottom)], grid))?;
         area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], INK))?;
-        lettering.write(area, text, (x, bottom + 10), Anchor::Top, 80)?;
+        lettering.write(area, text, (x, bottom + 10), Anchor::Top, widths[0])?;
     }
-    for (value, text) in ys.iter().zip(&y_labels.texts) {
+    for (value, text) in ticks[1].iter().zip(&y_labels.texts) {
         let y = axes[1].place(*value, frame[1]);
         area.draw(&PathElement::new([(left, y), (right, y)], grid))?;
         area.draw(&PathElement::new([(left - 5, y), (left, y)], INK))?;
-        lettering.write(area, text, (left - 9, y), Anchor::Right, 80)?;
+        lettering.write(area, text, (left - 9, y), Anchor::Right, widths[1])?;
     }
-    lettering.write(
-        area,
-        &x_labels.offset,
-        (right, bottom + 28),
-        Anchor::Right,
-        160,
-    )?;
+    let at = (right, bottom + 28);
+    lettering.write(area, &x_labels.offset, at, Anchor::Right, 160)?;
     lettering.write(area, &y_labels.offset, (left, top - 10), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
     Ok(())

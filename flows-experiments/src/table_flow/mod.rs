@@ -356,26 +356,12 @@ fn chunks(rows: usize, dim: usize) -> impl Iterator<Item = (usize, usize)> {
 mod tests {
     use super::*;
     use crate::data::Table;
+    use crate::experiment::stability::tests::OutputTimes;
     use crate::train::{Course, stream};
     use burn::backend::{Autodiff, Flex};
-    use burn::module::{Module, ModuleMapper, Param};
+    use burn::module::Module;
     use flows_models::DdnfConfig;
     use rand::RngExt;
-
-    /// Multiplies the output weights of fields of 16 units.
-    struct Stiff;
-
-    impl ModuleMapper<Flex> for Stiff {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: Param<Tensor<Flex, D>>,
-        ) -> Param<Tensor<Flex, D>> {
-            let (id, tensor, mapper) = param.consume();
-            let is_output = D == 2 && tensor.dims()[0] == 16;
-            let factor = if is_output { 1000.0 } else { 1.0 };
-            Param::from_mapped_value(id, tensor * factor, mapper)
-        }
-    }
 
     #[test]
     fn a_fitted_ddnf_says_where_its_steps_are_too_large() {
@@ -398,7 +384,7 @@ mod tests {
         };
         let mut fitted = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
         assert_eq!(fitted.stability(&rows, None).unwrap().warnings, [""; 0]);
-        fitted.flow = fitted.flow.map(&mut Stiff);
+        fitted.flow = fitted.flow.map(&mut OutputTimes(1000.0));
         // A missing value says nothing of the field.
         let rows = Rows::new([&[f64::NAN, 0.0], rows.values()].concat(), 2);
         let stability = fitted.stability(&rows, None).unwrap();
