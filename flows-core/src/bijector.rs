@@ -14,7 +14,6 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Error;
-use crate::kernels::Stage;
 use crate::visit::{LayerVisit, Task};
 
 /// What a map gives back: the mapped rows and the log-determinant of the direction called.
@@ -90,7 +89,7 @@ impl InverseReport {
 /// [`name`](Self::name) and [`forward_and_log_det`](Self::forward_and_log_det), implement
 /// [`Invert`] if there is an inverse, and run
 /// the conformance suite (feature `testing`) on it.
-pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay {
+pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay + 'static {
     /// Name used in error messages and reports, such as `"affine coupling"`.
     fn name(&self) -> &'static str;
 
@@ -126,13 +125,6 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay {
     /// and visits each of its parts; a plain layer keeps this default.
     fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         visit.layer(self);
-    }
-
-    /// This layer as part of a run that a composition hands to one fused operation, or nothing, as for all
-    /// layers of other crates.
-    #[doc(hidden)]
-    fn stage(&self, _context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
-        None
     }
 
     /// Checks the shapes of a call.

@@ -9,6 +9,10 @@
 //! Their noise stays the same until a visit with `LayerVisit::resample_noise` gives it another seed; a training loop does so before
 //! every step.
 
+// What is handed to the kernels is read by them alone.
+#![cfg_attr(not(feature = "kernels"), allow(dead_code, unused_imports))]
+
+pub mod adam;
 pub mod autodiff;
 pub mod bijector;
 pub mod bijectors;
@@ -16,8 +20,9 @@ pub mod distributions;
 pub mod error;
 mod expand;
 pub mod flow;
+pub mod fused;
 pub mod init;
-pub mod kernels;
+mod linalg;
 pub mod log_det;
 pub mod masks;
 pub mod nn;

@@ -87,9 +87,8 @@ impl DdnfConfig {
         }
     }
 
-    /// The layers, first to last.
-    pub fn layers(&self) -> Vec<LayerConfig> {
-        let block = DdnfBlockConfig {
+    fn block(&self) -> DdnfBlockConfig {
+        DdnfBlockConfig {
             activation: self.activation,
             cells: self.cells,
             log_det: self.log_det.clone(),
@@ -98,8 +97,17 @@ impl DdnfConfig {
             context_rank: self.context_rank,
             time_dependent: self.time_dependent,
             ..DdnfBlockConfig::new(self.dim, self.hidden.clone())
-        };
-        let mut layers = vec![LayerConfig::Ddnf(block); self.blocks];
+        }
+    }
+
+    /// Whether its blocks have a kernel of their own, see [`DdnfBlockConfig::has_fast_path`].
+    pub fn has_fast_path(&self) -> bool {
+        self.block().has_fast_path()
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        let mut layers = vec![LayerConfig::Ddnf(self.block()); self.blocks];
         if self.affine {
             let affine = ElementwiseAffineConfig::new(self.dim);
             layers.push(LayerConfig::ElementwiseAffine(affine));

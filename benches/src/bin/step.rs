@@ -75,7 +75,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         return Err(Misuse::new("--budget must be positive").into());
     }
     let compute = args.device.resolve()?;
-    flows_core::kernels::set_fused_kernels(!args.generic);
+    flows_core::fused::set_fused_kernels(!args.generic);
     let work = Work {
         cases,
         compute,

@@ -9,7 +9,7 @@ use super::jacobi::jacobi;
 use super::log_scale::LogScale;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
-use crate::kernels::{Stage, masked};
+use crate::fused::{self, Masked, Part};
 use crate::masks::{DependencyMask, MaskConfig};
 use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
 
@@ -175,13 +175,20 @@ impl<B: Backend> MaskedAffine<B> {
         &self.conditioner
     }
 
+    /// What the kernels read.
+    pub(super) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Masked<'a, B> {
+        Masked {
+            made: &self.conditioner,
+            scale: self.scale,
+            context,
+        }
+    }
+
     fn incremental(&self, y: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Mapped<B> {
         let order = self.mask().order();
         let rows = y.dims()[0];
         let y = sort(y, &order);
-        if let Some(sorted) =
-            masked::incremental_inverse(&self.conditioner, self.scale, &y, context)
-        {
+        if let Some(sorted) = fused::incremental_inverse(self.masked(context), &y) {
             let value = unsort(sorted.value, &order);
             return Mapped { value, ..sorted };
         }
@@ -233,15 +240,12 @@ impl<B: Backend> Bijector<B> for MaskedAffine<B> {
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let context = context.as_ref();
-        if let Some(mapped) = masked::affine_forward(&self.conditioner, self.scale, &x, context) {
+        let part = Some(Part::Masked(self.masked(context)));
+        if let Some((mapped, _)) = fused::run([part].into_iter(), &x) {
             return mapped;
         }
         let raw = self.conditioner.forward(x.clone(), context);
         self.scale.affine(raw).forward(x)
-    }
-
-    fn stage(&self, context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
-        Stage::masked(&self.conditioner, self.scale, context)
     }
 }
 

@@ -3,10 +3,12 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
+use std::any::Any;
 
+use super::{Layer, MaskedAffine, Permutation};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
 use crate::error::Error;
-use crate::kernels::masked;
+use crate::fused::{self, Part};
 use crate::visit::LayerVisit;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
@@ -57,15 +59,32 @@ impl<B: Backend, L: Bijector<B>> Chain<B, L> {
         context: &Option<Tensor<B, 2>>,
     ) -> (Mapped<B>, usize) {
         let layers = &self.layers[at..];
-        let stages = layers
-            .iter()
-            .map(|layer| layer.stage(context.as_ref().filter(|_| layer.context_dim() > 0)));
-        if let Some((mapped, count)) = masked::fused_run(stages, &x) {
+        let parts = layers.iter().map(|layer| part(layer, context.as_ref()));
+        if let Some((mapped, count)) = fused::run(parts, &x) {
             return (mapped, at + count);
         }
         let context = context_for(&layers[0], context);
         (layers[0].forward_and_log_det(x, context), at + 1)
     }
+}
+
+/// A layer as part of a run of layers that one fused operation computes.
+fn part<'a, B: Backend, L: Bijector<B>>(
+    layer: &'a L,
+    context: Option<&'a Tensor<B, 2>>,
+) -> Option<Part<'a, B>> {
+    let layer: &dyn Any = layer;
+    let (permutation, masked) = match layer.downcast_ref() {
+        Some(Layer::Permutation(layer)) => (Some(layer), None),
+        Some(Layer::MaskedAffine(layer)) => (None, Some(layer)),
+        _ => (layer.downcast_ref(), layer.downcast_ref()),
+    };
+    let permutation = permutation.map(|layer: &Permutation<B>| Part::Permutation(layer.order()));
+    permutation.or_else(|| {
+        let masked: &MaskedAffine<B> = masked?;
+        let context = context.filter(|_| masked.context_dim() > 0);
+        Some(Part::Masked(masked.masked(context)))
+    })
 }
 
 /// The context dimension of a composition, whose parts take either none or the same.

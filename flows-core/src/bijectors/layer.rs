@@ -15,7 +15,6 @@ use super::{
 };
 use crate::bijector::{Bijector, Invert, Mapped};
 use crate::error::Error;
-use crate::kernels::Stage;
 use crate::visit::{LayerVisit, Task};
 
 /// Layers of any kind, one after the other.
@@ -170,10 +169,6 @@ impl<B: Backend> Bijector<B> for Layer<B> {
 
     fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
         each!(self, layer => layer.visit_layers(visit))
-    }
-
-    fn stage(&self, context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
-        each!(self, layer => layer.stage(context))
     }
 }
 

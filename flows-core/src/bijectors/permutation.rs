@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
-use crate::kernels::Stage;
 use crate::masks::Ordering;
 use crate::nn::{sort, unsort};
 
@@ -71,10 +70,6 @@ impl<B: Backend> Bijector<B> for Permutation<B> {
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         Mapped::volume_preserving(sort(x, &self.order))
-    }
-
-    fn stage(&self, _context: Option<&Tensor<B, 2>>) -> Option<Stage<B>> {
-        Some(Stage::permutation(&self.order))
     }
 }
 

@@ -1,12 +1,9 @@
 //! The exact log-determinant, and the linear solve that goes with it.
 
-use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::elimination::{Eliminated, Number, log_abs_dets};
-use super::small::{det2, det2_identity_plus, inverse2};
-use crate::kernels::fused_kernels_enabled;
-use crate::kernels::host::{Host, is_plain_host};
-use crate::kernels::lanes::Real;
+use crate::fused;
+use crate::linalg::{Eliminated, det2, det2_identity_plus, identity_plus, inverse2};
 use crate::nn::Linearization;
 use crate::nn::field::constant;
 
@@ -56,12 +53,12 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     match a.dims()[1] {
         1 => flat(a).abs().log(),
         2 => det2(a).abs().log(),
-        m => {
-            if let Some(value) = in_memory(&a, m) {
+        _ => {
+            if let Some(value) = fused::log_abs_dets(&a) {
                 return value;
             }
             let fixed = constant(a.clone());
-            let eliminated = Eliminated::new(fixed.clone());
+            let eliminated = eliminate(fixed.clone());
             let slope = eliminated.inverse.clone().swap_dims(1, 2);
             let tangent: Tensor<B, 1> = (slope * (a - fixed)).sum_dims_squeeze(&[1, 2]);
             eliminated.log_abs_det() + tangent
@@ -69,64 +66,28 @@ pub fn log_abs_det<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {
     }
 }
 
-/// The same without a derivative, where the matrices lie in memory and nothing records their history.
-fn in_memory<B: Backend>(a: &Tensor<B, 3>, m: usize) -> Option<Tensor<B, 1>> {
-    fn with<F: Number + Real + Element>(a: &Host, n: usize, m: usize) -> TensorData {
-        let numbers = a.numbers::<F>();
-        let copy = |i: usize, a: &mut [F]| a.copy_from_slice(&numbers[i * m * m..][..m * m]);
-        TensorData::new(log_abs_dets(n, m, copy), [n])
-    }
-    let dtype = host_type(a)?;
-    let (n, host) = (a.dims()[0], Host::new(a.clone()));
-    let data = match dtype {
-        DType::F32 => with::<f32>(&host, n, m),
-        _ => with::<f64>(&host, n, m),
-    };
-    Some(Tensor::from_data(data, (&a.device(), dtype)))
+/// Inverses and pivots, matrix by matrix where they lie in memory.
+pub(crate) fn eliminate<B: Backend>(a: Tensor<B, 3>) -> Eliminated<B> {
+    fused::invert(&a).unwrap_or_else(|| Eliminated::new(a))
 }
 
 /// `log |det(I + D C)|` for one hidden layer about as wide as the input or narrower, with `C = W_2 W_1`
 /// shared by all points, or by those of a row: each matrix is written where it is eliminated.
 fn one_layer_in_memory<B: Backend>(b: &Linearization<'_, B>) -> Option<Tensor<B, 1>> {
-    /// `d`: `[n, m]`; `c`: `[rows, m, m]`, those of the points over and over.
-    fn with<F: Number + Real + Element>(d: &Host, c: &Host, n: usize, m: usize) -> TensorData {
-        let (d, c) = (d.numbers::<F>(), c.numbers::<F>());
-        let rows = c.len() / (m * m);
-        let fill = |i: usize, a: &mut [F]| {
-            let c = &c[i % rows * m * m..][..m * m];
-            let lines = a.chunks_exact_mut(m).zip(c.chunks_exact(m));
-            for (k, ((a, c), d)) in lines.zip(&d[i * m..(i + 1) * m]).enumerate() {
-                a.iter_mut().zip(c).for_each(|(a, c)| *a = *d * *c);
-                a[k] = a[k] + F::of(1.0);
-            }
-        };
-        TensorData::new(log_abs_dets(n, m, fill), [n])
-    }
     let (m, dim) = (b.width(1), b.width(0));
     if b.depth() != 1 || m < 3 || m > dim + dim / 4 {
         return None;
     }
     let d = b.slope(1);
     // Asked first: what is recorded is not to be computed in vain.
-    let dtype = host_type(&d)?;
+    if !fused::makes_log_dets(&d) {
+        return None;
+    }
     let c: Tensor<B, 3> = match b.shared_closing() {
         Some(c) => c.unsqueeze(),
         None => b.by_row()?.1,
     };
-    let (n, device) = (d.dims()[0], d.device());
-    let (d, c) = (Host::new(d), Host::new(c));
-    let data = match dtype {
-        DType::F32 => with::<f32>(&d, &c, n, m),
-        _ => with::<f64>(&d, &c, n, m),
-    };
-    Some(Tensor::from_data(data, (&device, dtype)))
-}
-
-/// The type of numbers that lie in memory, where nothing records their history.
-fn host_type<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<DType> {
-    let dtype = tensor.dtype();
-    let known = matches!(dtype, DType::F32 | DType::F64);
-    (known && fused_kernels_enabled() && is_plain_host::<B>()).then_some(dtype)
+    fused::log_dets_of_one_layer(&d, c)
 }
 
 /// `u` with `(I + B) u = r`, row by row: Newton's step for `z + B(z) = y`.
@@ -156,15 +117,8 @@ fn invert<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
     match a.dims()[1] {
         1 => a.recip(),
         2 => inverse2(a),
-        _ => Eliminated::new(a).inverse,
+        _ => eliminate(a).inverse,
     }
-}
-
-/// `I + A`, `[n, m, m]`.
-pub(crate) fn identity_plus<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 3> {
-    let m = a.dims()[1];
-    let identity = Tensor::<B, 2>::eye(m, &a.device()).cast(a.dtype());
-    a + identity.unsqueeze()
 }
 
 fn flat<B: Backend>(a: Tensor<B, 3>) -> Tensor<B, 1> {

@@ -3,16 +3,14 @@
 //! One method a file. All of them are differentiable in the parameters of the field and in the
 //! points, by first-order automatic differentiation.
 
-pub mod elimination;
 mod exact;
 mod hutchinson;
 mod noise;
 mod russian_roulette;
-pub mod small;
 mod spectral_radius;
 mod taylor;
 
-pub(crate) use exact::identity_plus;
+pub(crate) use exact::eliminate;
 pub use exact::{log_abs_det, solve_identity_plus};
 pub use hutchinson::hutchinson;
 pub use noise::{Noise, ProbeNoise};

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::small::det2;
+use crate::linalg::det2;
 
 /// Squarings in Gelfand's formula.
 const SQUARINGS: usize = 10;

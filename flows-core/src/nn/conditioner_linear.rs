@@ -6,8 +6,8 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::expand::product;
+use crate::fused::plan::{Linear, Offset};
 use crate::init;
-use crate::kernels::masked::{Linear, Offset};
 use crate::masks::WeightMask;
 
 /// `y = x (W o M) + c C + b` with an optional 0/1 mask `M` and optional context weights `C`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditioner::{Conditioner, ConditionerActivation, Connections};
 use crate::error::Error;
-use crate::kernels::masked::{Linear, Pattern};
+use crate::fused::plan::{Linear, Patterns};
 use crate::masks::{MadeLayout, MaskConfig, WeightMask};
 use crate::state::Transient;
 
@@ -138,7 +138,7 @@ pub struct Made<B: Backend> {
     pub(super) context_dim: usize,
     /// Blocks of each weight matrix, for the kernels; made when first asked for.
     #[module(skip)]
-    patterns: Transient<Arc<OnceLock<Arc<Vec<Pattern>>>>>,
+    patterns: Transient<Arc<OnceLock<Arc<Patterns>>>>,
 }
 
 impl<B: Backend> Made<B> {
@@ -195,14 +195,13 @@ impl<B: Backend> Made<B> {
     }
 
     /// The blocks of each of these weights.
-    pub(crate) fn patterns(&self) -> &Arc<Vec<Pattern>> {
+    pub(crate) fn patterns(&self) -> &Arc<Patterns> {
         self.patterns.0.get_or_init(|| {
             let wiring = Wiring::new(&self.layout, self.network.connections);
             let output = self.layout.to_parameters(wiring.last, self.parameters);
             let hidden = wiring.masks(&self.layout);
-            let hidden = hidden.iter().map(|mask| Pattern::new(mask, 1));
-            let patterns = hidden.chain([Pattern::new(&output, self.parameters)]);
-            Arc::new(patterns.collect())
+            let hidden = hidden.iter().map(|mask| (mask, 1));
+            Arc::new(Patterns::new(hidden.chain([(&output, self.parameters)])))
         })
     }
 

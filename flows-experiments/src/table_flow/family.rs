@@ -1,6 +1,5 @@
 //! Models by name, sized for a table.
 
-use flows_core::kernels::{FusedLogDet, has_ddnf_block};
 use flows_core::log_det::LogDet;
 use flows_models::{
     DdnfConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
@@ -169,11 +168,11 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
 /// validation rows are scored with the determinant.
 fn ddnf_training(ddnf: &DdnfConfig) -> Option<LogDet> {
     let narrowest = ddnf.hidden.iter().copied().min().unwrap_or(ddnf.dim);
-    let fused = match ddnf.hidden[..] {
-        [hidden] => has_ddnf_block(ddnf.dim, hidden, FusedLogDet::Exact),
-        _ => false,
+    let exact = DdnfConfig {
+        log_det: LogDet::Exact,
+        ..ddnf.clone()
     };
-    let closed_form = fused || ddnf.dim <= 3 || narrowest <= 2;
+    let closed_form = exact.has_fast_path() || ddnf.dim <= 3 || narrowest <= 2;
     (!closed_form).then_some(LogDet::Taylor { order: 2 })
 }
 

@@ -3,7 +3,7 @@
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
-use flows_core::kernels::{AdamNorm, AdamStep};
+use flows_core::adam::{AdamNorm, AdamStep};
 use flows_core::state::State;
 
 use super::moments::{BETA_1, BETA_2, Moments};

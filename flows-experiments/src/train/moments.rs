@@ -6,7 +6,7 @@ use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
-use flows_core::kernels::{AdamParameter, AdamStep};
+use flows_core::adam::{AdamParameter, AdamStep};
 use flows_core::state::State;
 
 /// Decays of the two moments.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::expand::product;
-use crate::kernels::{self, FusedLogDet};
+use crate::fused::{self, DdnfCells, FusedLogDet};
 use crate::log_det::LogDet;
 use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
 use crate::state::Transient;
@@ -82,6 +82,16 @@ fn default_cells() -> usize {
     16
 }
 
+/// The kernel's name for a log-determinant, if it has one.
+fn fused_log_det(log_det: &LogDet) -> Option<FusedLogDet> {
+    match log_det {
+        LogDet::Exact => Some(FusedLogDet::Exact),
+        LogDet::Taylor { order: 1 } => Some(FusedLogDet::Taylor1),
+        LogDet::Taylor { order: 2 } => Some(FusedLogDet::Taylor2),
+        LogDet::Taylor { .. } | LogDet::Hutchinson { .. } | LogDet::RussianRoulette { .. } => None,
+    }
+}
+
 impl DdnfBlockConfig {
     /// A stationary tanh field without context, 16 cells, exact log-determinant and exact inverse.
     pub fn new(dim: usize, hidden: impl Into<Vec<usize>>) -> Self {
@@ -95,6 +105,18 @@ impl DdnfBlockConfig {
             context_dim: 0,
             context_rank: 0,
             time_dependent: false,
+        }
+    }
+
+    /// Whether the block has a kernel of its own on the backends that have any: one hidden layer of tanh units that is
+    /// not too wide for the dimension, stationary, the same weights for all rows, and a log-determinant in closed form.
+    pub fn has_fast_path(&self) -> bool {
+        let plain = self.activation == Activation::Tanh && !self.time_dependent;
+        match (&self.hidden[..], fused_log_det(&self.log_det)) {
+            (&[hidden], Some(log_det)) if plain && self.context_rank == 0 => {
+                fused::has_ddnf_block(self.dim, hidden, log_det)
+            }
+            _ => false,
         }
     }
 
@@ -219,8 +241,7 @@ impl<B: Backend> DdnfBlock<B> {
 
     /// The cells of one direction, `exp(v)` or `exp(-v)`, with their log-determinants.
     fn run(&self, direction: f64, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        let fused = self
-            .fused_log_det()
+        let fused = fused_log_det(&self.log_det)
             .and_then(|log_det| self.fused(direction, &x, context.as_ref(), log_det));
         fused.unwrap_or_else(|| self.cells_towards(direction, context).run(x))
     }
@@ -265,28 +286,16 @@ impl<B: Backend> DdnfBlock<B> {
         } else {
             (output.weight.val(), output.bias.val())
         };
-        kernels::ddnf_block(
-            x,
-            &hidden.weight.val(),
-            &hidden.bias.val(),
-            &w2,
-            &b2,
-            bias.as_ref(),
-            self.cells,
+        let cells = DdnfCells {
+            w1: hidden.weight.val(),
+            b1: hidden.bias.val(),
+            w2,
+            b2,
+            context: bias,
+            cells: self.cells,
             log_det,
-        )
-    }
-
-    /// The kernel's name for this block's log-determinant, if it has one.
-    fn fused_log_det(&self) -> Option<FusedLogDet> {
-        match self.log_det {
-            LogDet::Exact => Some(FusedLogDet::Exact),
-            LogDet::Taylor { order: 1 } => Some(FusedLogDet::Taylor1),
-            LogDet::Taylor { order: 2 } => Some(FusedLogDet::Taylor2),
-            LogDet::Taylor { .. } | LogDet::Hutchinson { .. } | LogDet::RussianRoulette { .. } => {
-                None
-            }
-        }
+        };
+        fused::ddnf_block(x, cells)
     }
 }
 

@@ -4,8 +4,8 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::{AsDdnfBlock, DdnfBlock, NAME};
 use crate::bijector::{Bijector, assert_ok, context_for};
-use crate::log_det::elimination::Eliminated;
-use crate::log_det::{identity_plus, spectral_radius};
+use crate::linalg::identity_plus;
+use crate::log_det::{eliminate, spectral_radius};
 use crate::nn::Linearization;
 use crate::nn::field::constant;
 
@@ -166,7 +166,7 @@ pub fn stability<B: Backend, L: Bijector<B> + AsDdnfBlock<B>>(
 /// The report of one cell.
 fn inspect<B: Backend>(b: &Linearization<'_, B>) -> StabilityReport {
     let core = b.core();
-    let signs = Eliminated::new(identity_plus(core.clone())).signs();
+    let signs = eliminate(identity_plus(core.clone())).signs();
     let rhos: Vec<f64> = spectral_radius(core).into_data().iter().collect();
     StabilityReport {
         max_rho: rhos.iter().copied().fold(0.0, worse),
