@@ -38,7 +38,7 @@ impl AdamStep {
         let gradient = gradient.flatten::<1>(0, D - 1);
         let first = first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
         let second = second * self.beta_2;
-        let (second, size) = match self.norm {
+        let (second, magnitude) = match self.norm {
             AdamNorm::Two => {
                 let second = second + gradient.square() * (1.0 - self.beta_2);
                 (second.clone(), second.sqrt() + self.epsilon)
@@ -49,7 +49,7 @@ impl AdamStep {
             }
         };
         AdamParameter {
-            value: value - (first.clone() / size * self.rate).reshape(shape),
+            value: value - (first.clone().div(magnitude) * self.rate).reshape(shape),
             first,
             second,
         }

@@ -16,6 +16,7 @@ pub mod adam;
 pub mod autodiff;
 pub mod bijector;
 pub mod bijectors;
+pub mod conditioners;
 pub mod distributions;
 pub mod error;
 mod expand;
@@ -35,4 +36,5 @@ pub mod solve;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transforms;
 pub mod visit;

@@ -1,5 +1,5 @@
 //! Enums in configurations: a name, or a table with one key, as in `log_det = "exact"` and
-//! `log_det = { taylor = { order = 2 } }`.
+//! `log_det = { taylor = { order = 2 } }`. A name alone stands for its table with every default.
 //!
 //! serde refuses a second key without its name, and in a table with a `kind` or `layer` without its place. Here
 //! an unknown key is named wherever it stands.
@@ -7,7 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 
 /// An enum with what `#[serde(remote = "Self")]` derives for it.
@@ -61,7 +61,12 @@ impl<'de, T: OneKey> Visitor<'de> for NameOrTable<T> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
-        T::derived(name.into_deserializer())
+        T::derived(name.into_deserializer()).or_else(|error: E| {
+            // A name alone means the defaults of what it names.
+            let defaults = MapDeserializer::new(std::iter::empty::<(&str, &str)>());
+            let table = MapDeserializer::new(std::iter::once((name, defaults)));
+            T::derived(MapAccessDeserializer::new(table)).map_err(|_: E| error)
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {

@@ -1,9 +1,11 @@
 //! Inverse autoregressive flow.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::LayerConfig;
+use flows_core::bijectors::{AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
+use flows_core::nn::{ConditionerActivation, Connections};
+use flows_core::transforms::AnyTransform;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::MafConfig;
 use crate::mixing::Mixing;
 use crate::model::{GenerativeFlow, build_generative};
 
-/// MADE-masked affine autoregressive layers with the variables mixed between them, by default
+/// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
 /// reversed; the network pass maps base to data, so a sample takes one pass a layer.
 ///
 /// Kingma et al., *Improving Variational Inference with Inverse Autoregressive Flow*,
@@ -36,6 +38,18 @@ pub struct IafConfig {
     /// How the variables are mixed between layers.
     #[serde(default = "defaults::mixing")]
     pub mixing: Mixing,
+    /// Map of each variable.
+    #[serde(default)]
+    pub transform: AnyTransform,
+    /// Activation of the conditioners.
+    #[serde(default)]
+    pub activation: ConditionerActivation,
+    /// Plain layers or residual blocks in the conditioners.
+    #[serde(default)]
+    pub connections: Connections,
+    /// How the sequential direction is computed.
+    #[serde(default)]
+    pub inverse: AutoregressiveInverse,
 }
 
 mod defaults {
@@ -65,6 +79,10 @@ impl IafConfig {
             context_dim: defaults::context_dim(),
             mask: MaskConfig::default(),
             mixing: defaults::mixing(),
+            transform: AnyTransform::default(),
+            activation: ConditionerActivation::default(),
+            connections: Connections::default(),
+            inverse: AutoregressiveInverse::default(),
         }
     }
 
@@ -78,6 +96,10 @@ impl IafConfig {
             context_dim,
             mask,
             mixing,
+            transform,
+            activation,
+            connections,
+            inverse,
         } = self.clone();
         MafConfig {
             dim,
@@ -88,7 +110,10 @@ impl IafConfig {
             mixing,
             // Its statistics are those of data, which a generative flow meets at its other end.
             batch_norm: false,
-            ..MafConfig::new(dim)
+            transform,
+            activation,
+            connections,
+            inverse,
         }
         .layers()
     }

@@ -1,16 +1,18 @@
 //! Masked autoregressive flow.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{LayerConfig, LogScale, MaskedAffineConfig};
+use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
+use flows_core::nn::{ConditionerActivation, Connections};
+use flows_core::transforms::AnyTransform;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
-/// MADE-masked affine autoregressive layers with the variables mixed between them, by default
+/// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
 ///
 /// Papamakarios, Pavlakou & Murray, *Masked Autoregressive Flow for Density Estimation*,
@@ -40,9 +42,18 @@ pub struct MafConfig {
     /// needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
-    /// Parameterization of the scales; the paper's is [`LogScale::Exp`].
+    /// Map of each variable; the paper's is affine with [`LogScale::Exp`](flows_core::transforms::LogScale::Exp).
     #[serde(default)]
-    pub scale: LogScale,
+    pub transform: AnyTransform,
+    /// Activation of the conditioners.
+    #[serde(default)]
+    pub activation: ConditionerActivation,
+    /// Plain layers or residual blocks in the conditioners.
+    #[serde(default)]
+    pub connections: Connections,
+    /// How the sequential direction is computed.
+    #[serde(default)]
+    pub inverse: AutoregressiveInverse,
 }
 
 mod defaults {
@@ -73,17 +84,23 @@ impl MafConfig {
             mask: MaskConfig::default(),
             mixing: defaults::mixing(),
             batch_norm: false,
-            scale: LogScale::default(),
+            transform: AnyTransform::default(),
+            activation: ConditionerActivation::default(),
+            connections: Connections::default(),
+            inverse: AutoregressiveInverse::default(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let layer = LayerConfig::MaskedAffine(MaskedAffineConfig {
-            context_dim: self.context_dim,
+        let layer = LayerConfig::Autoregressive(AutoregressiveConfig {
+            transform: self.transform.clone(),
             mask: self.mask.clone(),
-            scale: self.scale,
-            ..MaskedAffineConfig::new(self.dim, self.hidden.clone())
+            activation: self.activation,
+            connections: self.connections,
+            context_dim: self.context_dim,
+            inverse: self.inverse,
+            ..AutoregressiveConfig::new(self.dim, self.hidden.clone())
         });
         let layers = vec![layer; self.layers];
         stacked(layers, self.dim, self.mixing, self.batch_norm)

@@ -1,7 +1,7 @@
 //! RealNVP that lets go of half of the variables at each scale.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{AffineCouplingConfig, MultiScale, MultiScaleConfig, Stack};
+use flows_core::bijectors::{AutoregressiveConfig, MultiScale, MultiScaleConfig, Stack};
 use flows_core::distributions::DiagonalNormal;
 use flows_core::error::Error;
 use flows_core::flow::{Flow, Normalizing};
@@ -89,10 +89,9 @@ impl MultiScaleRealNvpConfig {
         }
         let stages = (0..self.scales).map(|k| {
             let dim = halved(k);
-            let couplings = alternating(self.layers, |untouched| AffineCouplingConfig {
-                untouched,
+            let couplings = alternating(self.layers, |untouched| AutoregressiveConfig {
                 context_dim: self.context_dim,
-                ..AffineCouplingConfig::new(dim, self.hidden.clone())
+                ..AutoregressiveConfig::coupling(dim, self.hidden.clone(), untouched)
             });
             stacked(couplings, dim, self.mixing, self.batch_norm)
         });

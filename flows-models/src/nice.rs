@@ -1,8 +1,9 @@
 //! NICE.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{AffineCouplingConfig, ElementwiseAffineConfig, LayerConfig, LogScale};
+use flows_core::bijectors::{AutoregressiveConfig, ElementwiseAffineConfig, LayerConfig};
 use flows_core::error::Error;
+use flows_core::transforms::LogScale;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +56,10 @@ impl NiceConfig {
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let mut layers = alternating(self.layers, |untouched| AffineCouplingConfig {
-            untouched,
-            scale: LogScale::Additive,
+        let mut layers = alternating(self.layers, |untouched| AutoregressiveConfig {
+            transform: LogScale::Additive.into(),
             context_dim: self.context_dim,
-            ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
+            ..AutoregressiveConfig::coupling(self.dim, self.hidden.clone(), untouched)
         });
         let affine = ElementwiseAffineConfig::new(self.dim);
         layers.push(LayerConfig::ElementwiseAffine(affine));

@@ -1,15 +1,18 @@
 //! RealNVP.
 
 use burn::tensor::backend::Backend;
-use flows_core::bijectors::{AffineCouplingConfig, LayerConfig, Untouched};
+use flows_core::bijectors::{AutoregressiveConfig, LayerConfig};
 use flows_core::error::Error;
+use flows_core::masks::Untouched;
+use flows_core::nn::{ConditionerActivation, Connections};
+use flows_core::transforms::AnyTransform;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
-/// Affine couplings that swap halves from layer to layer.
+/// Couplings, affine by default, that swap halves from layer to layer.
 ///
 /// Dinh, Sohl-Dickstein & Bengio, *Density estimation using Real NVP*, arXiv:1605.08803,
 /// equations 7 and 8.
@@ -34,6 +37,15 @@ pub struct RealNvpConfig {
     /// then needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
+    /// Map of each variable.
+    #[serde(default)]
+    pub transform: AnyTransform,
+    /// Activation of the conditioners.
+    #[serde(default)]
+    pub activation: ConditionerActivation,
+    /// Plain layers or residual blocks in the conditioners.
+    #[serde(default)]
+    pub connections: Connections,
 }
 
 mod defaults {
@@ -63,15 +75,20 @@ impl RealNvpConfig {
             context_dim: defaults::context_dim(),
             mixing: defaults::mixing(),
             batch_norm: false,
+            transform: AnyTransform::default(),
+            activation: ConditionerActivation::default(),
+            connections: Connections::default(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let couplings = alternating(self.layers, |untouched| AffineCouplingConfig {
-            untouched,
+        let couplings = alternating(self.layers, |untouched| AutoregressiveConfig {
+            transform: self.transform.clone(),
+            activation: self.activation,
+            connections: self.connections,
             context_dim: self.context_dim,
-            ..AffineCouplingConfig::new(self.dim, self.hidden.clone())
+            ..AutoregressiveConfig::coupling(self.dim, self.hidden.clone(), untouched)
         });
         stacked(couplings, self.dim, self.mixing, self.batch_norm)
     }
@@ -92,9 +109,10 @@ impl RealNvpConfig {
 /// Couplings that leave the first half untouched, then the second, and so on.
 pub(crate) fn alternating(
     layers: usize,
-    coupling: impl Fn(Untouched) -> AffineCouplingConfig,
+    coupling: impl Fn(Untouched) -> AutoregressiveConfig,
 ) -> Vec<LayerConfig> {
     let halves = [Untouched::FirstHalf, Untouched::SecondHalf];
     let halves = halves.into_iter().cycle().take(layers);
-    halves.map(coupling).map(LayerConfig::Coupling).collect()
+    let layers = halves.map(coupling).map(LayerConfig::Autoregressive);
+    layers.collect()
 }

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flows_core::bijector::{Bijector, Invert};
-use flows_core::bijectors::LayerConfig;
+use flows_core::bijectors::{ConditionerConfig, LayerConfig};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::init::normal_tensor;
 use flows_core::masks::MaskConfig;
@@ -26,8 +26,10 @@ fn batch(rows: usize, dim: usize) -> Tensor<Flex, 2> {
 
 fn kinds(layers: &[LayerConfig]) -> Vec<&'static str> {
     let kind = |layer: &LayerConfig| match layer {
-        LayerConfig::MaskedAffine(_) => "masked",
-        LayerConfig::Coupling(_) => "coupling",
+        LayerConfig::Autoregressive(layer) => match layer.conditioner {
+            ConditionerConfig::Coupling => "coupling",
+            _ => "masked",
+        },
         LayerConfig::BatchNorm(_) => "norm",
         LayerConfig::Permutation(_) => "permutation",
         LayerConfig::LuLinear(_) => "lu",

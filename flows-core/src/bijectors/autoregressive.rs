@@ -1,4 +1,7 @@
-//! The affine autoregressive layer: MAF, and flipped IAF.
+//! A transform of each variable, with parameters that a conditioner computes from the variables it may see.
+
+use core::marker::PhantomData;
+use std::any::Any;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
@@ -6,12 +9,20 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::jacobi::jacobi;
-use super::log_scale::LogScale;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
+use crate::conditioners::{
+    AnyConditioner, Conditioner, Coupling as CouplingConditioner, Shared, Soft, SoftNetwork,
+    SoftStart,
+};
 use crate::error::Error;
 use crate::fused::{self, Masked, Part};
-use crate::masks::{DependencyMask, MaskConfig};
-use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
+use crate::masks::{DependencyMask, MadeLayout, MaskConfig, Untouched};
+use crate::nn::{
+    ConditionerActivation, Connections, Encoding, Made, MadeConfig, MlpConfig, SharedNetworkConfig,
+    sort, unsort,
+};
+use crate::transforms::{Affine, AnyTransform, Elementwise, Transform};
+use crate::visit::Task;
 
 /// How the sequential direction is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +31,7 @@ pub enum AutoregressiveInverse {
     /// Level by level, each hidden unit once: exact, for the work of one forward pass.
     #[default]
     Incremental,
-    /// Whole passes `x <- (y - t(x)) exp(-a(x))` from `x = y`, each row until its largest change is at most
+    /// Whole passes `x <- f^-1(y; theta(x))` from `x = y`, each row until its largest change is at most
     /// `tolerance`, and never more than the mask has levels: then it is exact.
     ///
     /// Gradients are those of the iteration, so they carry an error of the order of the tolerance.
@@ -49,18 +60,61 @@ impl AutoregressiveInverse {
     }
 }
 
-/// Configuration of a [`MaskedAffine`].
+/// By which network each variable's parameters are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConditionerConfig {
+    /// One masked network for all variables ([`Made`]).
+    #[default]
+    Masked,
+    /// The variables that all others see are left as they are, and a plain network reads them
+    /// ([`Coupling`](crate::conditioners::Coupling)). The mask has to be `coupling`.
+    Coupling,
+    /// One network that is asked for each variable in turn ([`Shared`]).
+    Shared {
+        /// How the network is told which variable is asked for.
+        #[serde(default)]
+        encoding: Encoding,
+    },
+    /// A network that is asked for each variable in turn, with a mask that is learned within the order of an
+    /// `autoregressive` mask ([`Soft`]).
+    Soft {
+        /// Where the mask starts.
+        #[serde(default)]
+        start: SoftStart,
+        /// How the network is told which variable is asked for.
+        #[serde(default)]
+        encoding: Encoding,
+    },
+    /// A masked network whose hidden units are dealt to the variables, with a mask that is learned within the order of
+    /// an `autoregressive` mask: one pass where `soft` takes one for each variable ([`Soft`]).
+    SoftMasked {
+        /// Where the mask starts.
+        #[serde(default)]
+        start: SoftStart,
+    },
+}
+
+crate::one_key!(ConditionerConfig);
+
+/// Configuration of an [`Autoregressive`] layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MaskedAffineConfig {
+pub struct AutoregressiveConfig {
     /// Dimension.
     pub dim: usize,
     /// Widths of the hidden layers of the conditioner; none makes it linear.
     pub hidden: Vec<usize>,
-    /// Which variables the scale and shift of each variable may see.
+    /// The map of each variable.
+    #[serde(default)]
+    pub transform: AnyTransform,
+    /// Which variables the parameters of each variable may see.
     #[serde(default)]
     pub mask: MaskConfig,
-    /// Activation of the conditioner.
+    /// By which network the parameters are computed.
+    #[serde(default)]
+    pub conditioner: ConditionerConfig,
+    /// Activation of the network.
     #[serde(default)]
     pub activation: ConditionerActivation,
     /// Plain layers or residual blocks.
@@ -69,168 +123,406 @@ pub struct MaskedAffineConfig {
     /// Columns of the context, 0 for none.
     #[serde(default)]
     pub context_dim: usize,
-    /// Parameterization of the scale.
-    #[serde(default)]
-    pub scale: LogScale,
     /// How the sequential direction is computed.
     #[serde(default)]
     pub inverse: AutoregressiveInverse,
 }
 
-impl MaskedAffineConfig {
-    /// Natural order, plain rectified linear layers, no context.
+impl AutoregressiveConfig {
+    /// An affine map of each variable with parameters from a masked network in natural order: plain rectified linear
+    /// layers, no context.
     pub fn new(dim: usize, hidden: Vec<usize>) -> Self {
         Self {
             dim,
             hidden,
+            transform: AnyTransform::default(),
             mask: MaskConfig::default(),
+            conditioner: ConditionerConfig::default(),
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
             context_dim: 0,
-            scale: LogScale::default(),
             inverse: AutoregressiveInverse::default(),
+        }
+    }
+
+    /// A coupling that leaves some variables as they are.
+    pub fn coupling(dim: usize, hidden: Vec<usize>, untouched: Untouched) -> Self {
+        Self {
+            mask: MaskConfig::Coupling(untouched),
+            conditioner: ConditionerConfig::Coupling,
+            ..Self::new(dim, hidden)
+        }
+    }
+
+    /// A layer that learns its mask, with a network that is asked for each variable in turn.
+    pub fn soft(dim: usize, hidden: Vec<usize>) -> Self {
+        Self {
+            conditioner: ConditionerConfig::Soft {
+                start: SoftStart::default(),
+                encoding: Encoding::default(),
+            },
+            ..Self::new(dim, hidden)
+        }
+    }
+
+    /// A layer with a network that is asked for each variable in turn.
+    pub fn shared(dim: usize, hidden: Vec<usize>) -> Self {
+        Self {
+            conditioner: ConditionerConfig::Shared {
+                encoding: Encoding::default(),
+            },
+            ..Self::new(dim, hidden)
         }
     }
 
     /// Draws a layer near the identity.
     ///
     /// # Errors
-    /// [`Error::Config`] for fields out of range, [`Error::Cycle`] for a cyclic mask.
+    /// [`Error::Config`] for fields out of range or that do not go together, [`Error::Cycle`] for a cyclic mask.
     pub fn init<B: Backend>(
         &self,
         device: &B::Device,
         rng: &mut dyn Rng,
-    ) -> Result<MaskedAffine<B>, Error> {
-        let conditioner = MadeConfig {
+    ) -> Result<AnyAutoregressive<B>, Error> {
+        Transform::<B>::validate(&self.transform, NAME)?;
+        let start = Transform::<B>::identity(&self.transform);
+        let conditioner = match self.conditioner {
+            ConditionerConfig::Masked => AnyConditioner::Masked(self.made(&start, device, rng)?),
+            ConditionerConfig::Coupling => {
+                AnyConditioner::Coupling(self.coupled(&start, device, rng)?)
+            }
+            ConditionerConfig::Shared { encoding } => {
+                let network = self
+                    .shared_network(encoding, start.len())
+                    .init(device, rng)?;
+                let network = network.shift_output_bias(&start);
+                AnyConditioner::Shared(Shared::new(network, self.mask.build(self.dim)?)?)
+            }
+            ConditionerConfig::Soft { .. } | ConditionerConfig::SoftMasked { .. } => {
+                AnyConditioner::Soft(self.learned(device, rng)?)
+            }
+        };
+        Autoregressive::new(conditioner, self.transform.clone(), self.inverse)
+    }
+
+    /// Draws a layer with a learned mask, as [`init`](Self::init), with that in its type.
+    ///
+    /// # Errors
+    /// As [`init`](Self::init), and [`Error::Config`] where the configuration names another conditioner.
+    pub fn init_soft<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<Autoregressive<B, Soft<B>, AnyTransform>, Error> {
+        Transform::<B>::validate(&self.transform, NAME)?;
+        let conditioner = self.learned(device, rng)?;
+        Autoregressive::new(conditioner, self.transform.clone(), self.inverse)
+    }
+
+    fn made<B: Backend>(
+        &self,
+        start: &[f64],
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<Made<B>, Error> {
+        let network = self.made_config(start.len());
+        Ok(network.init(device, rng)?.shift_output_bias(start))
+    }
+
+    fn made_config(&self, parameters: usize) -> MadeConfig {
+        MadeConfig {
             mask: self.mask.clone(),
-            parameters: self.scale.parameters(),
+            parameters,
             activation: self.activation,
             connections: self.connections,
             context_dim: self.context_dim,
             ..MadeConfig::new(self.dim, self.hidden.clone())
+        }
+    }
+
+    fn shared_network(&self, encoding: Encoding, parameters: usize) -> SharedNetworkConfig {
+        SharedNetworkConfig {
+            parameters,
+            encoding,
+            activation: self.activation,
+            connections: self.connections,
+            context_dim: self.context_dim,
+            ..SharedNetworkConfig::new(self.dim, self.hidden.clone())
+        }
+    }
+
+    fn coupled<B: Backend>(
+        &self,
+        start: &[f64],
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<CouplingConditioner<B>, Error> {
+        let MaskConfig::Coupling(untouched) = &self.mask else {
+            let expected = "coupling, for a coupling";
+            return Err(Error::config(
+                NAME,
+                "mask",
+                format!("{:?}", self.mask),
+                expected,
+            ));
         };
-        let conditioner = conditioner.init(device, rng)?;
-        let conditioner = conditioner.shift_output_bias(&self.scale.start());
-        MaskedAffine::new(conditioner, self.scale, self.inverse)
+        if self.inverse != AutoregressiveInverse::Incremental {
+            let expected = "incremental, for a coupling: both directions take one pass";
+            return Err(Error::config(NAME, "inverse", "jacobi", expected));
+        }
+        let seen = untouched.variables(self.dim)?.len();
+        let moved = self.dim - seen;
+        let network = MlpConfig {
+            activation: self.activation,
+            connections: self.connections,
+            context_dim: self.context_dim,
+            ..MlpConfig::new(seen, self.hidden.clone(), start.len() * moved)
+        };
+        let offsets = start.iter().flat_map(|&o| vec![o; moved]).collect();
+        let network = network.init(device, rng)?.shift_output_bias(offsets);
+        CouplingConditioner::new(network, self.dim, untouched)
+    }
+
+    fn learned<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Soft<B>, Error> {
+        let identity = Transform::<B>::identity(&self.transform);
+        let MaskConfig::Autoregressive(_) = self.mask else {
+            let expected = "autoregressive, for a mask that is learned";
+            return Err(Error::config(
+                NAME,
+                "mask",
+                format!("{:?}", self.mask),
+                expected,
+            ));
+        };
+        let triangle = self.mask.build(self.dim)?;
+        match self.conditioner {
+            ConditionerConfig::SoftMasked { start } => {
+                let layout = MadeLayout::dealt(triangle.clone(), &self.hidden)?;
+                let network = self.made_config(identity.len());
+                let network = network.init_with(layout, device, rng)?;
+                let network = SoftNetwork::Masked(network.shift_output_bias(&identity));
+                Soft::new(network, triangle, start)
+            }
+            ConditionerConfig::Soft { start, encoding } => {
+                let network = self.shared_network(encoding, identity.len());
+                let network = network.init(device, rng)?;
+                let network = SoftNetwork::Shared(network.shift_output_bias(&identity));
+                Soft::new(network, triangle, start)
+            }
+            other => {
+                let found = format!("{other:?}");
+                Err(Error::config(
+                    NAME,
+                    "conditioner",
+                    found,
+                    "soft or soft_masked",
+                ))
+            }
+        }
     }
 }
 
-const NAME: &str = "masked affine";
+const NAME: &str = "autoregressive";
 
-/// `y_i = x_i exp(a_i) + t_i` with `(a_i, t_i)` computed from the variables that a mask lets `i` see.
+/// `y_i = f(x_i; theta_i)` with a [`Transform`] `f` and parameters `theta_i` that a [`Conditioner`] computes from the
+/// variables that a mask lets `i` see.
 ///
-/// With the mask in topological order the Jacobian is triangular: `log|det J| = sum_i a_i`.
-/// Forward is one pass of a masked network ([`Made`]). The inverse needs `x_j` before it can compute
-/// the parameters of those that see `x_j`; it is sequential in the levels of the mask, and yet costs no more
-/// than one pass ([`AutoregressiveInverse::Incremental`]).
+/// With the mask in topological order the Jacobian is triangular: `log|det J| = sum_i log f'(x_i; theta_i)`.
+/// Forward computes all parameters at once. The inverse needs `x_j` before it can compute the parameters of those that
+/// see `x_j`; it is sequential in the levels of the mask, and yet costs no more than one pass
+/// ([`AutoregressiveInverse::Incremental`]).
 ///
-/// As the layer of a normalizing flow, from data to base, this is MAF (Papamakarios et al.,
-/// arXiv:1705.07057, eq. 3 and 4): `log_prob` is the fast direction. As the layer of a generative flow it is IAF
-/// (Kingma et al., arXiv:1606.04934, section 3): sampling is the fast direction.
+/// As the layer of a flow from data to base, with an affine transform and a masked network, this is MAF (Papamakarios
+/// et al., arXiv:1705.07057, eq. 3 and 4): `log_prob` is the fast direction. From base to data it is IAF (Kingma et
+/// al., arXiv:1606.04934, section 3): sampling is the fast direction. With a coupling it is RealNVP (Dinh et al.,
+/// arXiv:1605.08803, eq. 7 and 8), and NICE without a scale (arXiv:1410.8516, eq. 5).
 #[derive(Module, Debug)]
-pub struct MaskedAffine<B: Backend> {
-    conditioner: Made<B>,
-    #[module(skip)]
-    scale: LogScale,
+pub struct Autoregressive<B: Backend, C, T> {
+    conditioner: C,
+    transform: T,
     #[module(skip)]
     inverse: AutoregressiveInverse,
+    backend: PhantomData<B>,
 }
 
-impl<B: Backend> MaskedAffine<B> {
-    /// A layer with a given conditioner, which computes all shifts, then all raw scales.
+/// An autoregressive layer of any kind, as a configuration builds it.
+pub type AnyAutoregressive<B> = Autoregressive<B, AnyConditioner<B>, AnyTransform>;
+
+/// A layer whose conditioner reads the variables that stay as they are, and moves the others.
+pub type Coupling<B, T> = Autoregressive<B, CouplingConditioner<B>, T>;
+
+impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
+    /// A layer of its parts.
     ///
     /// # Errors
-    /// [`Error::Config`] where the conditioner has another number of parameters than `scale`, for a
-    /// tolerance that is no number, and as [`LogScale::validate`].
+    /// [`Error::Config`] where the conditioner has another number of parameters than the transform, for a
+    /// tolerance that is no number, and as [`Transform::validate`].
     pub fn new(
-        conditioner: Made<B>,
-        scale: LogScale,
+        conditioner: C,
+        transform: T,
         inverse: AutoregressiveInverse,
     ) -> Result<Self, Error> {
-        scale.validate(NAME)?;
-        if conditioner.parameters() != scale.parameters() {
-            let (actual, expected) = (conditioner.parameters(), scale.parameters());
+        let name = conditioner.name();
+        transform.validate(name)?;
+        inverse.validate(name)?;
+        let (actual, expected) = (conditioner.parameters(), transform.parameters());
+        if actual != expected {
             return Err(Error::config(
-                NAME,
+                name,
                 "parameters",
                 actual,
                 expected.to_string(),
             ));
         }
-        inverse.validate(NAME)?;
         Ok(Self {
             conditioner,
-            scale,
+            transform,
             inverse,
+            backend: PhantomData,
         })
     }
 
     /// Which variables the parameters of each variable may see.
     pub fn mask(&self) -> &DependencyMask {
-        self.conditioner.layout().mask()
+        self.conditioner.mask()
     }
 
-    /// The network that computes scales and shifts.
-    pub fn conditioner(&self) -> &Made<B> {
+    /// What computes the parameters.
+    pub fn conditioner(&self) -> &C {
         &self.conditioner
     }
 
-    /// What the kernels read.
-    pub(super) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Masked<'a, B> {
-        Masked {
-            made: &self.conditioner,
-            scale: self.scale,
-            context,
+    /// What computes the parameters, to anneal it.
+    pub fn conditioner_mut(&mut self) -> &mut C {
+        &mut self.conditioner
+    }
+
+    /// The map of each variable.
+    pub fn transform(&self) -> &T {
+        &self.transform
+    }
+
+    /// The map of some variables with raw parameters `[batch, parameters * k]`.
+    fn map(&self, direction: Direction, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Elementwise<B> {
+        let [rows, k] = x.dims();
+        let raw = raw.reshape([rows, self.transform.parameters(), k]);
+        match direction {
+            Direction::Forward => self.transform.forward(raw, x),
+            Direction::Inverse => self.transform.inverse(raw, x),
         }
     }
 
+    /// Either direction where some variables are left as they are: all others depend on these alone.
+    fn beside_untouched(
+        &self,
+        direction: Direction,
+        x: Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Mapped<B> {
+        let ([rows, dim], order) = (x.dims(), self.conditioner.order());
+        let untouched = self.conditioner.untouched();
+        let x = sort(x, &order);
+        let seen = x.clone().slice([0..rows, 0..untouched]);
+        let raw = self.conditioner.all(seen.clone(), context);
+        let moved = x.slice([0..rows, untouched..dim]);
+        let moved = self.map(direction, raw, moved).into_mapped();
+        Mapped {
+            value: unsort(Tensor::cat(vec![seen, moved.value], 1), &order),
+            log_det: moved.log_det,
+        }
+    }
+
+    /// What the kernels read of this layer, if there is one for it: an affine transform by a masked network.
+    pub(super) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Option<Masked<'a, B>> {
+        let (conditioner, transform): (&dyn Any, &dyn Any) = (&self.conditioner, &self.transform);
+        let made = match conditioner.downcast_ref::<AnyConditioner<B>>() {
+            Some(AnyConditioner::Masked(made)) => made,
+            Some(_) => return None,
+            None => conditioner.downcast_ref()?,
+        };
+        let scale = match transform.downcast_ref::<AnyTransform>() {
+            Some(AnyTransform::Affine(affine)) => affine.scale,
+            Some(_) => return None,
+            None => transform.downcast_ref::<Affine>()?.scale,
+        };
+        Some(Masked {
+            made,
+            scale,
+            context,
+        })
+    }
+
     fn incremental(&self, y: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Mapped<B> {
-        let order = self.mask().order();
+        let order = self.conditioner.order();
         let rows = y.dims()[0];
         let y = sort(y, &order);
-        if let Some(sorted) = fused::incremental_inverse(self.masked(context), &y) {
+        let kernel = self.masked(context);
+        if let Some(sorted) = kernel.and_then(|masked| fused::incremental_inverse(masked, &y)) {
             let value = unsort(sorted.value, &order);
             return Mapped { value, ..sorted };
         }
-        let mut sweep = MadeSweep::new(&self.conditioner, rows, context);
+        let mut levels = self.conditioner.by_level(&y, context);
         let mut log_det: Option<Tensor<B, 1>> = None;
-        for own in sweep.variables().to_vec() {
-            let affine = self.scale.affine(sweep.parameters());
-            let mapped = affine.inverse(y.clone().slice([0..rows, own]));
-            sweep.reveal(mapped.value);
+        for own in self.mask().level_ranges() {
+            let own = y.clone().slice([0..rows, own]);
+            let mapped = self.map(Direction::Inverse, levels.parameters(), own);
+            let mapped = mapped.into_mapped();
+            levels.reveal(mapped.value);
             log_det = Some(match log_det {
                 Some(sum) => sum + mapped.log_det,
                 None => mapped.log_det,
             });
         }
         Mapped {
-            value: sweep.into_variables(),
+            value: unsort(levels.known(), &order),
             log_det: log_det.expect("a mask has at least one level"),
         }
     }
 
     fn invert(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
+        if self.conditioner.untouched() > 0 {
+            let mapped = self.beside_untouched(Direction::Inverse, y, context.as_ref());
+            return (mapped, 1);
+        }
         match self.inverse {
             AutoregressiveInverse::Incremental => (self.incremental(y, context.as_ref()), 1),
             AutoregressiveInverse::Jacobi { tolerance } => {
                 let depth = self.mask().depth();
                 jacobi(y, context, depth, tolerance, |x, y, context| {
-                    let raw = self.conditioner.forward(x, context);
-                    self.scale.affine(raw).inverse(y)
+                    let raw = self.conditioner.all(x, context);
+                    self.map(Direction::Inverse, raw, y).into_mapped()
                 })
             }
         }
     }
 }
 
-impl<B: Backend> Bijector<B> for MaskedAffine<B> {
+impl<B: Backend, T: Transform<B>> Autoregressive<B, Soft<B>, T> {
+    /// The layer with the mask of [`Soft::threshold`] and the same network and transform, to be trained on: an entry
+    /// that was not 0 or 1 before has changed.
+    ///
+    /// # Errors
+    /// As [`Soft::threshold`].
+    pub fn harden(&self, level: f64) -> Result<Autoregressive<B, AnyConditioner<B>, T>, Error> {
+        let conditioner = self.conditioner.harden(level)?;
+        Autoregressive::new(conditioner, self.transform.clone(), self.inverse)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Forward,
+    Inverse,
+}
+
+impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Bijector<B> for Autoregressive<B, C, T> {
     fn name(&self) -> &'static str {
-        NAME
+        self.conditioner.name()
     }
 
     fn dim(&self) -> usize {
-        self.conditioner.dim()
+        self.mask().dim()
     }
 
     fn context_dim(&self) -> usize {
@@ -240,16 +532,23 @@ impl<B: Backend> Bijector<B> for MaskedAffine<B> {
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let context = context.as_ref();
-        let part = Some(Part::Masked(self.masked(context)));
+        if self.conditioner.untouched() > 0 {
+            return self.beside_untouched(Direction::Forward, x, context);
+        }
+        let part = self.masked(context).map(Part::Masked);
         if let Some((mapped, _)) = fused::run([part].into_iter(), &x) {
             return mapped;
         }
-        let raw = self.conditioner.forward(x.clone(), context);
-        self.scale.affine(raw).forward(x)
+        let raw = self.conditioner.all(x.clone(), context);
+        self.map(Direction::Forward, raw, x).into_mapped()
+    }
+
+    fn adapt(&mut self, task: Task<'_, B>) {
+        self.conditioner.adapt(task);
     }
 }
 
-impl<B: Backend> Invert<B> for MaskedAffine<B> {
+impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Invert<B> for Autoregressive<B, C, T> {
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         self.invert(y, context).0
     }

@@ -6,11 +6,11 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::log_scale::LogScale;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::{Error, check_positive};
 use crate::masks::{DependencyMask, MaskConfig};
 use crate::nn::{ConditionerActivation, Connections, Made, MadeConfig, MadeSweep, sort, unsort};
+use crate::transforms::{Affine, LogScale, Transform};
 
 /// Configuration of a [`BlockAffine`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl BlockAffineConfig {
     ) -> Result<BlockAffine<B>, Error> {
         self.scale.validate(NAME)?;
         check_positive(NAME, "bound", self.bound)?;
-        let mut start = self.scale.start();
+        let mut start = Transform::<B>::identity(&Affine::from(self.scale));
         let widest = self.blocks.iter().map(Vec::len).max().unwrap_or(1).max(1);
         let conditioner = MadeConfig {
             mask: MaskConfig::Blocks(self.blocks.clone()),
@@ -103,7 +103,7 @@ const NAME: &str = "block affine";
 /// costs one pass of the network. Factors with bounded entries keep every `A_k` far from singular.
 ///
 /// From one block, a linear map that only a context changes, to blocks of one variable, which
-/// [`MaskedAffine`](super::MaskedAffine) does with less work. A block's members keep their natural order in
+/// [`Autoregressive`](super::Autoregressive) does with less work. A block's members keep their natural order in
 /// the factors.
 #[derive(Module, Debug)]
 pub struct BlockAffine<B: Backend> {
@@ -116,7 +116,9 @@ pub struct BlockAffine<B: Backend> {
 
 /// The map of one block for each row of a batch.
 struct Block<B: Backend> {
-    affine: super::log_scale::Affine<B>,
+    affine: Affine,
+    /// Of the affine map, `[batch, parameters, b]`.
+    raw: Tensor<B, 3>,
     /// `L - I` and `U - I`, `[batch, b, b]`; none for a single variable.
     factors: Option<[Tensor<B, 3>; 2]>,
 }
@@ -134,6 +136,7 @@ impl<B: Backend> BlockAffine<B> {
         let rows = raw.dims()[0];
         let kinds = self.scale.parameters();
         let affine = raw.clone().slice([0..rows, 0..kinds * b]);
+        let affine = affine.reshape([rows, kinds, b]);
         let factors = (b > 1).then(|| {
             let off = raw.slice([0..rows, kinds * b..(kinds + b - 1) * b]);
             let off = (off * self.bound.recip()).tanh() * self.bound;
@@ -145,7 +148,8 @@ impl<B: Backend> BlockAffine<B> {
             [below.tril(-1), above.triu(1)]
         });
         Block {
-            affine: self.scale.affine(affine),
+            affine: self.scale.into(),
+            raw: affine,
             factors,
         }
     }
@@ -153,10 +157,11 @@ impl<B: Backend> BlockAffine<B> {
 
 impl<B: Backend> Block<B> {
     fn forward(self, x: Tensor<B, 2>) -> Mapped<B> {
+        let affine = |x| self.affine.forward(self.raw.clone(), x).into_mapped();
         let Some([lower, upper]) = self.factors else {
-            return self.affine.forward(x);
+            return affine(x);
         };
-        let mapped = self.affine.forward(x.clone() + apply(upper, x));
+        let mapped = affine(x.clone() + apply(upper, x));
         Mapped {
             value: mapped.value.clone() + apply(lower, mapped.value),
             ..mapped
@@ -164,11 +169,12 @@ impl<B: Backend> Block<B> {
     }
 
     fn inverse(self, y: Tensor<B, 2>) -> Mapped<B> {
+        let affine = |y| self.affine.inverse(self.raw.clone(), y).into_mapped();
         let Some([lower, upper]) = self.factors else {
-            return self.affine.inverse(y);
+            return affine(y);
         };
         let b = y.dims()[1];
-        let mapped = self.affine.inverse(solve(lower, y, 0..b));
+        let mapped = affine(solve(lower, y, 0..b));
         Mapped {
             value: solve(upper, mapped.value, (0..b).rev()),
             ..mapped
@@ -258,7 +264,7 @@ impl<B: Backend> Invert<B> for BlockAffine<B> {
             });
         }
         Mapped {
-            value: sweep.into_variables(),
+            value: unsort(sweep.into_sorted(), &self.mask().order()),
             log_det: log_det.expect("a mask has at least one block"),
         }
     }

@@ -5,10 +5,12 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use std::any::Any;
 
-use super::{Layer, MaskedAffine, Permutation};
+use super::{AnyAutoregressive, Autoregressive, Layer, Permutation};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
 use crate::error::Error;
 use crate::fused::{self, Part};
+use crate::nn::Made;
+use crate::transforms::Affine;
 use crate::visit::LayerVisit;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
@@ -73,18 +75,24 @@ fn part<'a, B: Backend, L: Bijector<B>>(
     layer: &'a L,
     context: Option<&'a Tensor<B, 2>>,
 ) -> Option<Part<'a, B>> {
-    let layer: &dyn Any = layer;
-    let (permutation, masked) = match layer.downcast_ref() {
-        Some(Layer::Permutation(layer)) => (Some(layer), None),
-        Some(Layer::MaskedAffine(layer)) => (None, Some(layer)),
-        _ => (layer.downcast_ref(), layer.downcast_ref()),
-    };
-    let permutation = permutation.map(|layer: &Permutation<B>| Part::Permutation(layer.order()));
-    permutation.or_else(|| {
-        let masked: &MaskedAffine<B> = masked?;
-        let context = context.filter(|_| masked.context_dim() > 0);
-        Some(Part::Masked(masked.masked(context)))
-    })
+    type Maf<B> = Autoregressive<B, Made<B>, Affine>;
+    let own = context.filter(|_| layer.context_dim() > 0);
+    let any: &dyn Any = layer;
+    let permutation = |layer: &'a Permutation<B>| Some(Part::Permutation(layer.order()));
+    match any.downcast_ref::<Layer<B>>() {
+        Some(Layer::Permutation(layer)) => permutation(layer),
+        Some(Layer::Autoregressive(layer)) => layer.masked(own).map(Part::Masked),
+        Some(_) => None,
+        None => {
+            let typed = any.downcast_ref::<Maf<B>>().map(|layer| layer.masked(own));
+            let built = any.downcast_ref::<AnyAutoregressive<B>>();
+            let masked = typed.or_else(|| built.map(|layer| layer.masked(own)));
+            match masked {
+                Some(masked) => masked.map(Part::Masked),
+                None => any.downcast_ref().and_then(permutation),
+            }
+        }
+    }
 }
 
 /// The context dimension of a composition, whose parts take either none or the same.

@@ -1,175 +1,162 @@
 //! Any layer of this crate, so that a configuration can name a mixed stack.
 
-use burn::module::Module;
-use burn::tensor::{Tensor, backend::Backend};
-use rand::Rng;
-use serde::{Deserialize, Serialize};
+use burn::tensor::backend::Backend;
 
 use super::{
-    ActNorm, ActNormConfig, AffineCoupling, AffineCouplingConfig, AsDdnfBlock, BatchNorm,
+    ActNorm, ActNormConfig, AnyAutoregressive, AsDdnfBlock, AutoregressiveConfig, BatchNorm,
     BatchNormConfig, BlockAffine, BlockAffineConfig, Chain, DdnfBlock, DdnfBlockConfig,
-    ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig, MaskedAffine,
-    MaskedAffineConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
-    SharedAffine, SharedAffineConfig, SoftMaskedAffine, SoftMaskedAffineConfig, Sylvester,
-    SylvesterConfig,
+    ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig, Permutation,
+    PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
-use crate::bijector::{Bijector, Invert, Mapped};
-use crate::error::Error;
-use crate::visit::{LayerVisit, Task};
 
 /// Layers of any kind, one after the other.
 pub type Stack<B> = Chain<B, Layer<B>>;
 
-/// Any layer of this crate.
+/// An enum of layers, which is a layer, and the enum of their configurations.
 ///
-/// A stack of your own layers needs none of this: [`Chain`] takes any one type, and
-/// [`Pair`](super::Pair) any two.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // a stack holds a handful of layers, whose tensors are elsewhere
-pub enum Layer<B: Backend> {
-    /// Activation normalization.
-    ActNorm(ActNorm<B>),
-    /// Batch normalization.
-    BatchNorm(BatchNorm<B>),
-    /// Affine map with dense blocks.
-    BlockAffine(BlockAffine<B>),
-    /// Affine or additive coupling.
-    Coupling(AffineCoupling<B>),
-    /// Block of a deep diffeomorphic flow.
-    Ddnf(DdnfBlock<B>),
-    /// Elementwise affine map.
-    ElementwiseAffine(ElementwiseAffine<B>),
-    /// Learned linear map.
-    LuLinear(LuLinear<B>),
-    /// MADE-masked affine autoregressive map.
-    MaskedAffine(MaskedAffine<B>),
-    /// Fixed permutation.
-    Permutation(Permutation<B>),
-    /// Planar map.
-    Planar(Planar<B>),
-    /// Radial map.
-    Radial(Radial<B>),
-    /// Affine autoregressive map with one shared network.
-    SharedAffine(SharedAffine<B>),
-    /// Affine autoregressive map that learns its mask.
-    SoftMaskedAffine(SoftMaskedAffine<B>),
-    /// Sylvester map.
-    Sylvester(Sylvester<B>),
-}
-
-/// Configuration of any layer, as a table with its kind under `layer`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "layer", rename_all = "kebab-case")]
-pub enum LayerConfig {
-    /// Activation normalization.
-    ActNorm(ActNormConfig),
-    /// Batch normalization.
-    BatchNorm(BatchNormConfig),
-    /// Affine map with dense blocks.
-    BlockAffine(BlockAffineConfig),
-    /// Affine or additive coupling.
-    Coupling(AffineCouplingConfig),
-    /// Block of a deep diffeomorphic flow.
-    Ddnf(DdnfBlockConfig),
-    /// Elementwise affine map.
-    ElementwiseAffine(ElementwiseAffineConfig),
-    /// Learned linear map.
-    LuLinear(LuLinearConfig),
-    /// MADE-masked affine autoregressive map.
-    MaskedAffine(MaskedAffineConfig),
-    /// Fixed permutation.
-    Permutation(PermutationConfig),
-    /// Planar map.
-    Planar(PlanarConfig),
-    /// Radial map.
-    Radial(RadialConfig),
-    /// Affine autoregressive map with one shared network.
-    SharedAffine(SharedAffineConfig),
-    /// Affine autoregressive map that learns its mask.
-    SoftMaskedAffine(SoftMaskedAffineConfig),
-    /// Sylvester map.
-    Sylvester(SylvesterConfig),
-}
-
-impl LayerConfig {
-    /// Builds the layer.
-    ///
-    /// # Errors
-    /// The [`Error`] of the layer's own configuration.
-    pub fn init<B: Backend>(
-        &self,
-        device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> Result<Layer<B>, Error> {
-        Ok(match self {
-            Self::ActNorm(c) => Layer::ActNorm(c.init(device, rng)?),
-            Self::BatchNorm(c) => Layer::BatchNorm(c.init(device, rng)?),
-            Self::BlockAffine(c) => Layer::BlockAffine(c.init(device, rng)?),
-            Self::Coupling(c) => Layer::Coupling(c.init(device, rng)?),
-            Self::Ddnf(c) => Layer::Ddnf(c.init(device, rng)?),
-            Self::ElementwiseAffine(c) => Layer::ElementwiseAffine(c.init(device, rng)?),
-            Self::LuLinear(c) => Layer::LuLinear(c.init(device, rng)?),
-            Self::MaskedAffine(c) => Layer::MaskedAffine(c.init(device, rng)?),
-            Self::Permutation(c) => Layer::Permutation(c.init()?),
-            Self::Planar(c) => Layer::Planar(c.init(device, rng)?),
-            Self::Radial(c) => Layer::Radial(c.init(device, rng)?),
-            Self::SharedAffine(c) => Layer::SharedAffine(c.init(device, rng)?),
-            Self::SoftMaskedAffine(c) => Layer::SoftMaskedAffine(c.init(device, rng)?),
-            Self::Sylvester(c) => Layer::Sylvester(c.init(device, rng)?),
-        })
-    }
-}
-
-/// Calls the same on whichever layer it is.
-macro_rules! each {
-    ($self:expr, $layer:ident => $body:expr) => {
-        match $self {
-            Layer::ActNorm($layer) => $body,
-            Layer::BatchNorm($layer) => $body,
-            Layer::BlockAffine($layer) => $body,
-            Layer::Coupling($layer) => $body,
-            Layer::Ddnf($layer) => $body,
-            Layer::ElementwiseAffine($layer) => $body,
-            Layer::LuLinear($layer) => $body,
-            Layer::MaskedAffine($layer) => $body,
-            Layer::Permutation($layer) => $body,
-            Layer::Planar($layer) => $body,
-            Layer::Radial($layer) => $body,
-            Layer::SharedAffine($layer) => $body,
-            Layer::SoftMaskedAffine($layer) => $body,
-            Layer::Sylvester($layer) => $body,
+/// Each line names a variant, the type of the layer and that of its configuration, which implements `Clone`, `Debug`,
+/// `PartialEq`, `Serialize`, `Deserialize` and has
+/// `init<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Layer<B>, Error>`. The layers
+/// implement [`Invert`](crate::bijector::Invert). In a configuration file the variant stands under `layer`, in kebab
+/// case. The crate that calls the macro depends on burn, serde and rand.
+#[macro_export]
+macro_rules! layer_enum {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $name:ident;
+        $(#[$config_meta:meta])*
+        $config_vis:vis enum $config:ident;
+        $($(#[$doc:meta])* $variant:ident($layer:ty, $layer_config:ty),)+
+    ) => {
+        $(#[$meta])*
+        #[derive(burn::module::Module, Debug)]
+        #[allow(clippy::large_enum_variant)] // a stack holds a handful of layers, whose tensors are elsewhere
+        $vis enum $name<B: burn::tensor::backend::Backend> {
+            $($(#[$doc])* $variant($layer),)+
         }
+
+        $(#[$config_meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "layer", rename_all = "kebab-case")]
+        $config_vis enum $config {
+            $($(#[$doc])* $variant($layer_config),)+
+        }
+
+        impl $config {
+            /// Builds the layer.
+            ///
+            /// # Errors
+            /// That of the layer's own configuration.
+            pub fn init<B: burn::tensor::backend::Backend>(
+                &self,
+                device: &B::Device,
+                rng: &mut dyn rand::Rng,
+            ) -> Result<$name<B>, $crate::error::Error> {
+                Ok(match self {
+                    $(Self::$variant(config) => $name::$variant(config.init(device, rng)?),)+
+                })
+            }
+        }
+
+        const _: () = {
+            use burn::tensor::{Tensor, backend::Backend};
+            use $crate::bijector::{Bijector, Invert, Mapped};
+            use $crate::visit::{LayerVisit, Task};
+
+            impl<B: Backend> Bijector<B> for $name<B> {
+                fn name(&self) -> &'static str {
+                    match self { $(Self::$variant(layer) => layer.name(),)+ }
+                }
+
+                fn dim(&self) -> usize {
+                    match self { $(Self::$variant(layer) => layer.dim(),)+ }
+                }
+
+                fn context_dim(&self) -> usize {
+                    match self { $(Self::$variant(layer) => layer.context_dim(),)+ }
+                }
+
+                fn forward_and_log_det(
+                    &self,
+                    x: Tensor<B, 2>,
+                    context: Option<Tensor<B, 2>>,
+                ) -> Mapped<B> {
+                    match self { $(Self::$variant(layer) => layer.forward_and_log_det(x, context),)+ }
+                }
+
+                fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+                    match self { $(Self::$variant(layer) => layer.forward(x, context),)+ }
+                }
+
+                fn adapt(&mut self, task: Task<'_, B>) {
+                    match self { $(Self::$variant(layer) => layer.adapt(task),)+ }
+                }
+
+                fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+                    match self { $(Self::$variant(layer) => layer.visit_layers(visit),)+ }
+                }
+            }
+
+            impl<B: Backend> Invert<B> for $name<B> {
+                fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
+                    match self { $(Self::$variant(layer) => layer.visit_layers_inverse(visit),)+ }
+                }
+
+                fn inverse_and_log_det(
+                    &self,
+                    y: Tensor<B, 2>,
+                    context: Option<Tensor<B, 2>>,
+                ) -> Mapped<B> {
+                    match self { $(Self::$variant(layer) => layer.inverse_and_log_det(y, context),)+ }
+                }
+
+                fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+                    match self { $(Self::$variant(layer) => layer.inverse(y, context),)+ }
+                }
+
+                fn inverse_and_passes(
+                    &self,
+                    y: Tensor<B, 2>,
+                    context: Option<Tensor<B, 2>>,
+                ) -> (Mapped<B>, usize) {
+                    match self { $(Self::$variant(layer) => layer.inverse_and_passes(y, context),)+ }
+                }
+            }
+        };
     };
 }
 
-impl<B: Backend> Bijector<B> for Layer<B> {
-    fn name(&self) -> &'static str {
-        each!(self, layer => layer.name())
-    }
+layer_enum! {
+    /// Any layer of this crate.
+    ///
+    /// A stack of your own layers needs none of this: [`Chain`] takes any one type,
+    /// [`Pair`](super::Pair) any two, and [`layer_enum!`](crate::layer_enum) makes an enum of any list.
+    pub enum Layer;
+    /// Configuration of any layer, as a table with its kind under `layer`.
+    pub enum LayerConfig;
 
-    fn dim(&self) -> usize {
-        each!(self, layer => layer.dim())
-    }
-
-    fn context_dim(&self) -> usize {
-        each!(self, layer => layer.context_dim())
-    }
-
-    fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        each!(self, layer => layer.forward_and_log_det(x, context))
-    }
-
-    fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        each!(self, layer => layer.forward(x, context))
-    }
-
-    fn adapt(&mut self, task: Task<'_, B>) {
-        each!(self, layer => layer.adapt(task))
-    }
-
-    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
-        each!(self, layer => layer.visit_layers(visit))
-    }
+    /// Activation normalization.
+    ActNorm(ActNorm<B>, ActNormConfig),
+    /// Transform of each variable with parameters from others: couplings, masked autoregressive layers.
+    Autoregressive(AnyAutoregressive<B>, AutoregressiveConfig),
+    /// Batch normalization.
+    BatchNorm(BatchNorm<B>, BatchNormConfig),
+    /// Affine map with dense blocks.
+    BlockAffine(BlockAffine<B>, BlockAffineConfig),
+    /// Block of a deep diffeomorphic flow.
+    Ddnf(DdnfBlock<B>, DdnfBlockConfig),
+    /// Elementwise affine map.
+    ElementwiseAffine(ElementwiseAffine<B>, ElementwiseAffineConfig),
+    /// Learned linear map.
+    LuLinear(LuLinear<B>, LuLinearConfig),
+    /// Fixed permutation.
+    Permutation(Permutation<B>, PermutationConfig),
+    /// Planar map.
+    Planar(Planar<B>, PlanarConfig),
+    /// Radial map.
+    Radial(Radial<B>, RadialConfig),
+    /// Sylvester map.
+    Sylvester(Sylvester<B>, SylvesterConfig),
 }
 
 impl<B: Backend> AsDdnfBlock<B> for Layer<B> {
@@ -178,27 +165,5 @@ impl<B: Backend> AsDdnfBlock<B> for Layer<B> {
             Self::Ddnf(block) => Some(block),
             _ => None,
         }
-    }
-}
-
-impl<B: Backend> Invert<B> for Layer<B> {
-    fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
-        each!(self, layer => layer.visit_layers_inverse(visit))
-    }
-
-    fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
-        each!(self, layer => layer.inverse_and_log_det(y, context))
-    }
-
-    fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-        each!(self, layer => layer.inverse(y, context))
-    }
-
-    fn inverse_and_passes(
-        &self,
-        y: Tensor<B, 2>,
-        context: Option<Tensor<B, 2>>,
-    ) -> (Mapped<B>, usize) {
-        each!(self, layer => layer.inverse_and_passes(y, context))
     }
 }

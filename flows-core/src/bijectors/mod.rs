@@ -5,30 +5,28 @@ mod autoregressive;
 mod batch_norm;
 mod block_affine;
 mod chain;
-mod coupling;
 mod ddnf;
 mod elementwise_affine;
 mod inverted;
 mod jacobi;
 mod layer;
-mod log_scale;
 mod lu_linear;
 mod multi_scale;
 mod pair;
 mod permutation;
 pub mod planar;
 pub mod radial;
-mod shared_affine;
-mod soft_masked_affine;
 pub mod sylvester;
 
 pub use act_norm::{ActNorm, ActNormConfig};
-pub use autoregressive::{AutoregressiveInverse, MaskedAffine, MaskedAffineConfig};
+pub use autoregressive::{
+    AnyAutoregressive, Autoregressive, AutoregressiveConfig, AutoregressiveInverse,
+    ConditionerConfig, Coupling,
+};
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
 pub use chain::Chain;
 pub(crate) use chain::shared_context_dim;
-pub use coupling::{AffineCoupling, AffineCouplingConfig, Untouched};
 pub use ddnf::{
     AsDdnfBlock, BlockStability, DdnfBlock, DdnfBlockConfig, DdnfInverse, StabilityReport,
     StackTrajectory, Trajectory, exponential_inverse, stability, trajectories,
@@ -36,14 +34,10 @@ pub use ddnf::{
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use inverted::Inverted;
 pub use layer::{Layer, LayerConfig, Stack};
-pub use log_scale::LogScale;
-pub(crate) use log_scale::{EXP_LIMIT, GATE_LIMIT};
 pub use lu_linear::{LuLinear, LuLinearConfig};
 pub use multi_scale::{MultiScale, MultiScaleConfig};
 pub use pair::Pair;
 pub use permutation::{Permutation, PermutationConfig};
 pub use planar::{Planar, PlanarConfig};
 pub use radial::{Radial, RadialConfig};
-pub use shared_affine::{SharedAffine, SharedAffineConfig};
-pub use soft_masked_affine::{SoftMaskedAffine, SoftMaskedAffineConfig};
 pub use sylvester::{Sylvester, SylvesterConfig};

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
@@ -26,11 +27,15 @@ impl PermutationConfig {
         Self { dim, ordering }
     }
 
-    /// Builds the layer. It has no parameters.
+    /// Builds the layer. It has no parameters: device and generator are those of every other layer.
     ///
     /// # Errors
     /// [`Error::Config`] where an explicit ordering is no permutation, or `dim` is 0.
-    pub fn init<B: Backend>(&self) -> Result<Permutation<B>, Error> {
+    pub fn init<B: Backend>(
+        &self,
+        _device: &B::Device,
+        _rng: &mut dyn Rng,
+    ) -> Result<Permutation<B>, Error> {
         if self.dim == 0 {
             return Err(Error::config(NAME, "dim", 0, "at least 1"));
         }

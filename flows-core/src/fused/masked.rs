@@ -13,8 +13,8 @@ use super::operation::{Kernel, MOST_INPUTS, Trace, input, is_host, is_plain_host
 use super::plan::{Linear, Offset, Patterns};
 use super::{Masked, Part, fused_kernels_enabled, operation};
 use crate::bijector::Mapped;
-use crate::bijectors::{EXP_LIMIT, GATE_LIMIT, LogScale};
 use crate::nn::{ConditionerActivation, Connections, Schedule};
+use crate::transforms::{EXP_LIMIT, GATE_LIMIT, LogScale};
 
 impl From<ConditionerActivation> for Activation {
     fn from(activation: ConditionerActivation) -> Self {

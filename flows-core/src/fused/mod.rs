@@ -33,8 +33,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::bijectors::LogScale;
 use crate::nn::Made;
+use crate::transforms::LogScale;
 
 #[cfg(not(feature = "kernels"))]
 pub(crate) use none::{

@@ -1,11 +1,13 @@
 //! Which inputs the parameters of each output may see.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use super::ordering::Ordering;
 use super::set::{VariableSet, digest};
+use super::untouched::Untouched;
 use crate::error::Error;
 
 /// How to build a [`DependencyMask`].
@@ -18,8 +20,8 @@ pub enum MaskConfig {
     ///
     /// From `dim` blocks of one variable (autoregressive) to two blocks (coupling).
     Blocks(Vec<Vec<usize>>),
-    /// Two blocks: the variables listed are seen by all others and see nothing.
-    Coupling(Vec<usize>),
+    /// Two blocks: some variables are seen by all others and see nothing.
+    Coupling(Untouched),
     /// `parents[i]` lists the variables that variable `i` sees: any acyclic graph.
     Graph(Vec<Vec<usize>>),
 }
@@ -48,9 +50,10 @@ impl MaskConfig {
                 let blocks: Vec<_> = order.into_iter().map(|i| vec![i]).collect();
                 Self::Blocks(blocks).build(dim)
             }
-            Self::Coupling(seen) => {
+            Self::Coupling(untouched) => {
+                let seen = untouched.variables(dim)?;
                 let rest = (0..dim).filter(|i| !seen.contains(i)).collect();
-                Self::Blocks(vec![seen.clone(), rest]).build(dim)
+                Self::Blocks(vec![seen, rest]).build(dim)
             }
             Self::Blocks(blocks) => {
                 if let Some(k) = blocks.iter().position(Vec::is_empty) {
@@ -187,6 +190,18 @@ impl DependencyMask {
         groups
     }
 
+    /// Where in [`order`](Self::order) the variables of each level lie.
+    pub(crate) fn level_ranges(&self) -> Vec<Range<usize>> {
+        let mut counts = vec![0; self.depth()];
+        self.levels.iter().for_each(|&level| counts[level] += 1);
+        let mut start = 0;
+        let ranges = counts.into_iter().map(|count| {
+            start += count;
+            start - count..start
+        });
+        ranges.collect()
+    }
+
     pub(super) fn parents(&self) -> &[VariableSet] {
         &self.parents
     }
@@ -255,7 +270,9 @@ mod tests {
         assert_eq!(blocks.depth(), 3);
         assert_eq!(blocks.order(), [1, 0, 3, 2]);
         assert_eq!(blocks.variables_by_level(), [vec![1], vec![0, 3], vec![2]]);
-        let coupling = MaskConfig::Coupling(vec![0, 2]).build(4).unwrap();
+        let coupling = MaskConfig::Coupling(Untouched::Variables(vec![0, 2]))
+            .build(4)
+            .unwrap();
         assert_eq!(coupling.to_string(), "....\n#.#.\n....\n#.#.\n");
         assert_eq!(coupling.depth(), 2);
     }
@@ -298,9 +315,21 @@ mod tests {
     #[test]
     fn wrong_lists_are_refused() {
         assert!(MaskConfig::default().build(0).is_err());
-        assert!(MaskConfig::Coupling(vec![]).build(2).is_err());
-        assert!(MaskConfig::Coupling(vec![0, 1]).build(2).is_err());
-        assert!(MaskConfig::Coupling(vec![2]).build(2).is_err());
+        assert!(
+            MaskConfig::Coupling(Untouched::Variables(vec![]))
+                .build(2)
+                .is_err()
+        );
+        assert!(
+            MaskConfig::Coupling(Untouched::Variables(vec![0, 1]))
+                .build(2)
+                .is_err()
+        );
+        assert!(
+            MaskConfig::Coupling(Untouched::Variables(vec![2]))
+                .build(2)
+                .is_err()
+        );
         assert!(
             MaskConfig::Blocks(vec![vec![0], vec![0, 1]])
                 .build(2)

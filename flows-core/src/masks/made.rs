@@ -15,6 +15,8 @@ use crate::error::Error;
 pub struct HiddenUnits {
     visible: Vec<VariableSet>,
     levels: Vec<usize>,
+    /// The variable of each unit, where units are dealt to variables.
+    owners: Option<Vec<usize>>,
 }
 
 impl HiddenUnits {
@@ -26,6 +28,19 @@ impl HiddenUnits {
     /// Level of each unit, never decreasing.
     pub fn levels(&self) -> &[usize] {
         &self.levels
+    }
+
+    /// The variable of each unit, where units are dealt to variables.
+    pub fn owners(&self) -> Option<&[usize]> {
+        self.owners.as_deref()
+    }
+
+    /// Whether a unit of the next layer may read unit `i`: one that sees as much, or one of the same variable.
+    fn feeds(&self, i: usize, visible: &VariableSet, owner: impl Fn() -> usize) -> bool {
+        match &self.owners {
+            None => self.visible[i].is_subset(visible),
+            Some(owners) => owners[i] == owner(),
+        }
     }
 
     /// Number of variables each unit may see.
@@ -128,7 +143,35 @@ impl MadeLayout {
             let visible = (0..width).map(|j| classes[j * classes.len() / width].clone());
             let visible: Vec<_> = visible.collect();
             let levels = visible.iter().map(|set| mask.ready_level(set)).collect();
-            HiddenUnits { visible, levels }
+            HiddenUnits {
+                visible,
+                levels,
+                owners: None,
+            }
+        });
+        let hidden = hidden.collect();
+        Ok(Self { mask, hidden })
+    }
+
+    /// Deals the units of hidden layers to the variables: a unit reads units of its own variable only, so that what
+    /// a variable sees of another is decided in the first layer alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a layer with fewer units than there are variables.
+    pub fn dealt(mask: DependencyMask, widths: &[usize]) -> Result<Self, Error> {
+        let dim = mask.dim();
+        if let Some(&width) = widths.iter().find(|width| **width < dim) {
+            let expected = format!("at least {dim} units in each layer, one for each variable");
+            return Err(Error::config("made", "hidden", width, expected));
+        }
+        let order = mask.order();
+        let hidden = widths.iter().map(|&width| {
+            let owners: Vec<usize> = (0..width).map(|u| order[u * dim / width]).collect();
+            HiddenUnits {
+                visible: owners.iter().map(|&i| mask.parents()[i].clone()).collect(),
+                levels: owners.iter().map(|&i| mask.levels()[i]).collect(),
+                owners: Some(owners),
+            }
         });
         let hidden = hidden.collect();
         Ok(Self { mask, hidden })
@@ -182,10 +225,36 @@ impl MadeLayout {
             let visible: Vec<_> = order.iter().map(|&u| units[u].clone()).collect();
             orders.push(order);
             let levels = visible.iter().map(|set| mask.ready_level(set)).collect();
-            HiddenUnits { visible, levels }
+            HiddenUnits {
+                visible,
+                levels,
+                owners: None,
+            }
         });
         let hidden = hidden.collect();
         Ok((Self { mask, hidden }, orders))
+    }
+
+    /// This layout, whose units are dealt to variables, under another mask. With it comes, for each hidden layer, the
+    /// units in the order in which it has them.
+    pub(crate) fn under(&self, mask: DependencyMask) -> (Self, Vec<Vec<usize>>) {
+        let (hidden, orders) = self
+            .hidden
+            .iter()
+            .map(|units| {
+                let owners = units.owners().expect("units dealt to variables");
+                let mut order: Vec<usize> = (0..owners.len()).collect();
+                order.sort_by_key(|&u| mask.levels()[owners[u]]);
+                let owners: Vec<usize> = order.iter().map(|&u| owners[u]).collect();
+                let units = HiddenUnits {
+                    visible: owners.iter().map(|&i| mask.parents()[i].clone()).collect(),
+                    levels: owners.iter().map(|&i| mask.levels()[i]).collect(),
+                    owners: Some(owners),
+                };
+                (units, order)
+            })
+            .unzip();
+        (Self { mask, hidden }, orders)
     }
 
     /// The mask over variables that the network obeys.
@@ -216,7 +285,7 @@ impl MadeLayout {
     pub fn between(&self, from: usize, to: usize) -> WeightMask {
         let (from, to) = (&self.hidden[from], &self.hidden[to]);
         WeightMask::from_rule(from.width(), to.width(), |i, j| {
-            from.visible[i].is_subset(&to.visible[j])
+            from.feeds(i, &to.visible[j], || to.owners.as_ref().map_or(j, |o| o[j]))
         })
     }
 
@@ -230,7 +299,7 @@ impl MadeLayout {
         let (dim, parents) = (self.mask.dim(), self.mask.parents());
         match layer.map(|l| &self.hidden[l]) {
             Some(units) => WeightMask::from_rule(units.width(), per_variable * dim, |i, j| {
-                units.visible[i].is_subset(&parents[j % dim])
+                units.feeds(i, &parents[j % dim], || j % dim)
             }),
             None => {
                 WeightMask::from_rule(dim, per_variable * dim, |i, j| parents[j % dim].contains(i))
@@ -287,7 +356,7 @@ fn unit_classes(mask: &DependencyMask, with_context: bool) -> Vec<VariableSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::masks::{MaskConfig, Ordering};
+    use crate::masks::{MaskConfig, Ordering, Untouched};
 
     fn layout(config: MaskConfig, dim: usize, widths: &[usize], context: bool) -> MadeLayout {
         MadeLayout::new(config.build(dim).unwrap(), widths, context).unwrap()
@@ -349,7 +418,7 @@ mod tests {
             MaskConfig::Autoregressive(Ordering::Natural),
             MaskConfig::Autoregressive(Ordering::Random { seed: 3 }),
             MaskConfig::Blocks(vec![vec![3, 1], vec![0], vec![5, 2, 4]]),
-            MaskConfig::Coupling(vec![1, 3, 5]),
+            MaskConfig::Coupling(Untouched::Variables(vec![1, 3, 5])),
             MaskConfig::Graph(diamond),
         ];
         for config in configs {

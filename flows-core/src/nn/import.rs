@@ -2,10 +2,10 @@
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use super::conditioner::{Conditioner, ConditionerActivation, Connections};
-use super::conditioner_linear::ConditionerLinear;
+use super::linear::NetworkLinear;
 use super::made::{Made, Wiring};
 use super::mlp::Mlp;
+use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
 use crate::masks::{MadeLayout, WeightMask};
 
@@ -65,7 +65,7 @@ impl LayerParameters {
         columns: Option<&[usize]>,
         mask: &WeightMask,
         device: &B::Device,
-    ) -> ConditionerLinear<B> {
+    ) -> NetworkLinear<B> {
         let pick = |row: &[f64]| match columns {
             Some(columns) => columns.iter().map(|&j| row[j]).collect(),
             None => row.to_vec(),
@@ -84,7 +84,7 @@ impl LayerParameters {
         });
         let bias = TensorData::new(pick(&self.bias), [self.outputs()]);
         let bias = Tensor::from_data(bias, device);
-        ConditionerLinear::from_parameters(matrix(weight), bias, context, mask)
+        NetworkLinear::from_parameters(matrix(weight), bias, context, mask)
     }
 }
 
@@ -186,7 +186,7 @@ impl NetworkParameters {
         });
         let rows = wiring.last.map(|l| orders[l].as_slice());
         let mask = layout.to_parameters(wiring.last, outputs / dim);
-        let network = Conditioner {
+        let network = Network {
             layers: layers.collect(),
             output: self.output.layer(rows, None, &mask, device),
             embedding: self.embedding.as_ref().map(|layer| {
@@ -210,7 +210,7 @@ impl NetworkParameters {
         self.wiring(inputs)?;
         let layer = |layer: &LayerParameters| layer.layer(None, None, &layer.weight_mask(), device);
         Ok(Mlp {
-            network: Conditioner {
+            network: Network {
                 layers: self.layers.iter().map(layer).collect(),
                 output: layer(&self.output),
                 embedding: self.embedding.as_ref().map(layer),

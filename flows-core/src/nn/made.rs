@@ -7,10 +7,11 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioner::{Conditioner, ConditionerActivation, Connections};
+use super::made_sweep::pick;
+use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
 use crate::fused::plan::{Linear, Patterns};
-use crate::masks::{MadeLayout, MaskConfig, WeightMask};
+use crate::masks::{DependencyMask, HiddenUnits, MadeLayout, MaskConfig, WeightMask};
 use crate::state::Transient;
 
 /// Configuration of a [`Made`].
@@ -60,13 +61,26 @@ impl MadeConfig {
         device: &B::Device,
         rng: &mut dyn Rng,
     ) -> Result<Made<B>, Error> {
+        let mask = self.mask.build(self.dim)?;
+        let layout = MadeLayout::new(mask, &self.hidden, self.context_dim > 0)?;
+        self.init_with(layout, device, rng)
+    }
+
+    /// Draws a network of a given layout, in place of that of the mask and the widths.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without parameters.
+    pub fn init_with<B: Backend>(
+        &self,
+        layout: MadeLayout,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<Made<B>, Error> {
         if self.parameters == 0 {
             return Err(Error::config("made", "parameters", 0, "at least 1"));
         }
-        let mask = self.mask.build(self.dim)?;
-        let layout = MadeLayout::new(mask, &self.hidden, self.context_dim > 0)?;
         let wiring = Wiring::new(&layout, self.connections);
-        let network = Conditioner::init(
+        let network = Network::init(
             &wiring.masks(&layout),
             &layout.to_parameters(wiring.last, self.parameters),
             self.context_dim,
@@ -131,7 +145,7 @@ impl Wiring {
 /// variable becomes known is one contiguous group of each layer.
 #[derive(Module, Debug)]
 pub struct Made<B: Backend> {
-    pub(super) network: Conditioner<B>,
+    pub(super) network: Network<B>,
     #[module(skip)]
     pub(super) layout: Arc<MadeLayout>,
     pub(super) parameters: usize,
@@ -143,7 +157,7 @@ pub struct Made<B: Backend> {
 
 impl<B: Backend> Made<B> {
     pub(super) fn new(
-        network: Conditioner<B>,
+        network: Network<B>,
         layout: MadeLayout,
         parameters: usize,
         context_dim: usize,
@@ -210,6 +224,63 @@ impl<B: Backend> Made<B> {
         let offsets = offsets.iter().flat_map(|&o| vec![o; self.dim()]).collect();
         let network = self.network.shift_output_bias(offsets);
         Self { network, ..self }
+    }
+
+    /// Where its parameters are.
+    pub(crate) fn device(&self) -> B::Device {
+        self.first_weight().device()
+    }
+
+    /// The weights that read the variables, `[dim, width]`.
+    pub(crate) fn first_weight(&self) -> Tensor<B, 2> {
+        self.network.first().weight()
+    }
+
+    /// The same, those of units that are dealt to variable `i` times row `i` of `mask`, `[dim, dim]`.
+    pub(crate) fn first_weight_under(&self, mask: Tensor<B, 2>) -> Tensor<B, 2> {
+        let dim = self.dim();
+        let owners: Vec<usize> = match self.layout.hidden().first().map(HiddenUnits::owners) {
+            Some(owners) => owners.expect("units dealt to variables").to_vec(),
+            None => (0..self.parameters * dim).map(|k| k % dim).collect(),
+        };
+        self.first_weight() * pick(mask.transpose(), &owners)
+    }
+
+    /// The network, whose units are dealt to variables, under a smaller mask.
+    pub(crate) fn under(&self, mask: DependencyMask) -> Self {
+        let (layout, orders) = self.layout.under(mask);
+        let wiring = Wiring::new(&layout, self.network.connections);
+        let masks = wiring.masks(&layout);
+        let order = |l: usize| orders[l].as_slice();
+        let layers = self.network.layers.iter().zip(&wiring.layers).zip(&masks);
+        let layers = layers.map(|((layer, &(from, to)), mask)| {
+            layer.reordered(from.map(order), Some(order(to)), mask)
+        });
+        let output = layout.to_parameters(wiring.last, self.parameters);
+        let network = Network {
+            layers: layers.collect(),
+            output: self
+                .network
+                .output
+                .reordered(wiring.last.map(order), None, &output),
+            embedding: self.network.embedding.as_ref().map(|layer| {
+                let [inputs, outputs] = layer.weight().dims();
+                let all = WeightMask::full(inputs, outputs);
+                layer.reordered(None, orders.first().map(Vec::as_slice), &all)
+            }),
+            ..self.network.clone()
+        };
+        Self::new(network, layout, self.parameters, self.context_dim)
+    }
+
+    /// [`forward`](Self::forward) with other weights in the layer that reads the variables.
+    pub(crate) fn forward_by(
+        &self,
+        first: Tensor<B, 2>,
+        x: Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
+        self.network.forward_by(first, x, context)
     }
 
     /// Computes all parameters.

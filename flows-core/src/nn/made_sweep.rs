@@ -3,8 +3,8 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use std::ops::Range;
 
-use super::conditioner::Connections;
 use super::made::{Made, Wiring};
+use super::network::Connections;
 use crate::expand::{expand, product};
 use crate::masks::inverse_permutation;
 
@@ -26,11 +26,7 @@ impl Schedule {
     pub(crate) fn new<B: Backend>(made: &Made<B>) -> Self {
         let layout = &made.layout;
         let order = layout.mask().order();
-        let mut levels = layout.mask().levels().to_vec();
-        levels.sort_unstable();
-        let up_to = |t: usize| levels.partition_point(|&l| l < t);
-        let variables = (0..layout.mask().depth()).map(|t| up_to(t)..up_to(t + 1));
-        let variables: Vec<_> = variables.collect();
+        let variables = layout.mask().level_ranges();
         let wiring = Wiring::new(layout, made.network.connections);
         let groups = wiring.layers.iter().map(|&(_, to)| layout.groups(to));
         let mut parameters = Vec::with_capacity(made.parameters * order.len());
@@ -77,9 +73,20 @@ pub(crate) struct MadeSweep<'a, B: Backend> {
 
 impl<'a, B: Backend> MadeSweep<'a, B> {
     pub(crate) fn new(made: &'a Made<B>, rows: usize, context: Option<&Tensor<B, 2>>) -> Self {
+        Self::with_first(made, made.first_weight(), rows, context)
+    }
+
+    /// The same with other weights in the layer that reads the variables.
+    pub(crate) fn with_first(
+        made: &'a Made<B>,
+        first: Tensor<B, 2>,
+        rows: usize,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Self {
         let network = &made.network;
         let layers = || network.layers.iter().chain([&network.output]);
-        let mut weights: Vec<_> = layers().map(|layer| layer.weight()).collect();
+        let others = layers().skip(1).map(|layer| layer.weight());
+        let mut weights: Vec<_> = [first].into_iter().chain(others).collect();
         let mut offsets: Vec<_> = layers().map(|layer| layer.offset(context)).collect();
 
         let schedule = Schedule::new(made);
@@ -188,19 +195,24 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
         });
     }
 
-    /// All variables revealed, in their own order, `[batch, dim]`.
-    pub(crate) fn into_variables(self) -> Tensor<B, 2> {
+    /// All variables revealed, sorted by level, `[batch, dim]`.
+    pub(crate) fn into_sorted(self) -> Tensor<B, 2> {
         let sorted = self.inputs.into_iter().next().flatten();
-        unsort(sorted.expect("all levels revealed"), &self.schedule.order)
+        sorted.expect("all levels revealed")
     }
 }
 
-/// Columns `order` of `x`.
+/// The columns of `x` in another order.
 pub(crate) fn sort<B: Backend>(x: Tensor<B, 2>, order: &[usize]) -> Tensor<B, 2> {
     if order.is_sorted() {
         return x;
     }
-    let indices = indices(order, &x.device());
+    pick(x, order)
+}
+
+/// Some columns of `x`.
+pub(crate) fn pick<B: Backend>(x: Tensor<B, 2>, columns: &[usize]) -> Tensor<B, 2> {
+    let indices = indices(columns, &x.device());
     x.select(1, indices)
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioner::{Conditioner, ConditionerActivation, Connections};
+use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
 use crate::masks::WeightMask;
 
@@ -62,7 +62,7 @@ impl MlpConfig {
             Connections::Residual => residual_masks(self.inputs, &self.hidden),
         };
         Ok(Mlp {
-            network: Conditioner::init(
+            network: Network::init(
                 &hidden,
                 &WeightMask::full(last, self.outputs),
                 self.context_dim,
@@ -95,7 +95,7 @@ fn residual_masks(inputs: usize, hidden: &[usize]) -> (Vec<WeightMask>, usize) {
 /// A fully connected network, see [`Connections`] for its formula.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
-    pub(super) network: Conditioner<B>,
+    pub(super) network: Network<B>,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     pub(super) context_dim: usize,
@@ -119,8 +119,7 @@ impl<B: Backend> Mlp<B> {
 
     /// The weights of the first layer, `[inputs, width]`.
     pub fn first_weight(&self) -> Tensor<B, 2> {
-        let first = self.network.layers.first();
-        first.unwrap_or(&self.network.output).weight()
+        self.network.first().weight()
     }
 
     /// Where its parameters are.

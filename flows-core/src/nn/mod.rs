@@ -1,25 +1,26 @@
 //! Networks: conditioners that parameterize layers, and the velocity fields of continuous-time ones.
 
 pub mod activation;
-mod conditioner;
-mod conditioner_linear;
 pub mod field;
 mod field_weight;
 mod import;
+mod linear;
 pub mod linearization;
 mod made;
 mod made_sweep;
 mod mlp;
-mod shared_conditioner;
+mod network;
+mod shared_network;
 
 pub use activation::Activation;
-pub use conditioner::{Conditioner, ConditionerActivation, Connections};
-pub use conditioner_linear::ConditionerLinear;
 pub use field::{BoundField, VelocityField, VelocityFieldConfig};
 pub use field_weight::LowRankUpdate;
 pub use import::{LayerParameters, NetworkParameters};
+pub use linear::NetworkLinear;
 pub use linearization::Linearization;
 pub use made::{Made, MadeConfig};
-pub(crate) use made_sweep::{MadeSweep, Schedule, sort, unsort};
+pub(crate) use made_sweep::{MadeSweep, Schedule, pick, sort, unsort};
 pub use mlp::{Mlp, MlpConfig};
-pub use shared_conditioner::{Encoding, SharedConditioner, SharedConditionerConfig};
+pub use network::{ConditionerActivation, Connections, Network};
+pub(crate) use shared_network::entries;
+pub use shared_network::{Encoding, SharedNetwork, SharedNetworkConfig};

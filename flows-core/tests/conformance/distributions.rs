@@ -7,6 +7,7 @@ use flows_core::error::Error;
 use flows_core::flow::Flow;
 use flows_core::nn::ConditionerActivation;
 use flows_core::testing::{DistributionCase, Suite};
+use flows_core::transforms::LogScale;
 use rand::Rng;
 
 /// Runs the conformance suite over distributions; iterative inverses stop at `solver`.
@@ -33,16 +34,16 @@ pub(crate) fn distributions<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f6
     }
     for dim in [1, 2, 3] {
         // Smooth networks and bounded scales: what the grid integrates exactly, also far from the start.
-        let masked = MaskedAffineConfig {
+        let masked = AutoregressiveConfig {
             activation: ConditionerActivation::Tanh,
-            scale: LogScale::TanhBounded { bound: 0.5 },
-            ..MaskedAffineConfig::new(dim, vec![8])
+            transform: LogScale::TanhBounded { bound: 0.5 }.into(),
+            ..AutoregressiveConfig::new(dim, vec![8])
         };
-        let given = MaskedAffineConfig {
+        let given = AutoregressiveConfig {
             context_dim: 2,
             ..masked.clone()
         };
-        let jacobi = MaskedAffineConfig {
+        let jacobi = AutoregressiveConfig {
             inverse: AutoregressiveInverse::Jacobi { tolerance: 0.0 },
             ..masked.clone()
         };
@@ -57,19 +58,19 @@ pub(crate) fn distributions<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f6
         let flows = [
             (
                 "masked affine",
-                vec![LayerConfig::MaskedAffine(masked)],
+                vec![LayerConfig::Autoregressive(masked)],
                 0.0,
             ),
             (
                 "masked affine, Jacobi",
-                vec![LayerConfig::MaskedAffine(jacobi)],
+                vec![LayerConfig::Autoregressive(jacobi)],
                 0.0,
             ),
             (
                 "chain with context",
                 vec![
                     LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(dim)),
-                    LayerConfig::MaskedAffine(given),
+                    LayerConfig::Autoregressive(given),
                     LayerConfig::LuLinear(LuLinearConfig::new(dim)),
                 ],
                 0.0,

@@ -6,47 +6,42 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::*;
-use flows_core::masks::Ordering;
+use flows_core::masks::{MaskConfig, Ordering, Untouched};
 use flows_core::testing::{batch, gradients, rows};
+use flows_core::transforms::LogScale;
 use rand::{SeedableRng, rngs::StdRng};
 
-use crate::registry::masked::SCALES;
+use crate::registry::autoregressive::SCALES;
 
 /// A layer of each kind, its weights so large that every scale is saturated: raw outputs are in the
 /// thousands.
 pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(device: &B::Device) {
     for scale in SCALES {
         for dim in [1, 3] {
-            check(scale, dim, device, |rng| {
-                let config = MaskedAffineConfig {
-                    scale,
-                    ..MaskedAffineConfig::new(dim, vec![8])
-                };
-                config.init::<B>(device, rng).map(Layer::MaskedAffine)
-            });
-            check(scale, dim, device, |rng| {
-                let config = SharedAffineConfig {
-                    scale,
-                    ..SharedAffineConfig::new(dim, vec![8])
-                };
-                config.init::<B>(device, rng).map(Layer::SharedAffine)
-            });
-            check(scale, dim, device, |rng| {
-                let config = SoftMaskedAffineConfig {
-                    scale,
-                    ordering: Ordering::Reversed,
-                    ..SoftMaskedAffineConfig::new(dim, vec![8])
-                };
-                config.init::<B>(device, rng).map(Layer::SoftMaskedAffine)
-            });
+            for config in [
+                AutoregressiveConfig::new(dim, vec![8]),
+                AutoregressiveConfig::shared(dim, vec![8]),
+                AutoregressiveConfig {
+                    mask: MaskConfig::Autoregressive(Ordering::Reversed),
+                    ..AutoregressiveConfig::soft(dim, vec![8])
+                },
+            ] {
+                check(scale, dim, device, |rng| {
+                    let config = AutoregressiveConfig {
+                        transform: scale.into(),
+                        ..config.clone()
+                    };
+                    config.init::<B>(device, rng).map(Layer::Autoregressive)
+                });
+            }
         }
         for dim in [2, 4] {
             check(scale, dim, device, |rng| {
-                let config = AffineCouplingConfig {
-                    scale,
-                    ..AffineCouplingConfig::new(dim, vec![8])
+                let config = AutoregressiveConfig {
+                    transform: scale.into(),
+                    ..AutoregressiveConfig::coupling(dim, vec![8], Untouched::Even)
                 };
-                config.init::<B>(device, rng).map(Layer::Coupling)
+                config.init::<B>(device, rng).map(Layer::Autoregressive)
             });
             check(scale, dim, device, |rng| {
                 let halves = vec![(0..dim / 2).collect(), (dim / 2..dim).collect()];

@@ -1,9 +1,8 @@
 //! Every layer and distribution, one line each, with what it promises. Adding a layer adds one line here.
 
+pub(crate) mod autoregressive;
 mod continuous;
 mod distributions;
-pub(crate) mod masked;
-mod shared;
 mod stages;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -65,8 +64,7 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
         );
     }
     continuous::ddnf_blocks(suite, solver);
-    masked::masked_layers(suite);
-    shared::shared_layers(suite);
+    autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);
     distributions::distributions(suite, solver);
 }

@@ -3,12 +3,13 @@
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::Bijector;
 use flows_core::bijectors::*;
+use flows_core::masks::Untouched;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::testing::{Case, Suite, uniform_batch};
 use flows_core::visit::LayerVisit;
 
-use super::masked::{SCALES, outputs_see};
+use super::autoregressive::{SCALES, outputs_see};
 
 /// Runs the conformance suite over these layers.
 pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
@@ -51,12 +52,16 @@ pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
 
     let stages = MultiScaleConfig::new(vec![
         vec![
-            LayerConfig::Coupling(AffineCouplingConfig::new(dim, vec![8])),
+            LayerConfig::Autoregressive(AutoregressiveConfig::coupling(
+                dim,
+                vec![8],
+                Untouched::Even,
+            )),
             LayerConfig::Permutation(PermutationConfig::new(dim, Ordering::Random { seed: 2 })),
         ],
-        vec![LayerConfig::MaskedAffine(MaskedAffineConfig {
+        vec![LayerConfig::Autoregressive(AutoregressiveConfig {
             context_dim: 2,
-            ..MaskedAffineConfig::new(3, vec![8])
+            ..AutoregressiveConfig::new(3, vec![8])
         })],
         vec![LayerConfig::ElementwiseAffine(
             ElementwiseAffineConfig::new(1),

@@ -8,6 +8,7 @@ use flows_core::bijectors::*;
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::flow::Flow;
 use flows_core::masks::Ordering;
+use flows_core::masks::Untouched;
 use flows_core::testing::residual;
 use flows_core::testing::{normal_batch, rows};
 use flows_core::visit::LayerVisit;
@@ -28,14 +29,14 @@ fn data<B: AutodiffBackend>(rows: usize, seed: u64, device: &B::Device) -> Tenso
 fn maf<B: AutodiffBackend>(device: &B::Device) -> Stack<B> {
     let rng = &mut StdRng::seed_from_u64(1);
     let layers = (0..5).flat_map(|k| {
-        let masked = MaskedAffineConfig::new(4, vec![32, 32]);
+        let masked = AutoregressiveConfig::new(4, vec![32, 32]);
         let mixing = if k % 2 == 0 {
             LayerConfig::Permutation(PermutationConfig::new(4, Ordering::Reversed))
         } else {
             LayerConfig::LuLinear(LuLinearConfig::new(4))
         };
         let norm = LayerConfig::BatchNorm(BatchNormConfig::new(4));
-        [LayerConfig::MaskedAffine(masked), norm, mixing]
+        [LayerConfig::Autoregressive(masked), norm, mixing]
     });
     let layers: Result<Vec<_>, _> = layers.map(|layer| layer.init(device, rng)).collect();
     Chain::new(layers.expect("sound configurations")).expect("one dimension")
@@ -46,9 +47,8 @@ fn multi_scale<B: AutodiffBackend>(device: &B::Device) -> MultiScale<B, Stack<B>
     let couplings = |dim: usize| {
         let halves = [Untouched::FirstHalf, Untouched::SecondHalf];
         let couplings = halves.into_iter().cycle().take(4).map(|untouched| {
-            LayerConfig::Coupling(AffineCouplingConfig {
-                untouched,
-                ..AffineCouplingConfig::new(dim, vec![32, 32])
+            LayerConfig::Autoregressive(AutoregressiveConfig {
+                ..AutoregressiveConfig::coupling(dim, vec![32, 32], untouched)
             })
         });
         couplings.collect()

@@ -9,17 +9,19 @@ use burn_ndarray::NdArray;
 use rand::{SeedableRng, rngs::StdRng};
 
 use flows_core::bijector::{Bijector, Invert, Mapped};
-use flows_core::bijectors::{Chain, LogScale, MaskedAffine, MaskedAffineConfig};
+use flows_core::bijectors::{AnyAutoregressive, AutoregressiveConfig, Chain};
 use flows_core::init::normal_tensor;
+use flows_core::masks::Untouched;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::ConditionerActivation;
+use flows_core::transforms::LogScale;
 
 fn normal<B: Backend>(rows: usize, columns: usize, seed: u64) -> Tensor<B, 2> {
     let rng = &mut StdRng::seed_from_u64(seed);
     normal_tensor([rows, columns], 1.0, &Default::default(), rng)
 }
 
-fn layer<B: Backend>(config: &MaskedAffineConfig, seed: u64) -> MaskedAffine<B> {
+fn layer<B: Backend>(config: &AutoregressiveConfig, seed: u64) -> AnyAutoregressive<B> {
     let rng = &mut StdRng::seed_from_u64(seed);
     config.init(&Default::default(), rng).unwrap()
 }
@@ -29,7 +31,7 @@ fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
 }
 
 /// Inverse of a seeded batch on one backend: values, then log-determinants.
-fn inverse<B: Backend>(config: &MaskedAffineConfig, rows: usize) -> Vec<f32> {
+fn inverse<B: Backend>(config: &AutoregressiveConfig, rows: usize) -> Vec<f32> {
     let context = (config.context_dim > 0).then(|| normal(rows, config.context_dim, 2));
     let y = normal(rows, config.dim, 1);
     let Mapped { value, log_det } = layer::<B>(config, 3).inverse_and_log_det(y, context);
@@ -54,7 +56,7 @@ fn the_kernel_agrees_with_the_generic_inverse() {
         MaskConfig::Autoregressive(Ordering::Reversed),
         MaskConfig::Autoregressive(Ordering::Random { seed: 5 }),
         MaskConfig::Blocks(vec![vec![3, 1], vec![0], vec![5, 2, 4]]),
-        MaskConfig::Coupling(vec![1, 3, 5]),
+        MaskConfig::Coupling(Untouched::Variables(vec![1, 3, 5])),
         MaskConfig::Graph(vec![
             vec![],
             vec![0],
@@ -85,12 +87,12 @@ fn the_kernel_agrees_with_the_generic_inverse() {
     for mask in &masks {
         for hidden in [vec![], vec![13], vec![40, 29, 33]] {
             for context_dim in [0, 3] {
-                let config = MaskedAffineConfig {
+                let config = AutoregressiveConfig {
                     mask: mask.clone(),
                     context_dim,
-                    scale: scales[count % 7],
+                    transform: scales[count % 7].into(),
                     activation: activations[count % 3],
-                    ..MaskedAffineConfig::new(6, hidden.clone())
+                    ..AutoregressiveConfig::new(6, hidden.clone())
                 };
                 let rows = [1, 31, 33, 70][count % 4];
                 let what = format!("{config:?}, {rows} rows");
@@ -107,9 +109,9 @@ fn the_kernel_agrees_with_the_generic_inverse() {
 fn a_deep_wide_flow_comes_back_in_f32() {
     let layers = (0..5).map(|k| {
         let ordering = [Ordering::Natural, Ordering::Reversed][k % 2].clone();
-        let config = MaskedAffineConfig {
+        let config = AutoregressiveConfig {
             mask: MaskConfig::Autoregressive(ordering),
-            ..MaskedAffineConfig::new(64, vec![512, 512])
+            ..AutoregressiveConfig::new(64, vec![512, 512])
         };
         layer::<Flex>(&config, k as u64)
     });
@@ -129,7 +131,7 @@ fn a_deep_wide_flow_comes_back_in_f32() {
 
 #[test]
 fn a_nan_stays_in_its_row() {
-    let config = MaskedAffineConfig::new(4, vec![16]);
+    let config = AutoregressiveConfig::new(4, vec![16]);
     let layer = layer::<Flex>(&config, 1);
     let mut y = values(normal::<Flex>(40, 4, 1));
     y[4 * 33] = f32::NAN;

@@ -12,15 +12,16 @@ use rand_distr::{Distribution, StandardNormal};
 
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::{
-    AffineCouplingConfig, AutoregressiveInverse, Inverted, LogScale, LuLinearConfig, MaskedAffine,
-    MaskedAffineConfig, PermutationConfig, Untouched,
+    AnyAutoregressive, AutoregressiveConfig, AutoregressiveInverse, Inverted, LuLinearConfig,
+    PermutationConfig,
 };
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
 use flows_core::flow::Flow;
 use flows_core::init::normal_tensor;
-use flows_core::masks::{MaskConfig, Ordering};
+use flows_core::masks::{MaskConfig, Ordering, Untouched};
 use flows_core::nn::{ConditionerActivation, Connections};
+use flows_core::transforms::LogScale;
 
 pub(crate) type Plain = Flex;
 pub(crate) type Grad = Autodiff<Flex>;
@@ -228,20 +229,20 @@ pub(crate) fn masks() -> Vec<MaskConfig> {
         MaskConfig::Autoregressive(Ordering::Reversed),
         MaskConfig::Autoregressive(Ordering::Random { seed: 5 }),
         MaskConfig::Blocks(vec![vec![3, 1], vec![0], vec![5, 2, 4]]),
-        MaskConfig::Coupling(vec![1, 3, 5]),
+        MaskConfig::Coupling(Untouched::Variables(vec![1, 3, 5])),
         MaskConfig::Graph(graph),
     ]
 }
 
 fn masked<B: Backend<Device = FlexDevice>>(
-    config: &MaskedAffineConfig,
+    config: &AutoregressiveConfig,
     seed: u64,
-) -> MaskedAffine<B> {
+) -> AnyAutoregressive<B> {
     shaken(config.init(&device(), &mut rng(seed)).unwrap(), 0.3, seed)
 }
 
 /// Every mask with different networks: depth, activation, connections, context and scale.
-fn configs() -> Vec<MaskedAffineConfig> {
+fn configs() -> Vec<AutoregressiveConfig> {
     let mut configs = Vec::new();
     for (k, mask) in masks().into_iter().enumerate() {
         for (hidden, connections) in [
@@ -252,13 +253,13 @@ fn configs() -> Vec<MaskedAffineConfig> {
             (vec![15, 11, 13], Connections::Residual),
         ] {
             let index = configs.len();
-            configs.push(MaskedAffineConfig {
+            configs.push(AutoregressiveConfig {
                 mask: mask.clone(),
                 connections,
                 activation: [ConditionerActivation::Tanh, ConditionerActivation::Elu][index % 2],
                 context_dim: [0, 3][(index + k) % 2],
-                scale: SCALES[index % SCALES.len()],
-                ..MaskedAffineConfig::new(6, hidden)
+                transform: SCALES[index % SCALES.len()].into(),
+                ..AutoregressiveConfig::new(6, hidden)
             });
         }
     }
@@ -271,7 +272,7 @@ fn masked_affine_has_the_right_log_det_and_inverse() {
         check_layer(&masked::<Grad>(config, k as u64), 100 + k as u64);
     }
     // Rectified linear units too, away from their kinks with probability one.
-    let config = MaskedAffineConfig::new(7, vec![20, 20]);
+    let config = AutoregressiveConfig::new(7, vec![20, 20]);
     check_layer(&masked::<Grad>(&config, 1), 1);
     check_layer(&Inverted::new(masked::<Grad>(&config, 1)), 1);
 }
@@ -317,7 +318,7 @@ fn jacobi_agrees_with_the_incremental_inverse_in_no_more_passes_than_levels() {
         let context = (config.context_dim > 0).then(|| normal::<Plain>(9, 3, 1.0, 7));
         let expected = exact.inverse_and_log_det(y.clone(), context.clone());
         for tolerance in [0.0, 1e-12] {
-            let config = MaskedAffineConfig {
+            let config = AutoregressiveConfig {
                 inverse: AutoregressiveInverse::Jacobi { tolerance },
                 ..config.clone()
             };
@@ -333,9 +334,9 @@ fn jacobi_agrees_with_the_incremental_inverse_in_no_more_passes_than_levels() {
         }
     }
     // A tolerance saves passes on a layer near the identity.
-    let config = MaskedAffineConfig {
+    let config = AutoregressiveConfig {
         inverse: AutoregressiveInverse::Jacobi { tolerance: 1e-6 },
-        ..MaskedAffineConfig::new(40, vec![64])
+        ..AutoregressiveConfig::new(40, vec![64])
     };
     let layer = config.init::<Plain>(&device(), &mut rng(1)).unwrap();
     let (_, report) = layer.inverse_with_report(normal(20, 40, 1.0, 2), None);
@@ -347,11 +348,11 @@ fn jacobi_agrees_with_the_incremental_inverse_in_no_more_passes_than_levels() {
 
 #[test]
 fn jacobi_gradients_match_central_differences() {
-    let config = MaskedAffineConfig {
+    let config = AutoregressiveConfig {
         activation: ConditionerActivation::Tanh,
         inverse: AutoregressiveInverse::Jacobi { tolerance: 1e-13 },
         context_dim: 2,
-        ..MaskedAffineConfig::new(5, vec![11])
+        ..AutoregressiveConfig::new(5, vec![11])
     };
     let layer = masked::<Grad>(&config, 3);
     check_gradients(layer, |l, y, c| l.inverse_and_log_det(y, c), 3);
@@ -367,13 +368,13 @@ fn couplings_have_the_right_log_det_inverse_and_gradients() {
             Untouched::SecondHalf,
             Untouched::Variables(vec![4, 1]),
         ];
-        let config = AffineCouplingConfig {
-            untouched: untouched[k % untouched.len()].clone(),
+        let untouched = &untouched[k % untouched.len()];
+        let config = AutoregressiveConfig {
             activation: ConditionerActivation::Tanh,
             connections: [Connections::Plain, Connections::Residual][k % 2],
             context_dim: [0, 0, 3][k % 3],
-            scale,
-            ..AffineCouplingConfig::new(5, vec![12, 13])
+            transform: scale.into(),
+            ..AutoregressiveConfig::coupling(5, vec![12, 13], untouched.clone())
         };
         let seed = k as u64;
         let layer = config.init::<Grad>(&device(), &mut rng(seed)).unwrap();
@@ -388,7 +389,7 @@ fn couplings_have_the_right_log_det_inverse_and_gradients() {
         let back = layer.valid().inverse(y.clone(), context);
         let (x, y, back) = (values(x), values(y), values(back));
         for row in 0..5 {
-            for &i in layer.untouched() {
+            for i in untouched.variables(5).unwrap() {
                 assert_eq!(x[row * 5 + i], y[row * 5 + i]);
                 assert_eq!(x[row * 5 + i], back[row * 5 + i]);
             }
@@ -398,9 +399,9 @@ fn couplings_have_the_right_log_det_inverse_and_gradients() {
 
 #[test]
 fn additive_couplings_keep_volume_exactly() {
-    let config = AffineCouplingConfig {
-        scale: LogScale::Additive,
-        ..AffineCouplingConfig::new(4, vec![8])
+    let config = AutoregressiveConfig {
+        transform: LogScale::Additive.into(),
+        ..AutoregressiveConfig::coupling(4, vec![8], Untouched::Even)
     };
     let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
     let layer = shaken(layer, 1.0, 1);
@@ -438,15 +439,14 @@ impl<B: Backend> ModuleMapper<B> for Put {
 #[test]
 fn a_coupling_is_the_mask_of_two_blocks() {
     let (dim, h) = (5, 9);
-    let coupling = AffineCouplingConfig {
-        untouched: Untouched::Variables(vec![0, 2]),
-        ..AffineCouplingConfig::new(dim, vec![h])
+    let coupling = AutoregressiveConfig {
+        ..AutoregressiveConfig::coupling(dim, vec![h], Untouched::Variables(vec![0, 2]))
     };
     let coupling = coupling.init::<Plain>(&device(), &mut rng(4)).unwrap();
     let coupling = shaken(coupling, 0.3, 5);
-    let blocks = MaskedAffineConfig {
-        mask: MaskConfig::Coupling(vec![0, 2]),
-        ..MaskedAffineConfig::new(dim, vec![h])
+    let blocks = AutoregressiveConfig {
+        mask: MaskConfig::Coupling(Untouched::Variables(vec![0, 2])),
+        ..AutoregressiveConfig::new(dim, vec![h])
     };
     let blocks = blocks.init::<Plain>(&device(), &mut rng(4)).unwrap();
     // Embed the coupling's weights; the untouched half keeps scale 1 and shift 0.
@@ -484,9 +484,9 @@ fn a_coupling_is_the_mask_of_two_blocks() {
 #[test]
 fn constant_parameters_are_a_diagonal_gaussian() {
     let dim = 4;
-    let config = MaskedAffineConfig {
-        scale: LogScale::Exp,
-        ..MaskedAffineConfig::new(dim, vec![6])
+    let config = AutoregressiveConfig {
+        transform: LogScale::Exp.into(),
+        ..AutoregressiveConfig::new(dim, vec![6])
     };
     let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
     let mut parameters = taken(&layer);
@@ -510,9 +510,9 @@ fn constant_parameters_are_a_diagonal_gaussian() {
 #[test]
 fn a_linear_conditioner_makes_any_gaussian() {
     let dim = 3;
-    let config = MaskedAffineConfig {
-        scale: LogScale::Exp,
-        ..MaskedAffineConfig::new(dim, vec![])
+    let config = AutoregressiveConfig {
+        transform: LogScale::Exp.into(),
+        ..AutoregressiveConfig::new(dim, vec![])
     };
     let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
     let covariance: [f64; 9] = [2.0, 0.5, -0.3, 0.5, 1.0, 0.4, -0.3, 0.4, 0.8];
@@ -569,9 +569,9 @@ fn extremes_give_finite_values_and_gradients() {
     for scale in SCALES {
         // Weights of this size saturate every scale: raw outputs are in the thousands.
         for (dim, rows) in [(5, 30), (1, 3), (1, 1), (3, 1)] {
-            let config = MaskedAffineConfig {
-                scale,
-                ..MaskedAffineConfig::new(dim, vec![8])
+            let config = AutoregressiveConfig {
+                transform: scale.into(),
+                ..AutoregressiveConfig::new(dim, vec![8])
             };
             let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
             let layer = shaken(layer, 1.0, 2);
@@ -579,9 +579,9 @@ fn extremes_give_finite_values_and_gradients() {
             let mapped = layer.forward_and_log_det(x.clone(), None);
             assert_finite(scale, &layer, &x, mapped);
         }
-        let config = AffineCouplingConfig {
-            scale,
-            ..AffineCouplingConfig::new(4, vec![8])
+        let config = AutoregressiveConfig {
+            transform: scale.into(),
+            ..AutoregressiveConfig::coupling(4, vec![8], Untouched::Even)
         };
         let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
         let layer = shaken(layer, 1.0, 2);
@@ -597,7 +597,7 @@ fn extremes_give_finite_values_and_gradients() {
 fn permutations_are_exact() {
     for ordering in [Ordering::Reversed, Ordering::Random { seed: 1 }] {
         let config = PermutationConfig::new(6, ordering);
-        let layer = config.init::<Grad>().unwrap();
+        let layer = config.init::<Grad>(&device(), &mut rng(0)).unwrap();
         check_layer(&layer, 1);
         let plain = layer.valid();
         let x = normal::<Plain>(3, 6, 1.0, 1);
@@ -633,10 +633,10 @@ fn lu_linear_has_the_right_log_det_inverse_and_gradients() {
 fn one_variable_and_one_row_work() {
     for context_dim in [0, 2] {
         for connections in [Connections::Plain, Connections::Residual] {
-            let config = MaskedAffineConfig {
+            let config = AutoregressiveConfig {
                 context_dim,
                 connections,
-                ..MaskedAffineConfig::new(1, vec![4, 4])
+                ..AutoregressiveConfig::new(1, vec![4, 4])
             };
             check_layer(&masked::<Grad>(&config, 1), 1);
         }
@@ -652,7 +652,7 @@ fn every_variable_depends_on_the_context() {
             } else {
                 config.mask.clone()
             };
-            let config = MaskedAffineConfig {
+            let config = AutoregressiveConfig {
                 dim,
                 mask,
                 ..config.clone()
@@ -671,18 +671,22 @@ fn every_variable_depends_on_the_context() {
 fn configs_survive_toml_and_refuse_what_is_wrong() {
     for config in configs() {
         let text = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<MaskedAffineConfig>(&text).unwrap(), config);
+        assert_eq!(
+            toml::from_str::<AutoregressiveConfig>(&text).unwrap(),
+            config
+        );
     }
-    let text = "dim = 2\nhidden = [4]\nscale = { soft_clip = { bound = 3.0 } }";
-    let config: MaskedAffineConfig = toml::from_str(text).unwrap();
-    assert_eq!(config.scale, LogScale::SoftClip { bound: 3.0 });
-    assert!(toml::from_str::<MaskedAffineConfig>("dim = 2\nhidden = []\nlayers = 3").is_err());
+    let text = "dim = 2\nhidden = [4]\ntransform = { affine = { scale = { soft_clip = { bound = 3.0 } } } }";
+    let config: AutoregressiveConfig = toml::from_str(text).unwrap();
+    let scale = LogScale::SoftClip { bound: 3.0 };
+    assert_eq!(config.transform, scale.into());
+    assert!(toml::from_str::<AutoregressiveConfig>("dim = 2\nhidden = []\nlayers = 3").is_err());
 
-    let refuse = |config: MaskedAffineConfig| config.init::<Plain>(&device(), &mut rng(0)).err();
+    let refuse = |config: AutoregressiveConfig| config.init::<Plain>(&device(), &mut rng(0)).err();
     let cyclic = MaskConfig::Graph(vec![vec![1], vec![0]]);
-    let error = refuse(MaskedAffineConfig {
+    let error = refuse(AutoregressiveConfig {
         mask: cyclic,
-        ..MaskedAffineConfig::new(2, vec![4])
+        ..AutoregressiveConfig::new(2, vec![4])
     });
     assert!(matches!(error, Some(Error::Cycle { .. })));
     for scale in [
@@ -703,18 +707,17 @@ fn configs_survive_toml_and_refuse_what_is_wrong() {
             floor: 1e-50,
         },
     ] {
-        let config = MaskedAffineConfig {
-            scale,
-            ..MaskedAffineConfig::new(2, vec![4])
+        let config = AutoregressiveConfig {
+            transform: scale.into(),
+            ..AutoregressiveConfig::new(2, vec![4])
         };
         assert!(refuse(config).is_some(), "{scale:?}");
     }
     let untouched = Untouched::Variables(vec![0, 1]);
-    let config = AffineCouplingConfig {
-        untouched,
-        ..AffineCouplingConfig::new(2, vec![4])
+    let config = AutoregressiveConfig {
+        ..AutoregressiveConfig::coupling(2, vec![4], untouched)
     };
     assert!(config.init::<Plain>(&device(), &mut rng(0)).is_err());
-    let config = AffineCouplingConfig::new(1, vec![4]);
+    let config = AutoregressiveConfig::coupling(1, vec![4], Untouched::Even);
     assert!(config.init::<Plain>(&device(), &mut rng(0)).is_err());
 }

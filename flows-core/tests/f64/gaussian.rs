@@ -5,11 +5,10 @@ use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::{Tensor, TensorData};
 use nalgebra::DMatrix;
 
-use flows_core::bijectors::{
-    ElementwiseAffineConfig, LogScale, LuLinearConfig, MaskedAffineConfig, Pair,
-};
+use flows_core::bijectors::{AutoregressiveConfig, ElementwiseAffineConfig, LuLinearConfig, Pair};
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::flow::Flow;
+use flows_core::transforms::LogScale;
 
 use crate::autoregressive::{Grad, Plain, Put, device, normal, rng, values};
 
@@ -44,9 +43,9 @@ fn maximum_likelihood(data: &[f64]) -> (Vec<f64>, DMatrix<f64>, f64) {
 fn one_autoregressive_layer_holds_it_in_closed_form() {
     let data = data();
     let (mean, covariance, best) = maximum_likelihood(&data);
-    let config = MaskedAffineConfig {
-        scale: LogScale::Exp,
-        ..MaskedAffineConfig::new(DIM, vec![])
+    let config = AutoregressiveConfig {
+        transform: LogScale::Exp.into(),
+        ..AutoregressiveConfig::new(DIM, vec![])
     };
     let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
     // z = L^-1 (x - mean) with S = L L^T: lower triangular, as the mask.

@@ -10,12 +10,17 @@ use safetensors::{Dtype, SafeTensors};
 
 use flows_core::bijector::Invert;
 use flows_core::bijectors::{
-    AffineCoupling, AutoregressiveInverse, LogScale, MaskedAffine, Permutation, PermutationConfig,
-    Untouched,
+    Autoregressive, AutoregressiveInverse, Permutation, PermutationConfig,
 };
+use flows_core::conditioners::Coupling;
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::masks::Ordering;
-use flows_core::nn::{ConditionerActivation, Connections, LayerParameters, NetworkParameters};
+use flows_core::masks::Untouched;
+use flows_core::nn::{
+    ConditionerActivation, Connections, LayerParameters, Made, NetworkParameters,
+};
+use flows_core::random::generator;
+use flows_core::transforms::{Affine, LogScale};
 
 type Matrix = Vec<Vec<f64>>;
 
@@ -183,9 +188,12 @@ impl<L: Invert<Flex>> Map for L {
     }
 }
 
-fn masked_affine(network: &NetworkParameters, dim: usize, scale: LogScale) -> MaskedAffine<Flex> {
+type Maf = Autoregressive<Flex, Made<Flex>, Affine>;
+
+fn masked_affine(network: &NetworkParameters, dim: usize, scale: LogScale) -> Maf {
     let conditioner = network.made(dim, &device()).unwrap();
-    MaskedAffine::new(conditioner, scale, AutoregressiveInverse::Incremental).unwrap()
+    let inverse = AutoregressiveInverse::Incremental;
+    Autoregressive::new(conditioner, Affine { scale }, inverse).unwrap()
 }
 
 fn zuko(name: &str) {
@@ -316,9 +324,10 @@ fn nflows_coupling() {
         offset: 2.0,
         floor: 1e-3,
     };
-    let conditioner = network.mlp(&device()).unwrap();
-    let untouched = Untouched::Variables(seen);
-    let layer = AffineCoupling::<Flex>::new(conditioner, 6, &untouched, scale).unwrap();
+    let network = network.mlp::<Flex>(&device()).unwrap();
+    let conditioner = Coupling::new(network, 6, &Untouched::Variables(seen)).unwrap();
+    let inverse = AutoregressiveInverse::Incremental;
+    let layer = Autoregressive::new(conditioner, Affine { scale }, inverse).unwrap();
     let (value, log_det) = (golden.numbers("value"), golden.numbers("log_det"));
     check(&[&layer], golden.tensor("x"), None, &value, &log_det);
 }
@@ -350,7 +359,7 @@ fn iaf() {
         })
         .collect();
     let reversal: Permutation<Flex> = PermutationConfig::new(dim, Ordering::Reversed)
-        .init()
+        .init(&device(), &mut generator(0))
         .unwrap();
     let layers: [&dyn Map; 3] = [&steps[0], &reversal, &steps[1]];
     let context = Some(golden.tensor("context"));

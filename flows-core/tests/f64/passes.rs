@@ -8,7 +8,9 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::{SeedableRng, rngs::StdRng};
 
 use flows_core::bijector::{Bijector, Invert, Mapped};
-use flows_core::bijectors::{AutoregressiveInverse, Chain, MaskedAffine, MaskedAffineConfig};
+use flows_core::bijectors::{
+    AnyAutoregressive, AutoregressiveConfig, AutoregressiveInverse, Chain,
+};
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
 use flows_core::flow::Flow;
 
@@ -28,7 +30,7 @@ impl Calls {
 /// A masked layer that counts.
 #[derive(Module, Debug)]
 struct Counting<B: Backend> {
-    layer: MaskedAffine<B>,
+    layer: AnyAutoregressive<B>,
     #[module(skip)]
     calls: Calls,
 }
@@ -66,9 +68,9 @@ impl<B: Backend> Invert<B> for Counting<B> {
 fn five_layers(inverse: AutoregressiveInverse) -> (Chain<Plain, Counting<Plain>>, Calls) {
     let calls = Calls::default();
     let layer = |seed| {
-        let config = MaskedAffineConfig {
+        let config = AutoregressiveConfig {
             inverse,
-            ..MaskedAffineConfig::new(12, vec![16])
+            ..AutoregressiveConfig::new(12, vec![16])
         };
         Counting {
             layer: config.init(&device(), &mut rng(seed)).unwrap(),

@@ -3,20 +3,19 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use flows_core::bijector::Bijector;
-use flows_core::bijectors::{
-    Chain, DdnfBlockConfig, MaskedAffineConfig, PermutationConfig, SoftMaskedAffineConfig,
-};
+use flows_core::bijectors::{AutoregressiveConfig, Chain, DdnfBlockConfig, PermutationConfig};
 use flows_core::distributions::{DiagonalNormal, GaussianMixture, LogProb, Uniform};
 use flows_core::flow::Flow;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::state::{CONFIGURATION, load_state, parameters, state};
+use flows_core::visit::LayerVisit;
 
 use crate::autoregressive::{Grad, Plain, device, normal, rng, values};
 
-fn masked(mask: MaskConfig) -> MaskedAffineConfig {
-    MaskedAffineConfig {
+fn masked(mask: MaskConfig) -> AutoregressiveConfig {
+    AutoregressiveConfig {
         mask,
-        ..MaskedAffineConfig::new(3, vec![8])
+        ..AutoregressiveConfig::new(3, vec![8])
     }
 }
 
@@ -54,10 +53,10 @@ fn a_layer_in_natural_order_does_not_load_into_one_in_reversed_order() {
 
 #[test]
 fn temperature_cells_permutation_and_base_tell_models_apart() {
-    let soft = SoftMaskedAffineConfig::new(3, vec![8]);
+    let soft = AutoregressiveConfig::soft(3, vec![8]);
     let soft = || soft.init::<Plain>(&device(), &mut rng(1)).unwrap();
     let mut cold = soft();
-    cold.set_temperature(0.5).unwrap();
+    cold.visit_layers(&mut LayerVisit::set_temperature(0.5).unwrap());
     assert!(refusal(&soft(), cold).contains("temperature: 1"));
 
     let block = |cells| DdnfBlockConfig {
@@ -70,7 +69,10 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
     assert!(refusal(&chain(16), chain(4)).contains("layers.1.cells: 4"));
 
     let permutation = |order: Vec<usize>| PermutationConfig::new(3, Ordering::Explicit(order));
-    let permutation = |order| permutation(order).init::<Plain>().unwrap();
+    let permutation = |order| {
+        let config = permutation(order);
+        config.init::<Plain>(&device(), &mut rng(1)).unwrap()
+    };
     refusal(&permutation(vec![0, 2, 1]), permutation(vec![1, 0, 2]));
 
     let normal =
@@ -94,7 +96,6 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
 
 #[test]
 fn noise_and_caches_are_no_part_of_a_model() {
-    use flows_core::visit::LayerVisit;
     let block = || {
         DdnfBlockConfig::new(2, [4])
             .init::<Plain>(&device(), &mut rng(1))

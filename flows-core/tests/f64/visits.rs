@@ -4,8 +4,8 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::bijectors::{
-    ActNorm, ActNormConfig, BatchNormConfig, Chain, DdnfBlockConfig, ElementwiseAffineConfig,
-    Inverted, LayerConfig, MultiScale, MultiScaleConfig, Pair, SoftMaskedAffineConfig,
+    ActNorm, ActNormConfig, AutoregressiveConfig, BatchNormConfig, Chain, DdnfBlockConfig,
+    ElementwiseAffineConfig, Inverted, LayerConfig, MultiScale, MultiScaleConfig, Pair,
 };
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::flow::Flow;
@@ -117,11 +117,11 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
         assert_ne!(values(before), values(after));
     }
 
-    let soft = SoftMaskedAffineConfig::new(3, vec![8]);
-    let soft = soft.init::<Grad>(&device(), &mut rng(5)).unwrap();
+    let soft = AutoregressiveConfig::soft(3, vec![8]);
+    let soft = soft.init_soft::<Grad>(&device(), &mut rng(5)).unwrap();
     let mut flow = Flow::generative(soft, DiagonalNormal::<Grad>::standard(3, &device())).unwrap();
     flow.visit_layers(&mut LayerVisit::set_temperature(0.25).unwrap());
-    assert_eq!(flow.bijector().temperature(), 0.25);
-    assert_eq!(flow.valid().bijector().temperature(), 0.25);
+    assert_eq!(flow.bijector().conditioner().temperature(), 0.25);
+    assert_eq!(flow.valid().bijector().conditioner().temperature(), 0.25);
     assert!(LayerVisit::<Grad>::set_temperature(0.0).is_err());
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flows_core::bijectors::LogScale;
+use flows_core::transforms::LogScale;
 use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
@@ -168,7 +168,9 @@ impl Job {
         let batch_norm = self.spec.batch_norm;
         match &mut model {
             ModelConfig::Maf(maf) => {
-                maf.scale = self.spec.scale.unwrap_or(maf.scale);
+                if let Some(scale) = self.spec.scale {
+                    maf.transform = scale.into();
+                }
                 maf.batch_norm = batch_norm;
             }
             ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm = batch_norm,

@@ -7,11 +7,14 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::autodiff::exclusive;
-use flows_core::bijectors::SoftMaskedAffineConfig;
+use flows_core::bijectors::{Autoregressive, AutoregressiveConfig, ConditionerConfig};
+use flows_core::conditioners::{Soft, SoftStart};
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
 use flows_core::flow::Flow;
-use flows_core::masks::{DependencyMask, Ordering};
+use flows_core::masks::{DependencyMask, MaskConfig, Ordering};
+use flows_core::nn::Encoding;
+use flows_core::transforms::AnyTransform;
 use rand::{Rng, RngExt};
 
 use super::config::GraphConfig;
@@ -63,12 +66,19 @@ pub fn learn<B: AutodiffBackend>(
     let rows = model.sample(config.samples, &mut stream(seed, "data", 0));
     let begun = Instant::now();
 
-    let layer = SoftMaskedAffineConfig {
-        ordering: Ordering::Explicit(model.order().to_vec()),
+    let start = SoftStart {
         temperature: config.temperature[0],
-        ..SoftMaskedAffineConfig::new(config.dim, config.hidden.clone())
+        ..SoftStart::default()
     };
-    let layer = layer.init::<B>(device, &mut stream(seed, "parameters", 0))?;
+    let layer = AutoregressiveConfig {
+        mask: MaskConfig::Autoregressive(Ordering::Explicit(model.order().to_vec())),
+        conditioner: ConditionerConfig::Soft {
+            start,
+            encoding: Encoding::default(),
+        },
+        ..AutoregressiveConfig::new(config.dim, config.hidden.clone())
+    };
+    let layer = layer.init_soft::<B>(device, &mut stream(seed, "parameters", 0))?;
     let base = || DiagonalNormal::<B>::standard(config.dim, device);
     let mut flow = Flow::normalizing(layer, base())?;
     let mut training = Training {
@@ -81,18 +91,18 @@ pub fn learn<B: AutodiffBackend>(
     };
     for step in 0..config.steps {
         flow.bijector_mut()
+            .conditioner_mut()
             .set_temperature(config.temperature_at(step))?;
         let loss = |flow: &Flow<B, _, _>, x| {
-            let layer: &flows_core::bijectors::SoftMaskedAffine<B> = flow.bijector();
-            let weight = layer.conditioner().first_weight();
-            // Those that read the variables: the others only tell which variable is asked for.
-            let visible = weight.clone().slice([0..config.dim, 0..weight.dims()[1]]);
-            let penalty = layer.l1() * config.penalty + visible.square().sum() * config.decay;
+            let layer: &Autoregressive<B, Soft<B>, AnyTransform> = flow.bijector();
+            let soft = layer.conditioner();
+            let decay = soft.reading_weights().square().sum() * config.decay;
+            let penalty = soft.l1() * config.penalty + decay;
             flow.log_prob(x, None).mean().neg() + penalty
         };
         flow = training.step(flow, config.steps, step, loss, on_progress)?;
     }
-    let soft = flow.bijector().soft_mask().into_data();
+    let soft = flow.bijector().conditioner().soft_mask().into_data();
     let soft: Vec<f64> = soft.iter::<f64>().collect();
     let hard = flow.bijector().harden(config.threshold)?;
     let graph = hard.mask().clone();

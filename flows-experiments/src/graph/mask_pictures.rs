@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::report::{MatrixPanel, draw_matrix_panels, write_atomically};
-use flows_core::masks::{DependencyMask, MadeLayout, MaskConfig, Ordering, WeightMask};
+use flows_core::masks::{DependencyMask, MadeLayout, MaskConfig, Ordering, Untouched, WeightMask};
 
 const DIM: usize = 8;
 const CONTEXT: usize = 2;
@@ -32,7 +32,7 @@ pub(super) fn draw_masks(folder: &Path) -> anyhow::Result<()> {
         ),
         ("graph", MaskConfig::Graph(graph)),
         ("blocks", MaskConfig::Blocks(blocks.clone())),
-        ("coupling", MaskConfig::Coupling(vec![0, 2, 4, 6])),
+        ("coupling", MaskConfig::Coupling(Untouched::Even)),
     ];
     let mut panels = Vec::new();
     let mut text = String::new();

@@ -1,8 +1,9 @@
 //! Posteriors made of layers that take `h` as their context.
 
-use flows_core::bijectors::{LayerConfig, LogScale, MaskedAffineConfig, PermutationConfig};
+use flows_core::bijectors::{AutoregressiveConfig, LayerConfig, PermutationConfig};
 use flows_core::masks::Ordering;
 use flows_core::nn::ConditionerActivation;
+use flows_core::transforms::LogScale;
 use serde::{Deserialize, Serialize};
 
 use super::{PosteriorConfig, Size};
@@ -33,11 +34,11 @@ pub(super) fn layers(
 ) -> Vec<LayerConfig> {
     match config {
         PosteriorConfig::Iaf { flows, hidden } => {
-            let layer = LayerConfig::MaskedAffine(MaskedAffineConfig {
+            let layer = LayerConfig::Autoregressive(AutoregressiveConfig {
                 activation: ConditionerActivation::Elu,
-                scale: LogScale::SigmoidGate,
+                transform: LogScale::SigmoidGate.into(),
                 context_dim: features,
-                ..MaskedAffineConfig::new(latent, hidden.clone())
+                ..AutoregressiveConfig::new(latent, hidden.clone())
             });
             let reversal = PermutationConfig::new(latent, Ordering::Reversed);
             let mut layers = vec![layer.clone()];

@@ -5,12 +5,13 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioner::{ConditionerActivation, Connections};
 use super::mlp::{Mlp, MlpConfig};
+use super::network::{ConditionerActivation, Connections};
 use crate::error::Error;
 use crate::expand::expand;
+use crate::masks::DependencyMask;
 
-/// How a [`SharedConditioner`] is told whose parameters it is asked for.
+/// How a [`SharedNetwork`] is told whose parameters it is asked for.
 ///
 /// The masked input alone does not say: a variable that is hidden and one that is 0 look the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +25,10 @@ pub enum Encoding {
     MaskRow,
 }
 
-/// Configuration of a [`SharedConditioner`].
+/// Configuration of a [`SharedNetwork`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SharedConditionerConfig {
+pub struct SharedNetworkConfig {
     /// Number of variables.
     pub dim: usize,
     /// Widths of the hidden layers; none makes the network linear.
@@ -48,7 +49,7 @@ pub struct SharedConditionerConfig {
     pub context_dim: usize,
 }
 
-impl SharedConditionerConfig {
+impl SharedNetworkConfig {
     /// Two parameters for each variable, told by index, plain rectified linear layers, no context.
     pub fn new(dim: usize, hidden: Vec<usize>) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl SharedConditionerConfig {
         &self,
         device: &B::Device,
         rng: &mut dyn Rng,
-    ) -> Result<SharedConditioner<B>, Error> {
+    ) -> Result<SharedNetwork<B>, Error> {
         let dim = self.dim;
         let network = MlpConfig {
             activation: self.activation,
@@ -80,7 +81,7 @@ impl SharedConditionerConfig {
         };
         let identity = (0..dim * dim).map(|k| if k % (dim + 1) == 0 { 1.0 } else { 0.0 });
         let identity = TensorData::new(identity.collect::<Vec<f64>>(), [dim, dim]);
-        Ok(SharedConditioner {
+        Ok(SharedNetwork {
             network: network.init(device, rng)?,
             one_hot: match self.encoding {
                 Encoding::Index => Some(Tensor::from_data(identity, device)),
@@ -97,14 +98,14 @@ impl SharedConditionerConfig {
 /// The parameters of all variables cost `dim` evaluations of a network that gives those of one; a
 /// subset costs its share. The mask is an argument, so that it may be learned.
 #[derive(Module, Debug)]
-pub struct SharedConditioner<B: Backend> {
+pub struct SharedNetwork<B: Backend> {
     network: Mlp<B>,
     /// The identity, `[dim, dim]`; none where the mask's row is the encoding.
     one_hot: Option<Tensor<B, 2>>,
     dim: usize,
 }
 
-impl<B: Backend> SharedConditioner<B> {
+impl<B: Backend> SharedNetwork<B> {
     /// Number of variables.
     pub fn dim(&self) -> usize {
         self.dim
@@ -125,10 +126,12 @@ impl<B: Backend> SharedConditioner<B> {
         self.network.device()
     }
 
-    /// The weights of the network's first layer, `[2 * dim, width]`: rows below `dim` read the visible
-    /// variables.
-    pub fn first_weight(&self) -> Tensor<B, 2> {
-        self.network.first_weight()
+    /// The weights that read the visible variables, `[dim, width]`.
+    pub(crate) fn reading_weights(&self) -> Tensor<B, 2> {
+        let weight = self.network.first_weight();
+        let width = weight.dims()[1];
+        // The other rows read what tells of the variable that is asked for.
+        weight.slice([0..self.dim, 0..width])
     }
 
     /// How the network is told whose parameters it is asked for.
@@ -187,4 +190,12 @@ impl<B: Backend> SharedConditioner<B> {
             .swap_dims(1, 2)
             .reshape([rows, kinds * n])
     }
+}
+
+/// The entries of a mask as 0 and 1, `[dim, dim]`.
+pub(crate) fn entries<B: Backend>(mask: &DependencyMask, device: &B::Device) -> Tensor<B, 2> {
+    let dim = mask.dim();
+    let entry = |k: usize| f64::from(u8::from(mask.sees(k / dim, k % dim)));
+    let entries = (0..dim * dim).map(entry).collect::<Vec<_>>();
+    Tensor::from_data(TensorData::new(entries, [dim, dim]), device)
 }

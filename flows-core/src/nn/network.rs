@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, activation, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioner_linear::ConditionerLinear;
+use super::linear::NetworkLinear;
 use crate::masks::WeightMask;
 
 /// The activation between the layers of a conditioner.
@@ -62,19 +62,19 @@ const OUTPUT_GAIN: f64 = 0.1;
 
 /// A fully connected network with an optional context, masked or not.
 #[derive(Module, Debug)]
-pub struct Conditioner<B: Backend> {
+pub struct Network<B: Backend> {
     /// Hidden layers in the order in which they are applied.
-    pub(super) layers: Vec<ConditionerLinear<B>>,
-    pub(super) output: ConditionerLinear<B>,
+    pub(super) layers: Vec<NetworkLinear<B>>,
+    pub(super) output: NetworkLinear<B>,
     /// `act(c C + d)`, added to the first layer of a residual network.
-    pub(super) embedding: Option<ConditionerLinear<B>>,
+    pub(super) embedding: Option<NetworkLinear<B>>,
     #[module(skip)]
     pub(super) activation: ConditionerActivation,
     #[module(skip)]
     pub(super) connections: Connections,
 }
 
-impl<B: Backend> Conditioner<B> {
+impl<B: Backend> Network<B> {
     /// Draws parameters for layers with the given masks, listed in the order of application.
     pub(super) fn init(
         hidden: &[WeightMask],
@@ -97,15 +97,15 @@ impl<B: Backend> Conditioner<B> {
             } else {
                 activation.gain()
             };
-            ConditionerLinear::init(mask, context_dim, gain, 1.0, device, rng)
+            NetworkLinear::init(mask, context_dim, gain, 1.0, device, rng)
         });
         let layers = layers.collect();
         let embedding = embeds.then(|| {
             let mask = WeightMask::full(context_dim, hidden[0].outputs);
-            ConditionerLinear::init(&mask, 0, activation.gain(), 1.0, device, rng)
+            NetworkLinear::init(&mask, 0, activation.gain(), 1.0, device, rng)
         });
         let direct = if hidden.is_empty() { context_dim } else { 0 };
-        let output = ConditionerLinear::init(output, direct, OUTPUT_GAIN, 0.0, device, rng);
+        let output = NetworkLinear::init(output, direct, OUTPUT_GAIN, 0.0, device, rng);
         Self {
             layers,
             output,
@@ -127,32 +127,46 @@ impl<B: Backend> Conditioner<B> {
         Some(self.activation.apply(embedded))
     }
 
+    /// The layer that reads the variables.
+    pub(super) fn first(&self) -> &NetworkLinear<B> {
+        self.layers.first().unwrap_or(&self.output)
+    }
+
     /// Applies the network.
     ///
     /// # Shapes
     /// - `x`: `[batch, inputs]`, `context`: `[batch, context_dim]`
     /// - output: `[batch, outputs]`
     pub fn forward(&self, x: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
+        self.forward_by(self.first().weight(), x, context)
+    }
+
+    /// The same with other weights in the layer that reads the variables.
+    pub(super) fn forward_by(
+        &self,
+        first: Tensor<B, 2>,
+        x: Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
         let act = self.activation;
+        let read = self.first().forward_by(first, x, context);
+        let Some((_, layers)) = self.layers.split_first() else {
+            return read;
+        };
         let h = match self.connections {
-            Connections::Plain => self
-                .layers
-                .iter()
-                .fold(x, |h, layer| act.apply(layer.forward(h, context))),
-            Connections::Residual => match self.layers.split_first() {
-                None => x,
-                Some((first, blocks)) => {
-                    let stream = first.forward(x, context);
-                    let start = match self.embed(context) {
-                        Some(embedded) => stream + embedded,
-                        None => stream,
-                    };
-                    blocks.chunks_exact(2).fold(start, |h, block| {
-                        let inner = block[0].forward(act.apply(h.clone()), context);
-                        h + block[1].forward(act.apply(inner), context)
-                    })
-                }
-            },
+            Connections::Plain => layers.iter().fold(act.apply(read), |h, layer| {
+                act.apply(layer.forward(h, context))
+            }),
+            Connections::Residual => {
+                let start = match self.embed(context) {
+                    Some(embedded) => read + embedded,
+                    None => read,
+                };
+                layers.chunks_exact(2).fold(start, |h, block| {
+                    let inner = block[0].forward(act.apply(h.clone()), context);
+                    h + block[1].forward(act.apply(inner), context)
+                })
+            }
         };
         self.output.forward(h, context)
     }

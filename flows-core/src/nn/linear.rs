@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::made_sweep::pick;
 use crate::expand::product;
 use crate::fused::plan::{Linear, Offset};
 use crate::init;
@@ -14,7 +15,7 @@ use crate::masks::WeightMask;
 ///
 /// Weights outside the mask are zero from the start and get no gradient.
 #[derive(Module, Debug)]
-pub struct ConditionerLinear<B: Backend> {
+pub struct NetworkLinear<B: Backend> {
     /// `[inputs, outputs]`.
     weight: Param<Tensor<B, 2>>,
     /// `[outputs]`.
@@ -25,7 +26,7 @@ pub struct ConditionerLinear<B: Backend> {
     mask: Option<Tensor<B, 2>>,
 }
 
-impl<B: Backend> ConditionerLinear<B> {
+impl<B: Backend> NetworkLinear<B> {
     /// Draws weights with standard deviation `gain / sqrt(inputs that the unit may read)`, and
     /// biases uniform within `+-bias_gain / sqrt(..)` of the same.
     pub(super) fn init(
@@ -79,6 +80,26 @@ impl<B: Backend> ConditionerLinear<B> {
             context: context.map(Param::from_tensor),
             mask,
         }
+    }
+
+    /// The layer with its inputs and outputs in another order and under another mask.
+    pub(super) fn reordered(
+        &self,
+        rows: Option<&[usize]>,
+        columns: Option<&[usize]>,
+        mask: &WeightMask,
+    ) -> Self {
+        let by_columns = |x: Tensor<B, 2>| match columns {
+            Some(columns) => pick(x, columns),
+            None => x,
+        };
+        let weight = match rows {
+            Some(rows) => pick(self.weight().transpose(), rows).transpose(),
+            None => self.weight(),
+        };
+        let context = self.context.as_ref().map(|c| by_columns(c.val()).detach());
+        let bias = by_columns(self.bias.val().unsqueeze()).squeeze_dim(0);
+        Self::from_parameters(by_columns(weight).detach(), bias.detach(), context, mask)
     }
 
     /// Adds `offsets` to the bias, for a start near the identity.
@@ -135,7 +156,17 @@ impl<B: Backend> ConditionerLinear<B> {
     /// - `x`: `[batch, inputs]`, `context`: `[batch, context_dim]`
     /// - output: `[batch, outputs]`
     pub fn forward(&self, x: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
-        product(x, self.weight()) + self.offset(context)
+        self.forward_by(self.weight(), x, context)
+    }
+
+    /// The same with other weights.
+    pub(super) fn forward_by(
+        &self,
+        weight: Tensor<B, 2>,
+        x: Tensor<B, 2>,
+        context: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
+        product(x, weight) + self.offset(context)
     }
 }
 

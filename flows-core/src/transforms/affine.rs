@@ -1,9 +1,10 @@
-//! How the raw output of a conditioner becomes a scale and a shift.
+//! Scale and shift: RealNVP, MAF, IAF, NICE.
 
+use burn::module::Module;
 use burn::tensor::{Tensor, activation, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use crate::bijector::Mapped;
+use super::{Elementwise, Transform, parameter};
 use crate::error::Error;
 use crate::softplus::{sigmoid, softplus, softplus_inverse};
 
@@ -111,7 +112,7 @@ impl LogScale {
 
     /// The raw outputs at which a new layer starts: the identity where the range of the scale
     /// has 1 well inside it, otherwise `(0, 0)` as published.
-    pub(crate) fn start(&self) -> Vec<f64> {
+    fn start(&self) -> Vec<f64> {
         match self {
             Self::Additive => vec![0.0],
             Self::Softplus { floor } if *floor < 1.0 => vec![0.0, softplus_inverse(1.0 - floor)],
@@ -119,18 +120,14 @@ impl LogScale {
         }
     }
 
-    /// Scale and shift of `k` variables from raw outputs `[batch, parameters * k]`, all `m` before all `s`.
-    pub(crate) fn affine<B: Backend>(&self, raw: Tensor<B, 2>) -> Affine<B> {
-        let [rows, columns] = raw.dims();
-        if let Self::Additive = self {
-            return Affine {
-                log_scale: None,
-                shift: raw,
-            };
+    /// `(a, t)` from raw outputs `(m, s)`, `[batch, k]` each; no `a` for a scale of 1.
+    fn affine<B: Backend>(self, raw: &Tensor<B, 3>) -> (Option<Tensor<B, 2>>, Tensor<B, 2>) {
+        let m = parameter(raw, 0);
+        if self == Self::Additive {
+            return (None, m);
         }
-        let m = raw.clone().slice([0..rows, 0..columns / 2]);
-        let s = raw.slice([0..rows, columns / 2..columns]);
-        let (log_scale, shift) = match *self {
+        let s = parameter(raw, 1);
+        let (log_scale, shift) = match self {
             Self::Exp => (s.clamp(-EXP_LIMIT, EXP_LIMIT), m),
             // Not `s / bound`: Burn takes the gradient of a division by a scalar through f32.
             Self::TanhBounded { bound } => (activation::tanh(s * (1.0 / bound)) * bound, m),
@@ -144,38 +141,62 @@ impl LogScale {
             }
             Self::Additive => unreachable!("handled above"),
         };
-        Affine {
-            log_scale: Some(log_scale),
-            shift,
-        }
+        (Some(log_scale), shift)
     }
 }
 
-/// `y = x exp(log_scale) + shift`, elementwise.
-pub(crate) struct Affine<B: Backend> {
-    /// None for a scale of 1.
-    log_scale: Option<Tensor<B, 2>>,
-    shift: Tensor<B, 2>,
+/// `y = x exp(a) + t`, `log dy/dx = a`, with `a` and `t` from two raw parameters as [`LogScale`] says, or from one
+/// where there is no scale.
+#[derive(Module, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Affine {
+    /// Parameterization of the scale.
+    #[module(skip)]
+    pub scale: LogScale,
 }
 
-impl<B: Backend> Affine<B> {
-    pub(crate) fn forward(self, x: Tensor<B, 2>) -> Mapped<B> {
-        match self.log_scale {
-            None => Mapped::volume_preserving(x + self.shift),
-            Some(a) => Mapped {
-                value: x * a.clone().exp() + self.shift,
-                log_det: a.sum_dim(1).squeeze_dim(1),
+impl From<LogScale> for Affine {
+    fn from(scale: LogScale) -> Self {
+        Self { scale }
+    }
+}
+
+impl<B: Backend> Transform<B> for Affine {
+    fn parameters(&self) -> usize {
+        self.scale.parameters()
+    }
+
+    fn identity(&self) -> Vec<f64> {
+        self.scale.start()
+    }
+
+    fn forward(&self, raw: Tensor<B, 3>, x: Tensor<B, 2>) -> Elementwise<B> {
+        match self.scale.affine(&raw) {
+            (None, shift) => Elementwise {
+                log_slope: x.zeros_like(),
+                value: x + shift,
+            },
+            (Some(a), shift) => Elementwise {
+                value: x * a.clone().exp() + shift,
+                log_slope: a,
             },
         }
     }
 
-    pub(crate) fn inverse(self, y: Tensor<B, 2>) -> Mapped<B> {
-        match self.log_scale {
-            None => Mapped::volume_preserving(y - self.shift),
-            Some(a) => Mapped {
-                value: (y - self.shift) * a.clone().neg().exp(),
-                log_det: a.sum_dim(1).squeeze_dim::<1>(1).neg(),
+    fn inverse(&self, raw: Tensor<B, 3>, y: Tensor<B, 2>) -> Elementwise<B> {
+        match self.scale.affine(&raw) {
+            (None, shift) => Elementwise {
+                log_slope: y.zeros_like(),
+                value: y - shift,
+            },
+            (Some(a), shift) => Elementwise {
+                value: (y - shift) * a.clone().neg().exp(),
+                log_slope: a.neg(),
             },
         }
+    }
+
+    fn validate(&self, layer: &'static str) -> Result<(), Error> {
+        self.scale.validate(layer)
     }
 }

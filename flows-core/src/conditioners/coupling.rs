@@ -1,0 +1,83 @@
+//! Variables that stay as they are, and a plain network that reads them: RealNVP and NICE.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::Conditioner;
+use crate::error::Error;
+use crate::masks::{DependencyMask, MaskConfig, Untouched};
+use crate::nn::Mlp;
+
+const NAME: &str = "coupling";
+
+/// The parameters of the moved variables from those that are left as they are, all at once.
+///
+/// Both directions of the layer take one pass (Dinh et al., RealNVP, arXiv:1605.08803, eq. 7 and 8). The untouched
+/// variables come through bit by bit, so layers alternate between halves or stand between permutations.
+#[derive(Module, Debug)]
+pub struct Coupling<B: Backend> {
+    network: Mlp<B>,
+    /// The untouched variables as listed, then the others.
+    #[module(skip)]
+    order: Vec<usize>,
+    #[module(skip)]
+    mask: DependencyMask,
+    untouched: usize,
+}
+
+impl<B: Backend> Coupling<B> {
+    /// A conditioner with a given network, which reads the untouched variables as listed and gives the first parameter
+    /// of all moved variables, then the second.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the sizes of the network do not fit, and as [`Untouched::variables`].
+    pub fn new(network: Mlp<B>, dim: usize, untouched: &Untouched) -> Result<Self, Error> {
+        let mut order = untouched.variables(dim)?;
+        let mask = MaskConfig::Coupling(untouched.clone()).build(dim)?;
+        let seen = order.len();
+        order.extend((0..dim).filter(|&i| mask.levels()[i] > 0));
+        let moved = dim - seen;
+        if network.inputs() != seen || !network.outputs().is_multiple_of(moved) {
+            let actual = format!("{} to {}", network.inputs(), network.outputs());
+            let expected =
+                format!("{seen} inputs, and as many outputs for each of {moved} variables");
+            return Err(Error::config(NAME, "network", actual, expected));
+        }
+        Ok(Self {
+            network,
+            order,
+            mask,
+            untouched: seen,
+        })
+    }
+}
+
+impl<B: Backend> Conditioner<B> for Coupling<B> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn context_dim(&self) -> usize {
+        self.network.context_dim()
+    }
+
+    fn parameters(&self) -> usize {
+        self.network.outputs() / (self.order.len() - self.untouched)
+    }
+
+    fn mask(&self) -> &DependencyMask {
+        &self.mask
+    }
+
+    fn order(&self) -> Vec<usize> {
+        self.order.clone()
+    }
+
+    fn untouched(&self) -> usize {
+        self.untouched
+    }
+
+    fn all(&self, x: Tensor<B, 2>, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
+        self.network.forward(x, context)
+    }
+}
