@@ -149,6 +149,28 @@ impl ModelConfig {
         }
     }
 
+    /// A number of parameters that the model has at least.
+    pub fn least_parameters(&self) -> u128 {
+        let network = |layers: usize, inputs: usize, hidden: &[usize]| {
+            let widths = std::iter::once(inputs.max(1)).chain(hidden.iter().copied());
+            let widths: Vec<u128> = widths.map(|w| w as u128).collect();
+            let weights = widths.windows(2).fold(1u128, |sum, w| {
+                sum.saturating_add(w[0].saturating_mul(w[1]))
+            });
+            (layers as u128).saturating_mul(weights)
+        };
+        match self {
+            Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Maf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::Planar(c) => network(c.layers, 1, &[c.dim]),
+            Self::Radial(c) => network(c.layers, 1, &[c.dim]),
+            Self::Sylvester(c) => network(c.layers, 1, &[c.dim]),
+        }
+    }
+
     /// Whether it takes statistics from the batches of data it is trained on, and so cannot be trained
     /// on its own samples.
     pub fn needs_data(&self) -> bool {

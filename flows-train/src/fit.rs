@@ -99,8 +99,11 @@ pub struct Evaluation {
     pub improved: bool,
 }
 
-/// JSON has no NaN and no infinity: they are written as `null`, and come back as NaN.
-fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+/// For `#[serde(deserialize_with)]`: JSON has no NaN and no infinity, which are written as `null` and come back as NaN.
+///
+/// # Errors
+/// That of the format, for anything but a number or nothing.
+pub fn number_or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 

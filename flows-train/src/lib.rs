@@ -49,7 +49,7 @@ pub use checkpoint::{Checkpoint, Header};
 pub use data::{Data, Epochs, Rows};
 pub use error::{DataError, FileError, TrainError};
 pub use evaluate::{chunks, log_probs, mean_of_finite, sample_given};
-pub use fit::{Curves, Evaluation, Event, Fitted, Run, Stopped, fit};
+pub use fit::{Curves, Evaluation, Event, Fitted, Run, Stopped, fit, number_or_nan};
 pub use likelihood::MaximumLikelihood;
 pub use objective::{Loss, Objective, Score, Step};
 pub use optimizer::Optimizer;

@@ -209,16 +209,24 @@ impl ModelFile {
         config: &C,
         device: &B::Device,
     ) -> Result<C::Model, FileError> {
-        let held: u128 = self.parts.get(FLOW).map_or(0, |flow| {
-            flow.values().map(|t| t.num_elements() as u128).sum()
-        });
-        if config.least_parameters() > held {
-            return Err(self.unusable(format!(
-                "its model needs more parameters than the {held} in the file"
-            )));
-        }
+        self.check_size(config.least_parameters())?;
         let built = config.build(device, &mut stream(0, "replaced", 0));
         self.fill(built.map_err(|e| self.unusable(e.to_string()))?)
+    }
+
+    /// Refuses a file whose part [`FLOW`] holds fewer numbers than `least`, before a model of that size is built.
+    ///
+    /// # Errors
+    /// [`FileError::Format`] with both numbers.
+    pub fn check_size(&self, least: u128) -> Result<(), FileError> {
+        let flow = self.parts.get(FLOW).into_iter().flat_map(State::values);
+        let held: u128 = flow.map(|t| t.num_elements() as u128).sum();
+        match least > held {
+            true => Err(self.unusable(format!(
+                "its model needs more parameters than the {held} in the file"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// `model` with the parameters of the part [`FLOW`].

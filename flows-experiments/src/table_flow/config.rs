@@ -9,9 +9,9 @@ use flows_models::{
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
-use crate::train::{Course, TrainError};
+use flows_train::{FileError, TrainError, Training};
 
-/// A model and a course of training.
+/// A model and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitConfig {
@@ -29,11 +29,11 @@ pub struct FitConfig {
     /// Seed of the split, the parameters and the batches.
     pub seed: u64,
     /// Steps, learning rate, patience.
-    pub course: Course,
+    pub course: Training,
 }
 
 impl FitConfig {
-    /// A tenth of the rows each for validation and test, and the default [`Course`].
+    /// A tenth of the rows each for validation and test, and the default [`Training`].
     pub fn new(model: impl Into<Model>) -> Self {
         Self {
             model: model.into().0,
@@ -42,7 +42,7 @@ impl FitConfig {
             validation: 0.1,
             test: 0.1,
             seed: 0,
-            course: Course::default(),
+            course: Training::default(),
         }
     }
 
@@ -151,7 +151,7 @@ pub enum FitError {
     Train(#[from] TrainError),
     /// The fitted model could not be written.
     #[error(transparent)]
-    Keep(#[from] super::ModelError),
+    Keep(#[from] FileError),
 }
 
 /// Columns a model conditions on, where its family can; `None` for a family that cannot.
