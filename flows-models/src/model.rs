@@ -97,6 +97,27 @@ pub enum ModelConfig {
     Iaf(IafConfig),
 }
 
+macro_rules! from_configurations {
+    ($($config:ident => $variant:ident),* $(,)?) => {$(
+        impl From<$config> for ModelConfig {
+            fn from(config: $config) -> Self {
+                Self::$variant(config)
+            }
+        }
+    )*};
+}
+
+from_configurations! {
+    DdnfConfig => Ddnf,
+    PlanarFlowConfig => Planar,
+    RadialFlowConfig => Radial,
+    SylvesterFlowConfig => Sylvester,
+    NiceConfig => Nice,
+    RealNvpConfig => RealNvp,
+    MafConfig => Maf,
+    IafConfig => Iaf,
+}
+
 impl ModelConfig {
     /// The value of `kind`.
     pub fn name(&self) -> &'static str {

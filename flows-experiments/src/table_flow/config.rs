@@ -2,10 +2,7 @@
 
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
-use flows_models::{
-    DdnfConfig, FastDirection, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig,
-    RadialFlowConfig, RealNvpConfig, SylvesterFlowConfig,
-};
+use flows_models::{DdnfConfig, FastDirection, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
@@ -34,9 +31,9 @@ pub struct FitConfig {
 
 impl FitConfig {
     /// A tenth of the rows each for validation and test, and the default [`Training`].
-    pub fn new(model: impl Into<Model>) -> Self {
+    pub fn new(model: impl Into<ModelConfig>) -> Self {
         Self {
-            model: model.into().0,
+            model: model.into(),
             training_log_det: None,
             whiten: false,
             validation: 0.1,
@@ -96,36 +93,6 @@ pub fn sampling_only(name: &str) -> String {
         "model '{name}' maps base to data in one pass, and the density of a given row takes its \
          sequential inverse at every training step; take 'maf', the same layers in the other direction"
     )
-}
-
-/// Any of the models' configurations, as an argument.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Model(pub ModelConfig);
-
-macro_rules! models {
-    ($($config:ident => $variant:ident),* $(,)?) => {$(
-        impl From<$config> for Model {
-            fn from(config: $config) -> Self {
-                Self(ModelConfig::$variant(config))
-            }
-        }
-    )*};
-}
-
-models! {
-    DdnfConfig => Ddnf,
-    MafConfig => Maf,
-    NiceConfig => Nice,
-    PlanarFlowConfig => Planar,
-    RadialFlowConfig => Radial,
-    RealNvpConfig => RealNvp,
-    SylvesterFlowConfig => Sylvester,
-}
-
-impl From<ModelConfig> for Model {
-    fn from(config: ModelConfig) -> Self {
-        Self(config)
-    }
 }
 
 /// Why a flow could not be fitted.

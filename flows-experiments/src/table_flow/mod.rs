@@ -25,7 +25,7 @@ mod fit;
 mod notes;
 mod prepared;
 
-pub use config::{FitConfig, FitError, Model, sampling_only};
+pub use config::{FitConfig, FitError, sampling_only};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::ModelHeader;
