@@ -153,6 +153,8 @@ fn run_after(done: usize, seed: u64, on_progress: &mut dyn FnMut(Progress)) -> R
     })
 }
 
+type Penalty<'a, B, M> = dyn Fn(&M) -> Tensor<B, 1> + 'a;
+
 /// `-mean log p(x)` over rows drawn from the training set, and a penalty, in nats.
 struct Likelihood<'a, B: AutodiffBackend, M> {
     rows: &'a [f64],
@@ -160,7 +162,7 @@ struct Likelihood<'a, B: AutodiffBackend, M> {
     /// Steps of the training before.
     done: usize,
     /// With it, a mask is learned, whose temperature falls.
-    penalty: Option<&'a dyn Fn(&M) -> Tensor<B, 1>>,
+    penalty: Option<&'a Penalty<'a, B, M>>,
 }
 
 impl<B: AutodiffBackend, M: AutodiffModule<B> + LogProb<B>> Objective<B, M>

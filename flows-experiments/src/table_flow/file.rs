@@ -163,7 +163,7 @@ impl<B: Backend> TableFlow<B> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::data::Table;
+    use crate::data::{Rows, Table};
     use crate::table_flow::{FitConfig, fit};
     use burn::backend::{Autodiff, Flex};
     use flows_models::MafConfig;
@@ -273,6 +273,31 @@ mod tests {
         let samples = loaded.sample(50, None, &mut stream(1, "samples", 0));
         assert!(samples.values().iter().all(|v| v.is_finite()));
     }
+
+    /// Written by `flows fit --steps 30 --layers 1 --hidden 2` before there was flows-train.
+    #[test]
+    fn a_file_of_an_older_program_gives_the_same_densities() {
+        let old = include_bytes!("../../tests/data/written-before-flows-train.flow");
+        let folder = tempfile::tempdir().unwrap();
+        let model = load(&folder.path().join("old.flow"), old).unwrap();
+        let rows = Rows::new(vec![OLD_ROW[0], OLD_ROW[1]], 2);
+        assert!((model.log_prob(&rows, None)[0] - OLD_ROW[2]).abs() < 1e-5);
+        let again = folder.path().join("again.flow");
+        model.save(&again).unwrap();
+        let again = TableFlow::<Flex>::load(&again, &Default::default()).unwrap();
+        assert_eq!(again.header(), model.header());
+        // The flow alone, without the units of its table, is not what the file holds.
+        let alone = flows_models::load::<Flex>(folder.path().join("old.flow"), &Default::default());
+        assert!(
+            alone
+                .unwrap_err()
+                .to_string()
+                .contains("part 'preprocessing'")
+        );
+    }
+
+    /// A row of the table, and what the program that wrote the file printed for it.
+    const OLD_ROW: [f64; 3] = [0.0947, 0.7197, -2.265135];
 
     #[test]
     fn a_newer_format_and_a_claim_too_large_are_told_apart() {

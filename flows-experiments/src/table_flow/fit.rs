@@ -196,7 +196,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         0
     };
     let mut objective =
-        MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, &score);
+        MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
     let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run, device)?;
     let best = fitted.best().expect("the loop returns what was evaluated");
 
