@@ -29,6 +29,7 @@ pub mod masks;
 pub mod nn;
 #[doc(hidden)]
 pub mod one_key;
+pub mod prelude;
 pub mod random;
 pub mod regularizers;
 pub mod softplus;

@@ -25,7 +25,19 @@ pub const CONFIGURATION: &str = "configuration";
 
 /// First line of a configuration. Raise the number where fields of layers change their names or their printed form:
 /// configurations of different layouts cannot be compared, and only paths and shapes are checked.
-const LAYOUT: &str = "layout 1";
+const LAYOUT: &str = "layout 2";
+
+/// Names that paths had before, with those they have: in a file of a layout before, none of the new ones occurs.
+const RENAMED: [(&str, &str); 2] = [
+    (
+        ".MaskedAffine.conditioner.",
+        ".Autoregressive.conditioner.Masked.",
+    ),
+    (
+        ".Coupling.conditioner.",
+        ".Autoregressive.conditioner.Coupling.network.",
+    ),
+];
 
 /// A field that is no part of what a module is, such as noise or a cache: printed, it shows nothing.
 #[derive(Clone, Default)]
@@ -103,6 +115,8 @@ pub fn load_state<B: Backend, M: Module<B> + ModuleDisplay>(
     module: M,
     state: &State,
 ) -> Result<M, StateError> {
+    let renamed = renamed(state);
+    let state = renamed.as_ref().unwrap_or(state);
     let own = parameters::<B, M>(&module);
     for (path, expected) in &own {
         let found = state
@@ -126,6 +140,20 @@ pub fn load_state<B: Backend, M: Module<B> + ModuleDisplay>(
     }
     let path = Path::default();
     Ok(module.map(&mut Load { state, path }))
+}
+
+/// A state of before with the paths that parameters have now, if it has others.
+fn renamed(state: &State) -> Option<State> {
+    let new = |path: &String| {
+        let at = |(old, new): &(&str, &str)| path.contains(old).then(|| path.replace(old, new));
+        RENAMED.iter().find_map(at)
+    };
+    state.keys().any(|path| new(path).is_some()).then(|| {
+        let entries = state.iter();
+        entries
+            .map(|(path, data)| (new(path).unwrap_or_else(|| path.clone()), data.clone()))
+            .collect()
+    })
 }
 
 /// What a module prints about itself, except for its parameters: a line for each value, `path: value`.

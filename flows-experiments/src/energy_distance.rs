@@ -84,7 +84,7 @@ fn euclidean(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::stream;
+    use flows_train::stream;
     use rand_distr::{Distribution, StandardNormal};
 
     fn normal(n: usize, scale: f64, seed: u64) -> Rows {

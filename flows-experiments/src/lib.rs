@@ -13,11 +13,9 @@ pub mod lock;
 pub mod regularization;
 pub mod report;
 pub mod run_info;
-pub mod state_file;
 pub mod table_flow;
 pub mod targets;
 pub mod toy;
-pub mod train;
 #[cfg(test)]
 mod unknown_keys;
 pub mod vae;

@@ -17,8 +17,8 @@ use flows_experiments::backend::{BackendError, BackendKind, Dtype, Task, dispatc
 use flows_experiments::targets::sample_set::Moons;
 use flows_experiments::targets::{Energy, SoftWall};
 use flows_experiments::toy::{Annealing, MaximumLikelihood, ReverseKl};
-use flows_experiments::train::{Identity, Objective, Schedule, TrainConfig, fit, stream};
 use flows_models::{DdnfConfig, RealNvpConfig};
+use flows_train::{Objective, Run, Schedule, Training, fit, stream};
 use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 
@@ -34,8 +34,8 @@ const LOSS_TOLERANCE: f64 = 1e-5;
 /// gradient of the wrong sign or scale moves a parameter by 1e-2 or more.
 const PARAMETER_TOLERANCE: f64 = 1e-4;
 
-fn training() -> TrainConfig {
-    TrainConfig {
+fn training() -> Training {
+    Training {
         steps: 5,
         batch: 64,
         learning_rate: 1e-2,
@@ -43,6 +43,7 @@ fn training() -> TrainConfig {
         clip_norm: 5.0,
         log_every: 1,
         checkpoint_seconds: 0.0,
+        ..Training::default()
     }
 }
 
@@ -59,19 +60,21 @@ fn flat(state: &State) -> Vec<f64> {
 }
 
 /// Trains `model`, which the seed made.
-fn train<B, M, O>(model: M, objective: &O, device: &B::Device) -> Trace
+fn train<B, M, O>(model: M, objective: &mut O, device: &B::Device) -> Trace
 where
     B: AutodiffBackend,
     M: AutodiffModule<B> + ModuleDisplay,
     O: Objective<B, M>,
 {
-    let identity = Identity {
-        name: "wgpu test",
-        seed: SEED,
-        checkpoint: None,
-    };
     let before = parameters::<B, M>(&model);
-    let fitted = fit(model, objective, &training(), identity, device, &mut |_| {}).unwrap();
+    let fitted = fit(
+        model,
+        objective,
+        &training(),
+        Run::new("wgpu test", SEED),
+        device,
+    )
+    .unwrap();
     Trace {
         losses: fitted.losses.iter().map(|(_, loss)| *loss).collect(),
         before,
@@ -94,12 +97,12 @@ impl Task for Ddnf {
         };
         let rng = &mut stream(SEED, "parameters", 0);
         let model = config.init::<B>(&device, rng).unwrap();
-        let objective = ReverseKl {
+        let mut objective = ReverseKl {
             energy: Energy::U1,
             wall: SoftWall::default(),
             annealing: Annealing::default(),
         };
-        train(model, &objective, &device)
+        train(model, &mut objective, &device)
     }
 }
 
@@ -117,7 +120,7 @@ impl Task for RealNvp {
         };
         let rng = &mut stream(SEED, "parameters", 0);
         let model = config.init::<B>(&device, rng).unwrap();
-        train(model, &MaximumLikelihood { set: &Moons }, &device)
+        train(model, &mut MaximumLikelihood { set: &Moons }, &device)
     }
 }
 

@@ -27,6 +27,7 @@
 //! ```
 
 mod ddnf;
+mod file;
 mod iaf;
 mod maf;
 mod mixing;
@@ -41,6 +42,7 @@ mod sylvester;
 pub mod vae;
 
 pub use ddnf::DdnfConfig;
+pub use file::{AnyFlow, load, save};
 pub use iaf::IafConfig;
 pub use maf::MafConfig;
 pub use mixing::Mixing;
@@ -55,6 +57,18 @@ pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
 pub use real_nvp::RealNvpConfig;
 pub use sylvester::SylvesterFlowConfig;
+
+/// What most programs that use a model need: configurations, [`load`] and [`save`], and the preludes of flows-core and
+/// flows-train.
+pub mod prelude {
+    pub use flows_core::prelude::*;
+    pub use flows_train::prelude::*;
+
+    pub use crate::{
+        AnyFlow, DdnfConfig, IafConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig,
+        RadialFlowConfig, RealNvpConfig, SylvesterFlowConfig, load, save,
+    };
+}
 
 #[cfg(doc)]
 use flows_core::bijectors::Stack;

@@ -5,9 +5,10 @@ use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerCo
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
-use flows_core::transforms::AnyTransform;
+use flows_core::transforms::{AnyTransform, LogScale};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
@@ -43,7 +44,7 @@ pub struct MafConfig {
     #[serde(default)]
     pub batch_norm: bool,
     /// Map of each variable; the paper's is affine with [`LogScale::Exp`](flows_core::transforms::LogScale::Exp).
-    #[serde(default)]
+    #[serde(default, alias = "scale", deserialize_with = "transform_or_scale")]
     pub transform: AnyTransform,
     /// Activation of the conditioners.
     #[serde(default)]
@@ -54,6 +55,15 @@ pub struct MafConfig {
     /// How the sequential direction is computed.
     #[serde(default)]
     pub inverse: AutoregressiveInverse,
+}
+
+/// Configurations of before hold the scale of an affine map in the place of a transform.
+fn transform_or_scale<'de, D: Deserializer<'de>>(from: D) -> Result<AnyTransform, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    if let Ok(scale) = LogScale::deserialize(&value) {
+        return Ok(scale.into());
+    }
+    AnyTransform::deserialize(value).map_err(D::Error::custom)
 }
 
 mod defaults {

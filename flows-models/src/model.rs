@@ -97,6 +97,27 @@ pub enum ModelConfig {
     Iaf(IafConfig),
 }
 
+macro_rules! from_configurations {
+    ($($config:ident => $variant:ident),* $(,)?) => {$(
+        impl From<$config> for ModelConfig {
+            fn from(config: $config) -> Self {
+                Self::$variant(config)
+            }
+        }
+    )*};
+}
+
+from_configurations! {
+    DdnfConfig => Ddnf,
+    PlanarFlowConfig => Planar,
+    RadialFlowConfig => Radial,
+    SylvesterFlowConfig => Sylvester,
+    NiceConfig => Nice,
+    RealNvpConfig => RealNvp,
+    MafConfig => Maf,
+    IafConfig => Iaf,
+}
+
 impl ModelConfig {
     /// The value of `kind`.
     pub fn name(&self) -> &'static str {
@@ -146,6 +167,28 @@ impl ModelConfig {
             Self::RealNvp(c) => c.layers(),
             Self::Maf(c) => c.layers(),
             Self::Iaf(c) => c.layers(),
+        }
+    }
+
+    /// A number of parameters that the model has at least.
+    pub fn least_parameters(&self) -> u128 {
+        let network = |layers: usize, inputs: usize, hidden: &[usize]| {
+            let widths = std::iter::once(inputs.max(1)).chain(hidden.iter().copied());
+            let widths: Vec<u128> = widths.map(|w| w as u128).collect();
+            let weights = widths.windows(2).fold(1u128, |sum, w| {
+                sum.saturating_add(w[0].saturating_mul(w[1]))
+            });
+            (layers as u128).saturating_mul(weights)
+        };
+        match self {
+            Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Maf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::Planar(c) => network(c.layers, 1, &[c.dim]),
+            Self::Radial(c) => network(c.layers, 1, &[c.dim]),
+            Self::Sylvester(c) => network(c.layers, 1, &[c.dim]),
         }
     }
 

@@ -18,8 +18,8 @@ use flows_core::init::normal_tensor;
 use flows_core::random::generator;
 use flows_experiments::backend::{Task, dispatch};
 use flows_experiments::cli::{Compute, DeviceArgs, Misuse, exit_code, install_panic_hook};
-use flows_experiments::train::Adam;
 use flows_models::{NormalizingFlow, build_normalizing};
+use flows_train::Optimizer;
 
 /// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
 ///
@@ -145,7 +145,7 @@ fn time_step<B: AutodiffBackend>(
 ) -> Timing {
     let rng = &mut generator(1);
     let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
-    let mut adam = Adam::<B>::default();
+    let mut adam = Optimizer::<B>::default();
     let mut flow = Some(flow);
     let _alone = exclusive();
     Timing::of(budget, || {

@@ -9,7 +9,7 @@ use flows_core::bijectors::{ElementwiseAffineConfig, Pair};
 use flows_core::{distributions::DiagonalNormal, error::Error, flow::Flow, init};
 use flows_experiments::targets::Target;
 use flows_experiments::toy::{Preset, TargetSettings, ToyConfig, train_and_measure};
-use flows_experiments::train::{Identity, TrainConfig, stream};
+use flows_train::{Run, Training, stream};
 use rand::Rng;
 
 #[derive(Module, Debug)]
@@ -58,28 +58,22 @@ impl<B: Backend> Invert<B> for SineShear<B> {
     }
 }
 
-fn train(training: &TrainConfig) -> anyhow::Result<f64> {
+fn train(training: &Training) -> anyhow::Result<f64> {
     let (device, rng) = (Default::default(), &mut stream(0, "parameters", 0));
     let affine = ElementwiseAffineConfig::new(2).init(&device, rng)?;
     let layers = Pair::new(affine, SineShear::init(&device, rng)?)?;
     let flow = Flow::generative(layers, DiagonalNormal::standard(2, &device))?;
-    let run = Identity {
-        name: "sine shear",
-        seed: 0,
-        checkpoint: None,
-    };
+    let run = Run::new("sine shear", 0).on_event(|event| println!("{event:?}"));
     let (target, settings) = (Target::parse("u2")?, TargetSettings::default());
-    let mut show = |event: flows_experiments::train::Event| println!("{event:?}");
-    let (_, measured) = train_and_measure::<Autodiff<Flex>, _>(
-        flow, target, &settings, training, run, &device, &mut show,
-    )?;
+    let (_, measured) =
+        train_and_measure::<Autodiff<Flex>, _>(flow, target, &settings, training, run, &device)?;
     Ok(measured.metrics[0].value)
 }
 
 fn main() -> anyhow::Result<()> {
     println!(
         "KL to u2: {:.3} nats",
-        train(&ToyConfig::preset(Preset::Quick).training)?
+        train(&Training::from(&ToyConfig::preset(Preset::Quick).training))?
     );
     Ok(())
 }

@@ -44,9 +44,9 @@ fn a_wrong_log_det_is_caught() {
 
 #[test]
 fn the_layer_trains() {
-    let budget = |steps| TrainConfig {
+    let budget = |steps| Training {
         steps,
-        ..ToyConfig::preset(Preset::Quick).training
+        ..Training::from(&ToyConfig::preset(Preset::Quick).training)
     };
     let (before, after) = (train(&budget(1)).unwrap(), train(&budget(300)).unwrap());
     assert!(after < 0.5 * before, "KL {before} -> {after}");

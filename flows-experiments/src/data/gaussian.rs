@@ -116,7 +116,7 @@ impl Cholesky {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::stream;
+    use flows_train::stream;
     use nalgebra::{DMatrix, DVector};
 
     /// Against nalgebra: mean, covariance, determinant and inverse by other algorithms.

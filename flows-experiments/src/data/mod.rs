@@ -24,12 +24,13 @@ pub mod table;
 
 use std::path::PathBuf;
 
+pub use flows_train::Rows;
 pub use gaussian::FullGaussian;
 pub use preprocessing::{Factor, Preprocessing};
 pub use selection::{Column, Role, Selection};
 pub use sink::{Format, Sink};
 pub use source::{Header, Layout, Missing, Reading, Source};
-pub use table::{Rows, Split, Table};
+pub use table::{Split, Table};
 
 /// Environment variable that names the data folder.
 pub const DATA_FOLDER: &str = "FLOWS_DATA";

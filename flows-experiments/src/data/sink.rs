@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::{DataError, npy};
-use crate::report::json::{behind_links, is_stream, temporary_beside};
+use flows_train::atomic::{behind_links, is_stream, temporary_beside};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

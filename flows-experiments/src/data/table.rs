@@ -6,111 +6,19 @@ use flows_core::random::shuffle;
 
 use super::source::{Missing, Reading, Source};
 use super::{Column, DataError, Role, Selection};
-use crate::train::stream;
+use flows_train::{Rows, stream};
 
-/// Rows of numbers, row-major.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Rows {
-    values: Vec<f64>,
-    width: usize,
-}
-
-impl Rows {
-    /// Rows of `width` numbers.
-    ///
-    /// # Panics
-    /// Where the values are not whole rows.
-    pub fn new(values: Vec<f64>, width: usize) -> Self {
-        assert!(width > 0 && values.len().is_multiple_of(width));
-        Self { values, width }
+/// Takes apart rows of used columns by their roles.
+pub fn by_role(rows: Rows, columns: &[Column]) -> (Rows, Option<Rows>) {
+    if columns.iter().all(|c| c.role == Role::Density) {
+        return (rows, None);
     }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.values.len() / self.width.max(1)
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// Numbers in a row.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// All numbers, row-major.
-    pub fn values(&self) -> &[f64] {
-        &self.values
-    }
-
-    /// One row.
-    pub fn row(&self, row: usize) -> &[f64] {
-        &self.values[row * self.width..(row + 1) * self.width]
-    }
-
-    /// The rows, one after the other.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f64]> + Clone {
-        self.values.chunks_exact(self.width.max(1))
-    }
-
-    /// One column.
-    pub fn column(&self, column: usize) -> impl ExactSizeIterator<Item = f64> + Clone + '_ {
-        self.iter().map(move |row| row[column])
-    }
-
-    /// The rows at these indices, in this order.
-    pub fn pick(&self, indices: &[usize]) -> Self {
-        let values = indices.iter().flat_map(|&i| self.row(i)).copied();
-        Self {
-            values: values.collect(),
-            width: self.width,
-        }
-    }
-
-    /// Rows `from..to`.
-    pub fn slice(&self, from: usize, to: usize) -> Self {
-        Self {
-            values: self.values[from * self.width..to * self.width].to_vec(),
-            width: self.width,
-        }
-    }
-
-    /// The columns at these places, in this order.
-    pub fn columns(&self, places: &[usize]) -> Self {
-        let values = self.iter().flat_map(|row| places.iter().map(|&i| row[i]));
-        Self::new(values.collect(), places.len())
-    }
-
-    /// Rows of both side by side.
-    ///
-    /// # Panics
-    /// Where their numbers differ.
-    pub fn beside(&self, other: &Self) -> Self {
-        assert_eq!(self.len(), other.len());
-        let rows = self.iter().zip(other.iter());
-        Self {
-            values: rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
-            width: self.width + other.width,
-        }
-    }
-
-    /// Takes apart rows of used columns by their roles.
-    pub fn by_role(self, columns: &[Column]) -> (Self, Option<Self>) {
-        if columns.iter().all(|c| c.role == Role::Density) {
-            return (self, None);
-        }
-        let part = |role: Role| {
-            let places: Vec<usize> = (0..columns.len())
-                .filter(|&i| columns[i].role == role)
-                .collect();
-            let values = self.iter().flat_map(|row| places.iter().map(|&i| row[i]));
-            Self::new(values.collect(), places.len())
-        };
-        let context = part(Role::Context);
-        (part(Role::Density), Some(context))
-    }
+    let part = |role: Role| {
+        let places = (0..columns.len()).filter(|&i| columns[i].role == role);
+        rows.columns(&places.collect::<Vec<_>>())
+    };
+    let context = part(Role::Context);
+    (part(Role::Density), Some(context))
 }
 
 /// A table with the columns that are modelled and those that condition the model.
@@ -153,7 +61,7 @@ impl Table {
         source.select(columns.iter().map(|c| c.position).collect(), missing);
         let values = collect(source)?;
         let rows = Rows::new(values, columns.len());
-        let (density, context) = rows.by_role(&columns);
+        let (density, context) = by_role(rows, &columns);
         Ok(Self {
             source_columns: source.layout().columns,
             named: source.layout().names.is_some(),
@@ -344,7 +252,7 @@ mod tests {
             column("b", Role::Density),
         ];
         let rows = Rows::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3);
-        let (density, context) = rows.by_role(&columns);
+        let (density, context) = by_role(rows, &columns);
         assert_eq!(density, Rows::new(vec![1.0, 3.0, 4.0, 6.0], 2));
         assert_eq!(context, Some(Rows::new(vec![2.0, 5.0], 1)));
     }

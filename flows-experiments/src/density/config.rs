@@ -10,7 +10,7 @@ use super::grid::{Grid, Variant};
 use crate::data::sets::SetId;
 use crate::experiment::{self, Job as _, parse_toml};
 use crate::table_flow::{FitConfig, Shape, choose};
-use crate::train::Course;
+use flows_train::Training;
 
 /// The density experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct DensityConfig {
     /// Runs of each set and model, with seeds 0, 1, ...
     pub seeds: usize,
     /// Budget and optimizer of every run.
-    pub course: Course,
+    pub course: Training,
     /// Samples of each model in the pictures.
     #[serde(default = "default_samples")]
     pub samples: usize,
@@ -115,11 +115,11 @@ pub struct Override {
 
 impl Override {
     /// Puts its values in the place of others.
-    fn apply(&self, spec: &mut ModelSpec, course: &mut Course) {
+    fn apply(&self, spec: &mut ModelSpec, course: &mut Training) {
         course.steps = self.steps.unwrap_or(course.steps);
         course.batch = self.batch.unwrap_or(course.batch);
         course.learning_rate = self.learning_rate.unwrap_or(course.learning_rate);
-        course.patience = self.patience.unwrap_or(course.patience);
+        course.patience = self.patience.or(course.patience);
         course.weight_decay = self.weight_decay.unwrap_or(course.weight_decay);
         spec.layers = self.layers.or(spec.layers);
         spec.hidden = self.hidden.clone().or(spec.hidden.take());
@@ -143,7 +143,7 @@ pub struct Job {
     /// Seed of everything random but the set's own noise.
     pub seed: usize,
     /// Budget, overrides applied.
-    pub course: Course,
+    pub course: Training,
 }
 
 impl Job {
@@ -316,7 +316,7 @@ impl DensityConfig {
         })
     }
 
-    fn adapted(&self, spec: &ModelSpec, set: &str, model: &str) -> (ModelSpec, Course) {
+    fn adapted(&self, spec: &ModelSpec, set: &str, model: &str) -> (ModelSpec, Training) {
         let (mut spec, mut course) = (spec.clone(), self.course.clone());
         for other in &self.overrides {
             if named(&other.sets, set) && named(&other.models, model) {

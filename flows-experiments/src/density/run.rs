@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::config::{ConfigError, DensityConfig, Job};
 use crate::data::sets::{DataSet, SetId};
 use crate::data::{DataError, FullGaussian, Rows, Table};
-use crate::experiment::{self, Plan, RunError, RunFolder, Stability};
+use crate::experiment::{self, Event, Plan, RunError, RunFolder, Stability};
 use crate::report::format_estimate;
 use crate::table_flow::{Checkpointing, Estimate, FitConfig, FitError, TableFlow, fit_parts};
-use crate::train::{Evaluated, Event, Stopped, TrainError, stream};
+use flows_train::{Evaluation, Stopped, TrainError, stream};
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,13 +277,13 @@ fn flow<B: AutodiffBackend>(
         path: Some(checkpoint),
         compute: None,
     };
-    let mut on_look = |look: Evaluated| {
+    let mut on_evaluation = |evaluation: Evaluation| {
         on_event(Event {
-            step: look.step,
-            loss: -look.validation,
+            step: evaluation.step,
+            loss: -evaluation.score,
         });
     };
-    let fitted = match fit_parts::<B>(&parts, config, checkpointing, device, &mut on_look) {
+    let fitted = match fit_parts::<B>(&parts, config, checkpointing, device, &mut on_evaluation) {
         Ok(fitted) => fitted,
         Err(FitError::Train(
             diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. }),

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use super::Job;
 use crate::cli::{Compute, Misuse};
 use crate::lock::Lock;
-use crate::report::{ReportError, is_temporary, read_json, write_atomically, write_json};
+use crate::report::{ReportError, read_json, write_atomically, write_json};
+use flows_train::atomic::is_temporary;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,6 @@ mod workers;
 
 pub use folder::{Folder, FolderError, RunFolder};
 pub use options::{ConfigFile, RunArgs, parse_toml};
-pub use plan::{Experiment, Job, Plan, Progress, Record, RunError};
+pub use plan::{Event, Experiment, Job, Plan, Progress, Record, RunError};
 pub use session::{Run, check_models, run_all, serve};
 pub use stability::{Stability, measure_stability, measure_stability_in};

@@ -3,11 +3,31 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::folder::{Folder, FolderError, RunFolder};
-use crate::train::{Event, TrainError};
+use flows_train::TrainError;
+
+/// News from a run under way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Steps done.
+    pub step: usize,
+    /// The latest loss read.
+    pub loss: f64,
+}
+
+impl Event {
+    /// Hands points of the loss curve on.
+    pub fn of_losses(on_event: &mut dyn FnMut(Event)) -> impl FnMut(flows_train::Event) {
+        |event| {
+            if let flows_train::Event::Loss { step, loss } = event {
+                on_event(Self { step, loss });
+            }
+        }
+    }
+}
 
 /// One run of an experiment.
 pub trait Job: Sync {

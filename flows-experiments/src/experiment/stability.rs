@@ -57,10 +57,10 @@ pub fn measure_stability_in<B: Backend>(
 #[cfg(all(test, feature = "flex"))]
 pub(crate) mod tests {
     use super::*;
-    use crate::train::stream;
     use burn::backend::Flex;
     use burn::module::{Module, ModuleMapper, Param};
     use flows_models::{DdnfConfig, RealNvpConfig};
+    use flows_train::stream;
 
     /// Multiplies the output weights of fields of 16 units, which leaves the slopes of the units alone.
     pub(crate) struct OutputTimes(pub(crate) f64);

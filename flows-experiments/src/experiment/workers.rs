@@ -16,8 +16,7 @@ use std::sync::{Mutex, mpsc};
 use burn::tensor::backend::AutodiffBackend;
 use serde::{Deserialize, Serialize};
 
-use super::{Experiment, Job, Plan, Progress, RunError};
-use crate::train::Event;
+use super::{Event, Experiment, Job, Plan, Progress, RunError};
 
 /// One line from a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

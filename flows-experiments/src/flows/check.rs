@@ -12,7 +12,7 @@ use crate::data::preprocessing::constant;
 use crate::data::{Role, Rows, Split, Table};
 use crate::energy_distance::energy_test;
 use crate::table_flow::{FAR, ModelHeader, TableFlow};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Test whether held-out rows and samples of the model differ
 ///

@@ -16,12 +16,12 @@ use crate::cli::{Compute, DeviceArgs, Misuse};
 use crate::data::{Missing, Reading, Role, Selection, Table};
 use crate::lock::Lock;
 use crate::report::format_estimate;
-use crate::report::json::{is_stream, temporary_beside};
 use crate::table_flow::{
     Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
     fit_prepared,
 };
-use crate::train::{Course, Evaluated, Stopped};
+use flows_train::atomic::{is_stream, temporary_beside};
+use flows_train::{Evaluation, Stopped, Training};
 
 /// Fit a flow to a table and write it as one file
 ///
@@ -72,16 +72,16 @@ pub(super) struct Args {
     #[arg(long)]
     skip_missing: bool,
     /// Most gradient steps
-    #[arg(long, value_name = "N", default_value_t = Course::default().steps)]
+    #[arg(long, value_name = "N", default_value_t = Training::default().steps)]
     steps: usize,
     /// Rows in a batch
-    #[arg(long, value_name = "N", default_value_t = Course::default().batch)]
+    #[arg(long, value_name = "N", default_value_t = Training::default().batch)]
     batch: usize,
     /// Learning rate of Adam at its peak [default: 0.002; ddnf, planar, radial, sylvester: 0.006]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Looks at the validation rows without an improvement before training stops
-    #[arg(long, value_name = "N", default_value_t = Course::default().patience)]
+    /// Stop after N validation checks without improvement
+    #[arg(long, value_name = "N", default_value_t = Training::default().patience.unwrap_or_default())]
     patience: usize,
     /// Fraction of the rows that decides when to stop
     #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
@@ -99,7 +99,7 @@ pub(super) struct Args {
     #[arg(long)]
     resume: bool,
     /// Least seconds between two checkpoints: what an interruption can cost
-    #[arg(long, value_name = "S", default_value_t = Course::default().checkpoint_seconds)]
+    #[arg(long, value_name = "S", default_value_t = Training::default().checkpoint_seconds)]
     checkpoint_seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
@@ -188,7 +188,7 @@ impl Args {
             layers: self.layers,
             hidden: self.hidden.as_deref(),
         };
-        let mut learning_rate = Course::default().learning_rate;
+        let mut learning_rate = Training::default().learning_rate;
         let mut config = match &self.model_config {
             Some(file) => {
                 let refuse = |e: &dyn std::fmt::Display| {
@@ -213,11 +213,11 @@ impl Args {
         config.validation = self.validation;
         config.test = self.test;
         config.seed = self.seed;
-        config.course = Course {
+        config.course = Training {
             steps: self.steps,
             batch: self.batch,
             learning_rate: self.learning_rate.unwrap_or(learning_rate),
-            patience: self.patience,
+            patience: Some(self.patience),
             checkpoint_seconds: self.checkpoint_seconds,
             ..config.course
         };
@@ -298,7 +298,7 @@ impl Task for Job<'_> {
             self.config,
             checkpointing,
             &device,
-            &mut |look| screen.show(look),
+            &mut |evaluation| screen.show(evaluation),
         );
         screen.bar.finish_and_clear();
         let fitted: TableFlow<B::InnerBackend> = fitted.map_err(refuse_fit)?.of(self.table);
@@ -397,15 +397,18 @@ impl Screen {
         }
     }
 
-    fn show(&mut self, look: Evaluated) {
-        let message = format!("validation {:.4} nats", look.validation);
-        let tenth = look.step * 10 / self.steps.max(1);
-        if self.bar.is_hidden() && (look.step == 0 || tenth > self.tenth) {
+    fn show(&mut self, evaluation: Evaluation) {
+        let message = format!("validation {:.4} nats", evaluation.score);
+        let tenth = evaluation.step * 10 / self.steps.max(1);
+        if self.bar.is_hidden() && (evaluation.step == 0 || tenth > self.tenth) {
             self.tenth = tenth;
-            say(&format!("step {}/{}: {message}", look.step, self.steps));
+            say(&format!(
+                "step {}/{}: {message}",
+                evaluation.step, self.steps
+            ));
         }
-        self.bar.set_position(look.step as u64);
-        if look.improved {
+        self.bar.set_position(evaluation.step as u64);
+        if evaluation.improved {
             self.bar.set_message(message);
         }
     }

@@ -6,7 +6,7 @@ use super::{grouped, names_of, print, refuse_model};
 use crate::data::Role;
 use crate::report::format_estimate;
 use crate::table_flow::{Estimate, ModelHeader};
-use crate::train::Stopped;
+use flows_train::Stopped;
 
 /// Say what is in a model file
 #[derive(Debug, clap::Args)]

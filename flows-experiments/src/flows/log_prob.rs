@@ -11,6 +11,7 @@ use super::{
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, Misuse};
+use crate::data::table::by_role;
 use crate::data::{Format, Missing, Rows, Sink, Source};
 use crate::report::format_estimate;
 use crate::table_flow::{Estimate, ModelHeader, TableFlow};
@@ -97,7 +98,7 @@ impl Task for Job<'_> {
             if chunk.is_empty() {
                 break;
             }
-            let (x, context) = Rows::new(chunk, columns.len()).by_role(columns);
+            let (x, context) = by_role(Rows::new(chunk, columns.len()), columns);
             if rows == 0 {
                 say_stability(&flow, &x, context.as_ref());
             }

@@ -17,10 +17,11 @@ use serde_json::{Map, Value};
 
 use crate::cli::Misuse;
 use crate::data::selection::locate;
+use crate::data::table::by_role;
 use crate::data::{Column, DataError, Missing, Reading, Role, Rows, Source, Table};
-use crate::report::json::is_stream;
-use crate::table_flow::{FitError, ModelError, ModelHeader, TableFlow};
-use crate::train::{CheckpointError, TrainError};
+use crate::table_flow::{FitError, ModelHeader, TableFlow};
+use flows_train::atomic::is_stream;
+use flows_train::{FileError, TrainError};
 
 /// Fit a normalizing flow to a table, keep it in one file, score and sample with it
 ///
@@ -127,9 +128,9 @@ fn refuse_data(error: DataError) -> anyhow::Error {
 }
 
 /// An error of a model file: misuse, but for a write that fails.
-fn refuse_model(error: ModelError) -> anyhow::Error {
+fn refuse_model(error: FileError) -> anyhow::Error {
     match error {
-        ModelError::Write(error) => error.into(),
+        FileError::Write { .. } => error.into(),
         error => Misuse::new(error).into(),
     }
 }
@@ -148,7 +149,7 @@ fn refuse_fit(error: FitError) -> anyhow::Error {
             difference(&found, &expected)
         ))
         .into(),
-        FitError::Train(TrainError::Checkpoint(CheckpointError::Write(error))) => error.into(),
+        FitError::Train(TrainError::Checkpoint(error @ FileError::Write { .. })) => error.into(),
         other => Misuse::new(other).into(),
     }
 }
@@ -219,7 +220,7 @@ impl DataArgs {
         }
         remark(&source);
         let rows = crate::data::Rows::new(values, model.columns.len());
-        let (density, context) = rows.by_role(&model.columns);
+        let (density, context) = by_role(rows, &model.columns);
         Ok(Table {
             columns: model.columns.clone(),
             source_columns: model.source_columns,

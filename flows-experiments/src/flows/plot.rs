@@ -12,7 +12,7 @@ use crate::data::{Role, Rows, Table};
 use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
 use crate::table_flow::{ModelHeader, TableFlow};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Draw data beside samples, for all pairs of columns
 ///

@@ -16,7 +16,7 @@ use crate::data::selection::{leading_name, locate_context};
 use crate::data::sink::{EXACT, decimals};
 use crate::data::{Column, Format, Missing, Reading, Role, Rows, Sink, Source};
 use crate::table_flow::{ModelHeader, TableFlow};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Draw rows from a fitted flow
 ///

@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use flows_core::autodiff::exclusive;
 use flows_core::bijectors::{Autoregressive, AutoregressiveConfig, ConditionerConfig};
 use flows_core::conditioners::{Soft, SoftStart};
 use flows_core::distributions::{DiagonalNormal, LogProb};
@@ -15,11 +13,12 @@ use flows_core::flow::Flow;
 use flows_core::masks::{DependencyMask, MaskConfig, Ordering};
 use flows_core::nn::Encoding;
 use flows_core::transforms::AnyTransform;
-use rand::{Rng, RngExt};
+use flows_core::visit::LayerVisit;
+use flows_train::{Event, Loss, Objective, Run, Step, TrainError, Training, fit, stream};
+use rand::RngExt;
 
 use super::config::GraphConfig;
 use super::structural::StructuralModel;
-use crate::train::{Adam, Schedule, TrainConfig, stream};
 
 /// What was learned from one data set.
 #[derive(Debug, Clone)]
@@ -80,38 +79,47 @@ pub fn learn<B: AutodiffBackend>(
     };
     let layer = layer.init_soft::<B>(device, &mut stream(seed, "parameters", 0))?;
     let base = || DiagonalNormal::<B>::standard(config.dim, device);
-    let mut flow = Flow::normalizing(layer, base())?;
-    let mut training = Training {
-        adam: Adam::default(),
+    let flow = Flow::normalizing(layer, base())?;
+    // What the loss has beside the likelihood, so that a mask is learned.
+    let penalty = |flow: &Flow<B, Autoregressive<B, Soft<B>, AnyTransform>, _>| {
+        let soft = flow.bijector().conditioner();
+        soft.l1() * config.penalty + soft.reading_weights().square().sum() * config.decay
+    };
+    let mut objective = Likelihood {
         rows: &rows,
         config,
-        seed,
-        device,
         done: 0,
+        penalty: Some(&penalty),
     };
-    for step in 0..config.steps {
-        flow.bijector_mut()
-            .conditioner_mut()
-            .set_temperature(config.temperature_at(step))?;
-        let loss = |flow: &Flow<B, _, _>, x| {
-            let layer: &Autoregressive<B, Soft<B>, AnyTransform> = flow.bijector();
-            let soft = layer.conditioner();
-            let decay = soft.reading_weights().square().sum() * config.decay;
-            let penalty = soft.l1() * config.penalty + decay;
-            flow.log_prob(x, None).mean().neg() + penalty
-        };
-        flow = training.step(flow, config.steps, step, loss, on_progress)?;
-    }
+    let training = Training {
+        steps: config.steps,
+        batch: config.batch,
+        learning_rate: config.learning_rate,
+        clip_norm: 0.0,
+        log_every: READ_EVERY,
+        ..Training::default()
+    };
+    let run = run_after(0, seed, on_progress);
+    let flow = fit::<B, _, _>(flow, &mut objective, &training, run, device)?.model;
     let soft = flow.bijector().conditioner().soft_mask().into_data();
     let soft: Vec<f64> = soft.iter::<f64>().collect();
     let hard = flow.bijector().harden(config.threshold)?;
     let graph = hard.mask().clone();
 
     let mut hard = Flow::normalizing(hard, base())?;
-    training.adam = Adam::default();
-    for step in 0..config.hard_steps {
-        let loss = |flow: &Flow<B, _, _>, x| flow.log_prob(x, None).mean().neg();
-        hard = training.step(hard, config.hard_steps, step, loss, on_progress)?;
+    if config.hard_steps > 0 {
+        let mut objective = Likelihood {
+            rows: &rows,
+            config,
+            done: config.steps,
+            penalty: None,
+        };
+        let training = Training {
+            steps: config.hard_steps,
+            ..training
+        };
+        let run = run_after(config.steps, seed, on_progress);
+        hard = fit::<B, _, _>(hard, &mut objective, &training, run, device)?.model;
     }
     let seconds = begun.elapsed().as_secs_f64();
 
@@ -135,71 +143,59 @@ pub enum LearnError {
     /// A layer refused its configuration.
     #[error(transparent)]
     Layer(#[from] Error),
-    /// The loss is no number any more.
-    #[error("the loss became {loss} by step {step}; a smaller learning rate may help")]
-    Diverged {
-        /// Step at which it was read.
-        step: usize,
-        /// What it was.
-        loss: f64,
-    },
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
 }
 
-/// The training set and the optimizer.
-struct Training<'a, B: AutodiffBackend> {
-    adam: Adam<B>,
+/// A training that follows `done` steps of another.
+fn run_after(done: usize, seed: u64, on_progress: &mut dyn FnMut(Progress)) -> Run<'_> {
+    Run::new("graph", seed).on_event(move |event| {
+        if let Event::Loss { step, loss } = event {
+            on_progress(Progress {
+                step: done + step,
+                loss,
+            });
+        }
+    })
+}
+
+type Penalty<'a, B, M> = dyn Fn(&M) -> Tensor<B, 1> + 'a;
+
+/// `-mean log p(x)` over rows drawn from the training set, and a penalty, in nats.
+struct Likelihood<'a, B: AutodiffBackend, M> {
     rows: &'a [f64],
     config: &'a GraphConfig,
-    seed: u64,
-    device: &'a B::Device,
+    /// Steps of the training before.
     done: usize,
+    /// With it, a mask is learned, whose temperature falls.
+    penalty: Option<&'a Penalty<'a, B, M>>,
 }
 
-impl<B: AutodiffBackend> Training<'_, B> {
-    /// Step `index` of `steps`, on a batch drawn from the training set.
-    fn step<M: AutodiffModule<B>>(
-        &mut self,
-        model: M,
-        steps: usize,
-        index: usize,
-        loss: impl Fn(&M, Tensor<B, 2>) -> Tensor<B, 1>,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<M, LearnError> {
-        let config = self.config;
-        let schedule = TrainConfig {
-            steps,
-            batch: config.batch,
-            learning_rate: config.learning_rate,
-            schedule: Schedule::Cosine,
-            clip_norm: 0.0,
-            log_every: READ_EVERY,
-            checkpoint_seconds: 0.0,
-        };
-        let rng = &mut stream(self.seed, "batch", self.done as u64);
-        let x = batch::<B>(&self.draw(rng), config.dim, self.device);
-        let alone = exclusive();
-        let loss = loss(&model, x);
-        self.done += 1;
-        if self.done.is_multiple_of(READ_EVERY) {
-            let (step, loss) = (self.done, number(loss.clone()));
-            if !loss.is_finite() {
-                return Err(LearnError::Diverged { step, loss });
-            }
-            on_progress(Progress { step, loss });
+impl<B: AutodiffBackend, M: AutodiffModule<B> + LogProb<B>> Objective<B, M>
+    for Likelihood<'_, B, M>
+{
+    fn before_step(&mut self, model: &mut M, at: &Step<'_, B>) {
+        if self.penalty.is_some() {
+            let visit = LayerVisit::set_temperature(self.config.temperature_at(at.index));
+            model.visit_layers(
+                &mut visit.expect("a temperature between those of the configuration"),
+            );
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        drop(alone);
-        let rate = schedule.learning_rate_at(index);
-        Ok(self.adam.step(rate, model, gradients))
     }
 
-    fn draw(&self, rng: &mut impl Rng) -> Vec<f64> {
+    fn loss(&mut self, model: &M, at: &Step<'_, B>) -> Loss<B> {
         let dim = self.config.dim;
-        let picked = (0..self.config.batch).map(|_| rng.random_range(0..self.config.samples));
-        picked
-            .flat_map(|row| &self.rows[row * dim..(row + 1) * dim])
-            .copied()
-            .collect()
+        let rng = &mut stream(at.seed, "batch", (self.done + at.index) as u64);
+        let picked = (0..at.batch).map(|_| rng.random_range(0..self.config.samples));
+        let picked = picked.flat_map(|row| &self.rows[row * dim..(row + 1) * dim]);
+        let x = batch::<B>(&picked.copied().collect::<Vec<_>>(), dim, at.device);
+        let penalty = self.penalty.map(|penalty| penalty(model));
+        let loss = model.log_prob(x, None).mean().neg();
+        Loss::new(match penalty {
+            Some(penalty) => loss + penalty,
+            None => loss,
+        })
     }
 }
 

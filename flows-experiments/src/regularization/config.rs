@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiment::parse_toml;
 use crate::targets::{SoftWall, Target};
+use crate::toy::TrainConfig;
 use crate::toy::{Annealing, Evaluation};
-use crate::train::TrainConfig;
 
 /// The regularization experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

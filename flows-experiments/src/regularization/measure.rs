@@ -14,7 +14,7 @@ use super::config::Truncation;
 use crate::experiment::{Stability, measure_stability};
 use crate::targets::Target;
 use crate::toy::{self, Evaluation, TargetSettings, density_grid, points};
-use crate::train::stream;
+use flows_train::stream;
 
 /// What a run comes to. Numbers that are not finite are `None`.
 ///

@@ -6,13 +6,11 @@ use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Stack, trajectories};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::regularizers::{Regularizers, inverse_consistency};
-use flows_core::visit::LayerVisit;
 use flows_models::{GenerativeFlow, NormalizingFlow};
-use rand::Rng;
 
 use crate::targets::SampleSet;
 use crate::toy::{ReverseKl, points};
-use crate::train::{Objective, Step, Terms};
+use flows_train::{Loss, Objective, Step};
 
 /// `F + lambda_geo R_geo + lambda_inv R_inv` (arXiv:1810.03256), with the three of them as terms:
 /// `fit`, and `geodesic` and `inverse` where they have a weight.
@@ -37,7 +35,7 @@ impl<F> Regularized<F> {
         layers: &Stack<B>,
         start: Tensor<B, 2>,
         end: Tensor<B, 2>,
-    ) -> (Tensor<B, 1>, Terms<B>) {
+    ) -> Loss<B> {
         let Regularizers {
             geodesic,
             reading,
@@ -60,40 +58,27 @@ impl<F> Regularized<F> {
             loss = loss + penalty.clone() * *inverse;
             terms.push(("inverse", penalty));
         }
-        (loss, terms)
+        Loss::new(loss).with_terms(terms)
     }
 }
 
 impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'static dyn SampleSet> {
-    fn loss(
-        &self,
-        model: &NormalizingFlow<B>,
-        _at: Step,
-        rows: usize,
-        device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> (Tensor<B, 1>, Terms<B>) {
-        let start = points(&self.fit.sample(rows, rng), device);
+    fn loss(&mut self, model: &NormalizingFlow<B>, at: &Step<'_, B>) -> Loss<B> {
+        let start = points(&self.fit.sample(at.batch, &mut at.rng("batch")), at.device);
         let end = model.bijector().forward_and_log_det(start.clone(), None);
         let log_prob = model.base().log_prob(end.value.clone(), None) + end.log_det;
         self.add(log_prob.mean().neg(), model.bijector(), start, end.value)
     }
 
-    fn before_step(&self, model: &mut NormalizingFlow<B>, seed: u64) {
-        model.visit_layers(&mut LayerVisit::resample_noise(seed));
+    fn before_step(&mut self, model: &mut NormalizingFlow<B>, at: &Step<'_, B>) {
+        model.visit_layers(&mut at.resample_noise());
     }
 }
 
 impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<ReverseKl> {
-    fn loss(
-        &self,
-        model: &GenerativeFlow<B>,
-        at: Step,
-        rows: usize,
-        _device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> (Tensor<B, 1>, Terms<B>) {
-        let (start, log_base) = model.base().sample_and_log_prob(rows, None, rng);
+    fn loss(&mut self, model: &GenerativeFlow<B>, at: &Step<'_, B>) -> Loss<B> {
+        let rng = &mut at.rng("batch");
+        let (start, log_base) = model.base().sample_and_log_prob(at.batch, None, rng);
         let end = model.bijector().forward_and_log_det(start.clone(), None);
         let free_energy = self
             .fit
@@ -102,7 +87,7 @@ impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<Reverse
         self.add(free_energy, model.bijector(), start, end.value)
     }
 
-    fn before_step(&self, model: &mut GenerativeFlow<B>, seed: u64) {
-        model.visit_layers(&mut LayerVisit::resample_noise(seed));
+    fn before_step(&mut self, model: &mut GenerativeFlow<B>, at: &Step<'_, B>) {
+        model.visit_layers(&mut at.resample_noise());
     }
 }

@@ -9,7 +9,7 @@ use super::measure::Measurement;
 use crate::experiment::Record;
 use crate::report::format_estimate;
 use crate::toy::Metric;
-use crate::train::Curves;
+use flows_train::Curves;
 
 /// A run that ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

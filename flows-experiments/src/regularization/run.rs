@@ -11,10 +11,10 @@ use super::drawing::Drawing;
 use super::measure::Trained;
 use super::objective::Regularized;
 use super::record::{RunRecord, Status};
-use crate::experiment::{Job as _, Plan, RunError, RunFolder};
+use crate::experiment::{Event, Job as _, Plan, RunError, RunFolder};
 use crate::targets::Target;
 use crate::toy::{ReverseKl, TargetSettings};
-use crate::train::{Event, Fitted, Identity, TrainError, fit, stream, stream_seed};
+use flows_train::{Fitted, Run, TrainError, Training, fit, stream, stream_seed};
 
 /// File of the lines that a picture shows, in the folder of a run.
 pub(super) const DRAWING: &str = "drawing.json";
@@ -97,24 +97,22 @@ impl Plan for RegularizationPlan {
             source,
         };
         let (checkpoint, seed) = (folder.checkpoint()?, job.run_seed());
-        let identity = Identity {
-            name: &name,
-            seed,
-            checkpoint: Some(&checkpoint),
-        };
+        let run = Run::new(name.as_str(), seed)
+            .checkpoint(checkpoint)
+            .on_event(Event::of_losses(on_event));
         let regularizers = job.regularizers.clone();
         let rng = &mut stream(seed, "parameters", 0);
-        let (training, layers) = (&job.training, job.model.layers());
+        let (training, layers) = (&Training::from(&job.training), job.model.layers());
         let (parameters, done): (usize, Done<B>) = match job.target {
             Target::Samples(set) => {
                 let flow = build_normalizing::<B>(&layers, device, rng).map_err(refuse)?;
                 let parameters = trained_parameters::<B, _>(&flow);
-                let objective = Regularized {
+                let mut objective = Regularized {
                     fit: set,
                     regularizers,
                     geodesic_rows: self.geodesic_rows,
                 };
-                let fitted = fit::<B, _, _>(flow, &objective, training, identity, device, on_event);
+                let fitted = fit::<B, _, _>(flow, &mut objective, training, run, device);
                 let layers = |fitted: Fitted<_>| {
                     fitted.map(|flow: flows_models::NormalizingFlow<B>| {
                         flow.valid().bijector().layers().to_vec()
@@ -125,7 +123,7 @@ impl Plan for RegularizationPlan {
             Target::Energy(energy) => {
                 let flow = build_generative::<B>(&layers, device, rng).map_err(refuse)?;
                 let parameters = trained_parameters::<B, _>(&flow);
-                let objective = Regularized {
+                let mut objective = Regularized {
                     fit: ReverseKl {
                         energy,
                         wall: self.settings.wall,
@@ -134,7 +132,7 @@ impl Plan for RegularizationPlan {
                     regularizers,
                     geodesic_rows: self.geodesic_rows,
                 };
-                let fitted = fit::<B, _, _>(flow, &objective, training, identity, device, on_event);
+                let fitted = fit::<B, _, _>(flow, &mut objective, training, run, device);
                 let layers = |fitted: Fitted<_>| {
                     fitted.map(|flow: flows_models::GenerativeFlow<B>| {
                         flow.valid().bijector().layers().to_vec()

@@ -76,7 +76,7 @@ const LEGEND_ROW: u32 = 26;
 /// Draws the plots in rows of `columns`, with one legend to their right, and writes a PNG.
 ///
 /// # Errors
-/// [`ReportError::Draw`] where a plot has no point that can be drawn; [`ReportError::Write`] where the
+/// [`ReportError::Draw`] where a plot has no point that can be drawn; [`ReportError::File`] where the
 /// file cannot be written.
 pub fn draw_curve_panels(
     path: impl AsRef<Path>,

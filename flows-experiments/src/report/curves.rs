@@ -60,7 +60,7 @@ const PLOT: [u32; 2] = [760, 460];
 /// Draws lines with a legend to the right of the plot and writes a PNG.
 ///
 /// # Errors
-/// [`ReportError::Draw`] where no point can be drawn; [`ReportError::Write`] where the file cannot be
+/// [`ReportError::Draw`] where no point can be drawn; [`ReportError::File`] where the file cannot be
 /// written.
 pub fn draw_curves(
     path: impl AsRef<Path>,

@@ -55,7 +55,7 @@ pub fn histogram(samples: &[[f64; 2]], range: [[f64; 2]; 2], n: usize) -> Vec<f6
 ///
 /// # Errors
 /// [`ReportError::Draw`] for no panel, for a grid that is not square, and for ranges that differ between
-/// panels or are empty; [`ReportError::Write`] where the file cannot be written.
+/// panels or are empty; [`ReportError::File`] where the file cannot be written.
 pub fn draw_density_panels(
     path: impl AsRef<Path>,
     heading: &str,

@@ -28,7 +28,7 @@ const SIDE: [u32; 2] = [330, 230];
 /// Draws the panels in rows of two, with one legend, and writes a PNG.
 ///
 /// # Errors
-/// [`ReportError::Draw`] for no panel, [`ReportError::Write`] where the file cannot be written.
+/// [`ReportError::Draw`] for no panel, [`ReportError::File`] where the file cannot be written.
 pub fn draw_marginals(
     path: impl AsRef<Path>,
     heading: &str,

@@ -70,7 +70,7 @@ const OVERSAMPLING: u32 = 3;
 ///
 /// # Errors
 /// [`ReportError::Draw`] for no panel, for rows of different lengths, and for densities that are not
-/// square; [`ReportError::Write`] where the file cannot be written.
+/// square; [`ReportError::File`] where the file cannot be written.
 pub fn draw_matrix(
     path: impl AsRef<Path>,
     heading: &str,

@@ -72,7 +72,7 @@ const GAP: u32 = 18;
 ///
 /// # Errors
 /// [`ReportError::Draw`] for no panel, and for one without entries or with rows of different length;
-/// [`ReportError::Write`] where the file cannot be written.
+/// [`ReportError::File`] where the file cannot be written.
 pub fn draw_matrix_panels(
     path: impl AsRef<Path>,
     heading: &str,

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 pub use curve_panels::{CurveLine, CurvePanel, Mark, Stroke, draw_curve_panels};
 pub use curves::{CurvePlot, Scale, Series, draw_curves};
 pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
-pub(crate) use json::is_temporary;
 pub use json::{read_json, write_atomically, write_json};
 pub use marginals::{Marginal, draw_marginals};
 pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
@@ -32,13 +31,8 @@ pub use table::{Cell, Table, format_estimate};
 #[non_exhaustive]
 pub enum ReportError {
     /// A file that could not be written: the folder is missing or read-only, the disk is full.
-    #[error("cannot write {}: {source}", .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] flows_train::FileError),
     /// A file that could not be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {

@@ -85,7 +85,7 @@ const TITLES: u32 = 26;
 ///
 /// # Errors
 /// [`ReportError::Draw`] where there is nothing to draw, or a row has more bitmaps than there are
-/// titles; [`ReportError::Write`] where the file cannot be written.
+/// titles; [`ReportError::File`] where the file cannot be written.
 pub fn draw_mosaic(
     path: impl AsRef<Path>,
     heading: &str,

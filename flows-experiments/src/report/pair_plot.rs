@@ -33,7 +33,7 @@ const GAP: u32 = 10;
 /// outside is not drawn.
 ///
 /// # Errors
-/// [`ReportError::Draw`] for no column, no row or other widths than names; [`ReportError::Write`] where the
+/// [`ReportError::Draw`] for no column, no row or other widths than names; [`ReportError::File`] where the
 /// file cannot be written.
 pub fn draw_pairs(path: impl AsRef<Path>, plot: &PairPlot) -> Result<(), ReportError> {
     let path = path.as_ref();

@@ -2,16 +2,13 @@
 
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
-use flows_models::{
-    DdnfConfig, FastDirection, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig,
-    RadialFlowConfig, RealNvpConfig, SylvesterFlowConfig,
-};
+use flows_models::{DdnfConfig, FastDirection, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
-use crate::train::{Course, TrainError};
+use flows_train::{FileError, TrainError, Training};
 
-/// A model and a course of training.
+/// A model and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitConfig {
@@ -29,20 +26,20 @@ pub struct FitConfig {
     /// Seed of the split, the parameters and the batches.
     pub seed: u64,
     /// Steps, learning rate, patience.
-    pub course: Course,
+    pub course: Training,
 }
 
 impl FitConfig {
-    /// A tenth of the rows each for validation and test, and the default [`Course`].
-    pub fn new(model: impl Into<Model>) -> Self {
+    /// A tenth of the rows each for validation and test, and the default [`Training`].
+    pub fn new(model: impl Into<ModelConfig>) -> Self {
         Self {
-            model: model.into().0,
+            model: model.into(),
             training_log_det: None,
             whiten: false,
             validation: 0.1,
             test: 0.1,
             seed: 0,
-            course: Course::default(),
+            course: Training::default(),
         }
     }
 
@@ -98,36 +95,6 @@ pub fn sampling_only(name: &str) -> String {
     )
 }
 
-/// Any of the models' configurations, as an argument.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Model(pub ModelConfig);
-
-macro_rules! models {
-    ($($config:ident => $variant:ident),* $(,)?) => {$(
-        impl From<$config> for Model {
-            fn from(config: $config) -> Self {
-                Self(ModelConfig::$variant(config))
-            }
-        }
-    )*};
-}
-
-models! {
-    DdnfConfig => Ddnf,
-    MafConfig => Maf,
-    NiceConfig => Nice,
-    PlanarFlowConfig => Planar,
-    RadialFlowConfig => Radial,
-    RealNvpConfig => RealNvp,
-    SylvesterFlowConfig => Sylvester,
-}
-
-impl From<ModelConfig> for Model {
-    fn from(config: ModelConfig) -> Self {
-        Self(config)
-    }
-}
-
 /// Why a flow could not be fitted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -151,7 +118,7 @@ pub enum FitError {
     Train(#[from] TrainError),
     /// The fitted model could not be written.
     #[error(transparent)]
-    Keep(#[from] super::ModelError),
+    Keep(#[from] FileError),
 }
 
 /// Columns a model conditions on, where its family can; `None` for a family that cannot.

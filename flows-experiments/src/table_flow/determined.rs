@@ -166,7 +166,7 @@ fn rounded(value: f64, digits: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::stream;
+    use flows_train::stream;
     use rand::RngExt;
 
     fn table(rows: usize, row: impl Fn(f64, f64) -> Vec<f64>) -> Table {

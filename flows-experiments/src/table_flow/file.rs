@@ -3,10 +3,10 @@
 //! The header is JSON in the file's metadata under `flows-model`; the tensors are `flow.*`,
 //! `preprocessing.*` and, for a conditional flow, `context.*`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use flows_core::state::{State, load_state, state};
+use flows_core::state::state;
 use flows_models::{ModelConfig, build_normalizing};
 use serde::{Deserialize, Serialize};
 
@@ -14,22 +14,15 @@ use super::config::context_dim;
 use super::{Determined, TableFlow, Training};
 use crate::data::selection::Origin;
 use crate::data::{Column, Preprocessing, Role};
-use crate::report::{ReportError, write_atomically};
-use crate::state_file;
-use crate::train::stream;
-
-/// The newest version of the layout that this program reads. It writes 1, which older programs read as
-/// well, unless there is something in it that they do not know: columns that others determine, rows left
-/// out, a table without names.
-pub const FORMAT: u32 = 2;
-
-const KEY: &str = "flows-model";
+use flows_train::model_file::{FLOW, ModelFile, write};
+use flows_train::{FileError, stream};
 
 /// Everything about a fitted flow that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelHeader {
-    /// Version of the file's layout.
+    /// Version of the file's layout: 1, which older programs read as well, unless there is something in it that
+    /// they do not know, such as columns that others determine, rows left out, a table without names.
     pub format: u32,
     /// The program that wrote it.
     pub program: String,
@@ -49,42 +42,6 @@ pub struct ModelHeader {
     pub training: Training,
 }
 
-/// Why a model file could not be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ModelError {
-    /// The file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The file could not be written.
-    #[error(transparent)]
-    Write(#[from] ReportError),
-    /// A file of a version that did not exist yet.
-    #[error(
-        "{} has model format {found}, and this program reads formats up to {FORMAT}; use a newer program",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-    },
-    /// Not a model, or only a part of one.
-    #[error("{} is not a model file of this program: {reason}", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
 impl ModelHeader {
     /// The file the model was fitted to.
     pub fn source(&self) -> Origin {
@@ -102,57 +59,28 @@ impl ModelHeader {
     /// Reads the header of a model file.
     ///
     /// # Errors
-    /// [`ModelError`] naming the file and what is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Ok(Parts::load(path)?.header)
+    /// [`FileError`] naming the file and what is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        Ok(Parts::load(path)?.1.header)
     }
 }
 
 /// A model file taken apart, without a backend.
 struct Parts {
     header: ModelHeader,
-    flow: State,
     preprocessing: Preprocessing,
     context: Option<Preprocessing>,
 }
 
 impl Parts {
-    fn load(path: &Path) -> Result<Self, ModelError> {
-        let bytes = state_file::read(path).map_err(|source| ModelError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let format = |reason: String| ModelError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        let bytes = bytes.ok_or_else(|| format("it is no safetensors file".to_owned()))?;
-        let (header, parts) = state_file::decode(&bytes, KEY).map_err(|reason| {
-            match state_file::decode(&bytes, "flows-fit-1") {
-                Ok(_) => format("it is an unfinished fit, which --resume goes on with".to_owned()),
-                Err(_) => format(reason),
-            }
-        })?;
-        let value: serde_json::Value =
-            serde_json::from_str(&header).map_err(|e| format(format!("header: {e}")))?;
-        match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(found) if found > u64::from(FORMAT) => {
-                let path = path.to_owned();
-                return Err(ModelError::Newer { path, found });
-            }
-            Some(_) => {}
-            None => return Err(format("its header has no format".to_owned())),
-        }
-        let header = serde_json::from_value(value).map_err(|e| format(format!("header: {e}")))?;
-        Self::check(header, parts).map_err(format)
+    fn load(path: &Path) -> Result<(ModelFile, Self), FileError> {
+        let file = ModelFile::load(path)?;
+        let parts = Self::check(file.header()?, &file).map_err(|reason| file.unusable(reason))?;
+        file.refuse_parts_but(&[FLOW, "preprocessing", "context"])?;
+        Ok((file, parts))
     }
 
-    fn check(
-        header: ModelHeader,
-        mut parts: std::collections::BTreeMap<String, State>,
-    ) -> Result<Self, String> {
-        let mut part = |name: &str| parts.remove(name).unwrap_or_default();
-        let (flow, preprocessing, context) = (part("flow"), part("preprocessing"), part("context"));
+    fn check(header: ModelHeader, file: &ModelFile) -> Result<Self, String> {
         let named = |name: &str| header.columns.iter().find(|c| c.name == name);
         for (i, determined) in header.determined.iter().enumerate() {
             let before = &header.determined[..i];
@@ -181,50 +109,20 @@ impl Parts {
         {
             return Err("its columns lie outside its table".to_owned());
         }
-        let preprocessing = Preprocessing::from_state(&preprocessing, dim)
+        let preprocessing = Preprocessing::from_state(&file.part("preprocessing"), dim)
             .ok_or("its standardization does not fit its columns")?;
         let context = match contexts {
             0 => None,
             n => Some(
-                Preprocessing::from_state(&context, n)
+                Preprocessing::from_state(&file.part("context"), n)
                     .ok_or("the standardization of its context does not fit its columns")?,
             ),
         };
-        // A model is built before its parameters are compared: what it claims must be in the file.
-        let held: u128 = flow.values().map(|t| t.num_elements() as u128).sum();
-        if least_parameters(&header.model) > held {
-            return Err(format!(
-                "its model needs more parameters than the {held} in the file"
-            ));
-        }
         Ok(Self {
             header,
-            flow,
             preprocessing,
             context,
         })
-    }
-}
-
-/// A number of parameters that a model has at least.
-fn least_parameters(model: &ModelConfig) -> u128 {
-    let network = |layers: usize, inputs: usize, hidden: &[usize]| {
-        let widths = std::iter::once(inputs.max(1)).chain(hidden.iter().copied());
-        let widths: Vec<u128> = widths.map(|w| w as u128).collect();
-        let weights = widths.windows(2).fold(1u128, |sum, w| {
-            sum.saturating_add(w[0].saturating_mul(w[1]))
-        });
-        (layers as u128).saturating_mul(weights)
-    };
-    match model {
-        ModelConfig::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
-        ModelConfig::Maf(c) => network(c.layers, c.dim, &c.hidden),
-        ModelConfig::Iaf(c) => network(c.layers, c.dim, &c.hidden),
-        ModelConfig::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
-        ModelConfig::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
-        ModelConfig::Planar(c) => network(c.layers, 1, &[c.dim]),
-        ModelConfig::Radial(c) => network(c.layers, 1, &[c.dim]),
-        ModelConfig::Sylvester(c) => network(c.layers, 1, &[c.dim]),
     }
 }
 
@@ -232,41 +130,30 @@ impl<B: Backend> TableFlow<B> {
     /// Writes the model whole or not at all.
     ///
     /// # Errors
-    /// [`ModelError::Write`] naming the file.
-    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
-        let header = serde_json::to_string(&self.header).expect("a header is plain data");
+    /// [`FileError::Write`] naming the file.
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
         let flow = state(&self.flow);
         let preprocessing = self.preprocessing.state();
         let context = self.context.as_ref().map(Preprocessing::state);
-        let mut parts = vec![("flow", &flow), ("preprocessing", &preprocessing)];
+        let mut parts = vec![(FLOW, &flow), ("preprocessing", &preprocessing)];
         parts.extend(context.as_ref().map(|context| ("context", context)));
-        let bytes = state_file::encode(KEY, header, &parts);
-        Ok(write_atomically(path, &bytes)?)
+        write(path, &self.header, &parts)
     }
 
     /// Reads a model that any backend wrote.
     ///
     /// # Errors
-    /// [`ModelError`] naming the file and what is wrong with it.
-    pub fn load(path: &Path, device: &B::Device) -> Result<Self, ModelError> {
-        let Parts {
-            header,
-            flow,
-            preprocessing,
-            context,
-        } = Parts::load(path)?;
-        let format = |reason: String| ModelError::Format {
-            path: path.to_owned(),
-            reason,
-        };
-        let rng = &mut stream(0, "replaced", 0);
-        let built = build_normalizing::<B>(&header.model.layers(), device, rng)
-            .map_err(|e| format(e.to_string()))?;
-        let flow = load_state(built, &flow).map_err(|e| format(e.to_string()))?;
+    /// [`FileError`] naming the file and what is wrong with it.
+    pub fn load(path: &Path, device: &B::Device) -> Result<Self, FileError> {
+        let (file, parts) = Parts::load(path)?;
+        let model = &parts.header.model;
+        file.check_size(model.least_parameters())?;
+        let built = build_normalizing::<B>(&model.layers(), device, &mut stream(0, "replaced", 0));
+        let flow = file.fill(built.map_err(|e| file.unusable(e.to_string()))?)?;
         Ok(Self {
-            header,
-            preprocessing,
-            context,
+            header: parts.header,
+            preprocessing: parts.preprocessing,
+            context: parts.context,
             flow,
             device: device.clone(),
         })
@@ -276,11 +163,11 @@ impl<B: Backend> TableFlow<B> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::data::Table;
+    use crate::data::{Rows, Table};
     use crate::table_flow::{FitConfig, fit};
-    use crate::train::Course;
     use burn::backend::{Autodiff, Flex};
     use flows_models::MafConfig;
+    use flows_train::Training as FitTraining;
     use rand::RngExt;
 
     fn example() -> TableFlow<Flex> {
@@ -293,16 +180,16 @@ mod tests {
         };
         let config = FitConfig {
             whiten: true,
-            course: Course {
+            course: FitTraining {
                 steps: 1,
-                ..Course::default()
+                ..FitTraining::default()
             },
             ..FitConfig::new(model)
         };
         fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap()
     }
 
-    fn load(path: &Path, bytes: &[u8]) -> Result<TableFlow<Flex>, ModelError> {
+    fn load(path: &Path, bytes: &[u8]) -> Result<TableFlow<Flex>, FileError> {
         std::fs::write(path, bytes).unwrap();
         TableFlow::load(path, &Default::default())
     }
@@ -343,11 +230,11 @@ mod tests {
         let values = (0..600).map(|_| rng.random::<f64>().powi(2)).collect();
         let table = Table::from_values(["a", "b"], values).unwrap();
         let config = FitConfig {
-            course: Course {
+            course: FitTraining {
                 steps: 60,
                 batch: 50,
                 evaluate_every: 20,
-                ..Course::default()
+                ..FitTraining::default()
             },
             ..FitConfig::new(MafConfig {
                 layers: 2,
@@ -357,17 +244,17 @@ mod tests {
             })
         };
         let device = Default::default();
-        let mut looks = Vec::new();
+        let mut scores = Vec::new();
         let fitted = super::super::fit_with::<Autodiff<Flex>>(
             &table,
             &config,
             Default::default(),
             &device,
-            &mut |look| looks.push(look.validation),
+            &mut |evaluation| scores.push(evaluation.score),
         )
         .unwrap();
         // What decided is what is kept: statistics of a batch would score differently.
-        let best = looks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         assert!((fitted.header.training.validation - best).abs() < 1e-9);
         let split = crate::data::Split::shuffled(300, 0.1, 0.1, 0);
         let validation = table.pick(&split.validation).density;
@@ -386,6 +273,31 @@ mod tests {
         let samples = loaded.sample(50, None, &mut stream(1, "samples", 0));
         assert!(samples.values().iter().all(|v| v.is_finite()));
     }
+
+    /// Written by `flows fit --steps 30 --layers 1 --hidden 2` before there was flows-train.
+    #[test]
+    fn a_file_of_an_older_program_gives_the_same_densities() {
+        let old = include_bytes!("../../tests/data/written-before-flows-train.flow");
+        let folder = tempfile::tempdir().unwrap();
+        let model = load(&folder.path().join("old.flow"), old).unwrap();
+        let rows = Rows::new(vec![OLD_ROW[0], OLD_ROW[1]], 2);
+        assert!((model.log_prob(&rows, None)[0] - OLD_ROW[2]).abs() < 1e-5);
+        let again = folder.path().join("again.flow");
+        model.save(&again).unwrap();
+        let again = TableFlow::<Flex>::load(&again, &Default::default()).unwrap();
+        assert_eq!(again.header(), model.header());
+        // The flow alone, without the units of its table, is not what the file holds.
+        let alone = flows_models::load::<Flex>(folder.path().join("old.flow"), &Default::default());
+        assert!(
+            alone
+                .unwrap_err()
+                .to_string()
+                .contains("part 'preprocessing'")
+        );
+    }
+
+    /// A row of the table, and what the program that wrote the file printed for it.
+    const OLD_ROW: [f64; 3] = [0.0947, 0.7197, -2.265135];
 
     #[test]
     fn a_newer_format_and_a_claim_too_large_are_told_apart() {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::distributions::LogProb;
 use flows_core::state::{self, load_state, trained_parameters};
@@ -10,12 +11,14 @@ use flows_core::visit::LayerVisit;
 use flows_models::{NormalizingFlow, build_normalizing};
 
 use super::config::{FitConfig, FitError, context_dim};
-use super::file::{FORMAT, ModelHeader};
+use super::file::ModelHeader;
 use super::{Estimate, Prepared, TableFlow, Training};
 use crate::cli::Compute;
 use crate::data::{FullGaussian, Preprocessing, Role, Rows, Table};
-use crate::train::{
-    Evaluated, Examples, HeldOut, Identity, fit_to_best, mean_of_finite, run_of, stream, tensor,
+use flows_train::model_file::FORMAT;
+use flows_train::{
+    Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, chunks, log_probs, mean_of_finite,
+    stream,
 };
 
 /// Where an unfinished fit is kept.
@@ -29,7 +32,8 @@ pub struct Checkpointing<'a> {
 
 /// What an unfinished fit was begun on; `None` where there is none, or it was not said.
 pub fn begun_on(checkpoint: &Path) -> Option<Compute> {
-    let run: serde_json::Value = serde_json::from_str(&run_of(checkpoint)?).ok()?;
+    let run = Checkpoint::load(checkpoint).ok()??.header.run;
+    let run: serde_json::Value = serde_json::from_str(&run).ok()?;
     serde_json::from_value(run.get("compute")?.clone()).ok()
 }
 
@@ -46,7 +50,7 @@ pub fn fit<B: AutodiffBackend>(
     fit_with::<B>(table, config, Checkpointing::default(), device, &mut |_| {})
 }
 
-/// As [`fit`], going on from a checkpoint where there is one, with news of every look at the validation
+/// As [`fit`], going on from a checkpoint where there is one, with news of every evaluation on the validation
 /// rows, in nats of the table's units.
 ///
 /// # Errors
@@ -56,10 +60,10 @@ pub fn fit_with<B: AutodiffBackend>(
     config: &FitConfig,
     checkpointing: Checkpointing<'_>,
     device: &B::Device,
-    on_look: &mut dyn FnMut(Evaluated),
+    on_evaluation: &mut dyn FnMut(Evaluation),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
     let prepared = Prepared::split(table, [config.validation, config.test], config.seed)?;
-    let fitted = fit_prepared::<B>(&prepared, config, checkpointing, device, on_look)?;
+    let fitted = fit_prepared::<B>(&prepared, config, checkpointing, device, on_evaluation)?;
     Ok(fitted.of(table))
 }
 
@@ -82,10 +86,10 @@ pub fn fit_parts<B: AutodiffBackend>(
     config: &FitConfig,
     checkpointing: Checkpointing<'_>,
     device: &B::Device,
-    on_look: &mut dyn FnMut(Evaluated),
+    on_evaluation: &mut dyn FnMut(Evaluation),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
     let prepared = Prepared::new(Cow::Borrowed(parts))?;
-    fit_prepared::<B>(&prepared, config, checkpointing, device, on_look)
+    fit_prepared::<B>(&prepared, config, checkpointing, device, on_evaluation)
 }
 
 /// As [`fit_parts`], for rows that have been looked through already.
@@ -97,7 +101,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     config: &FitConfig,
     checkpointing: Checkpointing<'_>,
     device: &B::Device,
-    on_look: &mut dyn FnMut(Evaluated),
+    on_evaluation: &mut dyn FnMut(Evaluation),
 ) -> Result<TableFlow<B::InnerBackend>, FitError> {
     check(prepared, config)?;
     let [train, validation, test] = &*prepared.parts;
@@ -118,7 +122,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let context =
         context.map(|rows| Preprocessing::standardize_context(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
-    let units = |part: &Table, density: &Rows| Examples {
+    let units = |part: &Table, density: &Rows| Data {
         x: preprocessing.apply(density),
         context: part
             .context
@@ -140,17 +144,17 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let model = begin(&config.training_model()).map_err(refuse)?;
     let parameters = trained_parameters::<B, _>(&model);
     let rng = &mut stream(config.seed, "parameters", 0);
-    let kept = build_normalizing::<B::InnerBackend>(&config.model.layers(), device, rng);
-    let kept = kept.map_err(refuse)?;
+    let untrained = build_normalizing::<B::InnerBackend>(&config.model.layers(), device, rng);
+    let untrained = untrained.map_err(refuse)?;
     // The same parameters under the log-determinant that is kept, with the statistics of all rows that
     // are trained on.
     let as_kept = |trained: &NormalizingFlow<B::InnerBackend>| {
         let trained = state::parameters(trained);
-        let mut flow = load_state(kept.clone(), &trained).expect("the same layers");
+        let mut flow = load_state(untrained.clone(), &trained).expect("the same layers");
         if config.batch_norm() {
             let all = |rows: &Rows| -> Vec<_> {
-                let pieces = super::chunks(train_units.x.len(), train_units.x.width());
-                let pieces = pieces.map(|(from, to)| tensor(&rows.slice(from, to), device));
+                let pieces = chunks(train_units.x.len(), train_units.x.width());
+                let pieces = pieces.map(|(from, to)| rows.slice(from, to).tensor(device));
                 pieces.collect()
             };
             let contexts = train_units.context.as_ref().map(all);
@@ -163,7 +167,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let log_det = preprocessing.log_det();
     let score = |trained: &NormalizingFlow<B::InnerBackend>| {
-        let scores = log_probs(&as_kept(trained), &validation_units, device);
+        let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units, device);
         mean_of_finite(&scores) - log_det
     };
 
@@ -178,30 +182,23 @@ pub fn fit_prepared<B: AutodiffBackend>(
         "table": format!("{fingerprint:016x}"),
     })
     .to_string();
-    let identity = Identity {
-        name: &name,
-        seed: config.seed,
-        checkpoint: checkpointing.path,
+    let mut run = Run::new(name, config.seed).on_event(|event| {
+        if let Event::Evaluation(evaluation) = event {
+            on_evaluation(evaluation);
+        }
+    });
+    if let Some(path) = checkpointing.path {
+        run = run.checkpoint(path);
+    }
+    let statistics = if config.batch_norm() {
+        train_units.len()
+    } else {
+        0
     };
-    let held_out = HeldOut {
-        rows: validation_units.x.len()
-            + if config.batch_norm() {
-                train_units.x.len()
-            } else {
-                0
-            },
-        score: &score,
-    };
-    let course = &config.course;
-    let best = fit_to_best::<B, _>(
-        model,
-        &train_units,
-        held_out,
-        course,
-        identity,
-        device,
-        on_look,
-    )?;
+    let mut objective =
+        MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
+    let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run, device)?;
+    let best = fitted.best().expect("the loop returns what was evaluated");
 
     let training = Training {
         seed: config.seed,
@@ -209,29 +206,29 @@ pub fn fit_prepared<B: AutodiffBackend>(
         rows: [train.len(), validation.len(), test.len()],
         skipped: 0,
         far: prepared.left_out,
-        not_finite: best.not_finite,
+        not_finite: fitted.left_out,
         table: format!("{fingerprint:016x}"),
-        steps: [best.steps, best.best_step],
-        batch: course.batch.min(train.len()),
-        learning_rate: course.learning_rate,
-        stopped: best.stopped,
+        steps: [fitted.steps, best.step],
+        batch: config.course.batch.min(train.len()),
+        learning_rate: config.course.learning_rate,
+        stopped: fitted.stopped,
         parameters,
-        validation: best.best,
+        validation: best.score,
         test: Estimate {
             mean: f64::NAN,
             stderr: None,
         },
         gaussian: gaussian([train, test], &free),
-        seconds: best.seconds,
+        seconds: fitted.seconds,
         computed_on: checkpointing
             .compute
             .map(|c| format!("{} in {}", c.backend, c.dtype))
             .unwrap_or_default(),
     };
-    let mut fitted = TableFlow {
+    let mut kept = TableFlow {
         header: ModelHeader {
             format: if prepared.determined.is_empty()
-                && prepared.left_out + best.not_finite == 0
+                && prepared.left_out + fitted.left_out == 0
                 && train.named
             {
                 1
@@ -246,14 +243,14 @@ pub fn fit_prepared<B: AutodiffBackend>(
             determined: prepared.determined.clone(),
             training,
         },
-        flow: as_kept(&best.model),
+        flow: as_kept(&fitted.model.valid()),
         preprocessing,
         context,
         device: device.clone(),
     };
-    let scores = fitted.log_prob(&test.density, test.context.as_ref());
-    fitted.header.training.test = Estimate::of(&scores);
-    Ok(fitted)
+    let scores = kept.log_prob(&test.density, test.context.as_ref());
+    kept.header.training.test = Estimate::of(&scores);
+    Ok(kept)
 }
 
 fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
@@ -282,21 +279,6 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// `log p` of each row in the flow's units.
-fn log_probs<B: Backend>(
-    flow: &NormalizingFlow<B>,
-    rows: &Examples,
-    device: &B::Device,
-) -> Vec<f64> {
-    let chunks = super::chunks(rows.x.len(), rows.x.width());
-    let score = |(from, to): (usize, usize)| {
-        let part = |rows: &Rows| tensor::<B>(&rows.slice(from, to), device);
-        let log_prob = flow.log_prob(part(&rows.x), rows.context.as_ref().map(part));
-        log_prob.into_data().iter::<f64>().collect::<Vec<_>>()
-    };
-    chunks.flat_map(score).collect()
 }
 
 /// The test score of a Gaussian: with a context, `log p(x, c) - log p(c)`.

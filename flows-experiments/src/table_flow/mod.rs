@@ -25,10 +25,10 @@ mod fit;
 mod notes;
 mod prepared;
 
-pub use config::{FitConfig, FitError, Model, sampling_only};
+pub use config::{FitConfig, FitError, sampling_only};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
-pub use file::{FORMAT, ModelError, ModelHeader};
+pub use file::ModelHeader;
 pub use fit::{Checkpointing, begun_on, fit, fit_parts, fit_prepared, fit_with};
 pub use prepared::{FAR, Prepared};
 
@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::preprocessing::UNVARIED;
 use crate::data::{Column, Preprocessing, Role, Rows};
 use crate::experiment::{Stability, measure_stability_in};
-use crate::train::{Stopped, number_or_nan, tensor};
+use flows_train::{Stopped, chunks, number_or_nan};
 
 /// Rows whose paths are looked at for the stability of a DDNF.
 const STABILITY_ROWS: usize = 32;
@@ -200,7 +200,7 @@ impl<B: Backend> TableFlow<B> {
         let own = self.own_context(context);
         let log_det = self.preprocessing.log_det();
         let score = |(from, to): (usize, usize)| {
-            let part = |rows: &Rows| tensor::<B>(&rows.slice(from, to), &self.device);
+            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
             let log_prob = self.flow.log_prob(part(&z), own.as_ref().map(part));
             let values: Vec<f64> = log_prob.into_data().iter().collect();
             values.into_iter().map(|v: f64| v - log_det)
@@ -237,8 +237,8 @@ impl<B: Backend> TableFlow<B> {
             .preprocessing
             .apply(&x.pick(&some).columns(&self.free()));
         let own = self.own_context(context.map(|rows| rows.pick(&some)).as_ref());
-        let own = own.map(|rows| tensor(&rows, &self.device));
-        measure_stability_in(self.flow.bijector().layers(), tensor(&z, &self.device), own)
+        let own = own.map(|rows| rows.tensor(&self.device));
+        measure_stability_in(self.flow.bijector().layers(), z.tensor(&self.device), own)
     }
 
     /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. A row that the
@@ -251,7 +251,7 @@ impl<B: Backend> TableFlow<B> {
         let dim = self.preprocessing.dim();
         let mut values = Vec::with_capacity(n * dim);
         for (from, to) in chunks(n, dim) {
-            let part = |rows: &Rows| tensor::<B>(&rows.slice(from, to), &self.device);
+            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
             let z: Tensor<B, 2> = self.flow.sample(to - from, own.as_ref().map(part), rng);
             values.extend(z.into_data().iter::<f64>());
         }
@@ -344,23 +344,15 @@ fn free(columns: &[Column], determined: &[Determined]) -> Vec<usize> {
     places.map(|(place, _)| place).collect()
 }
 
-/// Pieces of `0..rows` that bound the memory of a pass, also where a layer takes `dim * dim` numbers a
-/// row.
-fn chunks(rows: usize, dim: usize) -> impl Iterator<Item = (usize, usize)> {
-    let size = (4_000_000 / (dim * dim + 512)).clamp(64, 8192);
-    let starts = (0..rows).step_by(size);
-    starts.map(move |from| (from, (from + size).min(rows)))
-}
-
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
     use crate::data::Table;
     use crate::experiment::stability::tests::OutputTimes;
-    use crate::train::{Course, stream};
     use burn::backend::{Autodiff, Flex};
     use burn::module::Module;
     use flows_models::DdnfConfig;
+    use flows_train::stream;
     use rand::RngExt;
 
     #[test]
@@ -376,9 +368,9 @@ mod tests {
             ..DdnfConfig::new(2)
         };
         let config = FitConfig {
-            course: Course {
+            course: flows_train::Training {
                 steps: 1,
-                ..Course::default()
+                ..flows_train::Training::default()
             },
             ..FitConfig::new(model)
         };

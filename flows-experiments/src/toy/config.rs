@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use flows_models::{ModelConfig, PRESETS, preset};
 use serde::{Deserialize, Serialize};
 
+use super::training::TrainConfig;
 use crate::experiment::{Job as _, parse_toml};
 use crate::targets::{SoftWall, Target};
-use crate::train::TrainConfig;
 
 /// The toy experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

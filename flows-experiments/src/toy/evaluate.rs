@@ -9,7 +9,7 @@ use super::config::Evaluation;
 use super::objective::points;
 use crate::report::density_plot::grid_points;
 use crate::targets::{Energy, SampleSet, SoftWall, Target, quadrature};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Rows in one pass: bounds the memory of an evaluation.
 const CHUNK: usize = 5000;

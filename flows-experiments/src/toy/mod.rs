@@ -11,6 +11,7 @@ mod picture;
 mod record;
 mod run;
 mod summary;
+mod training;
 
 pub use cli::Args;
 pub use config::{Annealing, ConfigError, Evaluation, Job, Override, Preset, ToyConfig};
@@ -20,3 +21,4 @@ pub use objective::{MaximumLikelihood, ReverseKl};
 pub use record::{InverseCheck, RunRecord, Status};
 pub use run::{TargetSettings, ToyPlan, train_and_measure};
 pub use summary::{EnergyConstants, Row, Summary, summarize};
+pub use training::TrainConfig;

@@ -1,14 +1,14 @@
 //! The two objectives of the toy targets.
 
+use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::visit::{LayerVisit, has_statistics};
-use rand::Rng;
+use flows_train::{Loss, Objective, Step};
 
 use super::config::Annealing;
 use crate::targets::{Energy, SampleSet, SoftWall};
-use crate::train::{Objective, Step, Terms, UNSOLVED, mean_of_solved};
 
 /// `-mean log p(x)` over fresh samples of a set, in nats.
 #[derive(Debug, Clone, Copy)]
@@ -17,32 +17,30 @@ pub struct MaximumLikelihood {
     pub set: &'static dyn SampleSet,
 }
 
-impl<B: AutodiffBackend, M: LogProb<B>> Objective<B, M> for MaximumLikelihood {
-    fn loss(
-        &self,
-        model: &M,
-        _at: Step,
-        rows: usize,
-        device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> (Tensor<B, 1>, Terms<B>) {
-        let x = points(&self.set.sample(rows, rng), device);
-        let (mean, unsolved) = mean_of_solved(model.log_prob(x, None));
-        (mean.neg(), vec![(UNSOLVED, unsolved)])
+impl MaximumLikelihood {
+    /// The batch of a step.
+    fn batch<B: AutodiffBackend>(&self, at: &Step<'_, B>, purpose: &str) -> Tensor<B, 2> {
+        points(&self.set.sample(at.batch, &mut at.rng(purpose)), at.device)
+    }
+}
+
+impl<B: AutodiffBackend, M: AutodiffModule<B> + LogProb<B>> Objective<B, M> for MaximumLikelihood {
+    fn loss(&mut self, model: &M, at: &Step<'_, B>) -> Loss<B> {
+        Loss::of_solved(model.log_prob(self.batch(at, "batch"), None).neg())
     }
 
-    fn initialize(&self, model: &mut M, rows: usize, device: &B::Device, rng: &mut dyn Rng) {
-        let x = points(&self.set.sample(rows, rng), device);
+    fn initialize(&mut self, model: &mut M, at: &Step<'_, B>) {
+        let x = self.batch(at, "initialize");
         model.visit_layers(&mut LayerVisit::init_from_data(x, None));
     }
 
-    fn before_step(&self, model: &mut M, seed: u64) {
-        model.visit_layers(&mut LayerVisit::resample_noise(seed));
+    fn before_step(&mut self, model: &mut M, at: &Step<'_, B>) {
+        model.visit_layers(&mut at.resample_noise());
     }
 
-    fn after_step(&self, model: &mut M, rows: usize, device: &B::Device, rng: &mut dyn Rng) {
+    fn after_step(&mut self, model: &mut M, at: &Step<'_, B>) {
         if has_statistics(|visit| model.visit_layers(visit)) {
-            let x = points(&self.set.sample(rows, rng), device);
+            let x = self.batch(at, "batch");
             model.visit_layers(&mut LayerVisit::update_statistics(x, None));
         }
     }
@@ -65,9 +63,9 @@ impl ReverseKl {
     ///
     /// # Shapes
     /// - `x`: `[n, 2]`, `log_q`: `[n]`; output `[n]`
-    pub fn free_energy<B: Backend>(
+    pub fn free_energy<B: AutodiffBackend>(
         &self,
-        at: Step,
+        at: &Step<'_, B>,
         x: Tensor<B, 2>,
         log_q: Tensor<B, 1>,
     ) -> Tensor<B, 1> {
@@ -77,22 +75,16 @@ impl ReverseKl {
     }
 }
 
-impl<B: AutodiffBackend, M: Sample<B> + LogProb<B>> Objective<B, M> for ReverseKl {
-    fn loss(
-        &self,
-        model: &M,
-        at: Step,
-        rows: usize,
-        _device: &B::Device,
-        rng: &mut dyn Rng,
-    ) -> (Tensor<B, 1>, Terms<B>) {
-        let (x, log_q) = model.sample_and_log_prob(rows, None, rng);
-        let (mean, unsolved) = mean_of_solved(self.free_energy(at, x, log_q));
-        (mean, vec![(UNSOLVED, unsolved)])
+impl<B: AutodiffBackend, M: AutodiffModule<B> + Sample<B> + LogProb<B>> Objective<B, M>
+    for ReverseKl
+{
+    fn loss(&mut self, model: &M, at: &Step<'_, B>) -> Loss<B> {
+        let (x, log_q) = model.sample_and_log_prob(at.batch, None, &mut at.rng("batch"));
+        Loss::of_solved(self.free_energy(at, x, log_q))
     }
 
-    fn before_step(&self, model: &mut M, seed: u64) {
-        model.visit_layers(&mut LayerVisit::resample_noise(seed));
+    fn before_step(&mut self, model: &mut M, at: &Step<'_, B>) {
+        model.visit_layers(&mut at.resample_noise());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::experiment::Folder;
 use crate::report::density_plot::{DensityPanel, grid_points, histogram};
 use crate::report::{ReportError, draw_density_panels, draw_overview, format_estimate};
 use crate::targets::{SoftWall, Target, quadrature};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Samples in the histogram of a target without a known density.
 const HISTOGRAM_SAMPLES: usize = 1_000_000;

@@ -12,9 +12,9 @@ use super::config::{Annealing, ConfigError, Evaluation, Job, ToyConfig};
 use super::evaluate::{Measurement, density_grid, measure};
 use super::objective::{MaximumLikelihood, ReverseKl, points};
 use super::record::{InverseCheck, RunRecord, Status};
-use crate::experiment::{Job as _, Plan, RunError, RunFolder, measure_stability};
+use crate::experiment::{Event, Job as _, Plan, RunError, RunFolder, measure_stability};
 use crate::targets::{SoftWall, Target};
-use crate::train::{Event, Fitted, Identity, TrainConfig, TrainError, fit, stream, stream_seed};
+use flows_train::{Fitted, Run, TrainError, Training, fit, stream, stream_seed};
 
 /// What a target asks of every run on it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,19 +69,14 @@ impl ToyPlan {
         let parameters = trained_parameters::<B, M>(&model);
         let checkpoint = folder.checkpoint()?;
         let name = job.name();
-        let identity = Identity {
-            name: &name,
-            seed: job.run_seed(),
-            checkpoint: Some(&checkpoint),
-        };
+        let run = Run::new(name, job.run_seed()).checkpoint(checkpoint);
         let done = train_and_measure(
             model,
             job.target,
             &self.settings,
-            &job.training,
-            identity,
+            &Training::from(&job.training),
+            run.on_event(Event::of_losses(on_event)),
             device,
-            on_event,
         );
         let (log_det, inverse) = job.model.methods();
         let mut record = RunRecord {
@@ -227,29 +222,28 @@ pub fn train_and_measure<B, M>(
     model: M,
     target: Target,
     settings: &TargetSettings,
-    training: &TrainConfig,
-    identity: Identity<'_>,
+    training: &Training,
+    run: Run<'_>,
     device: &B::Device,
-    on_event: &mut dyn FnMut(Event),
 ) -> Result<(Fitted<M::InnerModule>, Measurement), TrainError>
 where
     B: AutodiffBackend,
     M: LogProb<B> + Sample<B> + AutodiffModule<B>,
     M::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
 {
-    let seed = identity.seed;
+    let seed = run.seed();
     let fitted = match target {
         Target::Energy(energy) => {
-            let objective = ReverseKl {
+            let mut objective = ReverseKl {
                 energy,
                 wall: settings.wall,
                 annealing: settings.annealing,
             };
-            fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
+            fit::<B, _, _>(model, &mut objective, training, run, device)?
         }
         Target::Samples(set) => {
-            let objective = MaximumLikelihood { set };
-            fit::<B, _, _>(model, &objective, training, identity, device, on_event)?
+            let mut objective = MaximumLikelihood { set };
+            fit::<B, _, _>(model, &mut objective, training, run, device)?
         }
     };
     let mut fitted = fitted.map(|model| model.valid());

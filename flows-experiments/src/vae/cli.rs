@@ -17,7 +17,7 @@ use crate::data::data_folder;
 use crate::data::images::{Binarization, ImageSetId};
 use crate::experiment::{Experiment, Run, RunArgs, check_models, run_all, serve};
 use crate::report::{read_json, write_atomically, write_json};
-use crate::train::Schedule;
+use flows_train::Schedule;
 
 /// Train variational autoencoders with flow posteriors and compare them
 ///
@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// The learning rate over the steps
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "constant|cosine")]
     schedule: Option<Schedule>,
     /// Epochs over which the weight of the divergence rises to 1
     #[arg(long, value_name = "N")]

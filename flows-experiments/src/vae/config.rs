@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::images::{Binarization, ImageSetId, Pixels};
 use crate::experiment::{Job as _, parse_toml};
-use crate::train::{Schedule, stream_seed};
+use flows_train::{Schedule, stream_seed};
 
 /// The experiment with variational autoencoders.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::train::tensor;
 use crate::data::images::ImageSet;
 use crate::report::density_plot::{grid_points, histogram};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Samples on a sheet.
 const SAMPLES: usize = 36;

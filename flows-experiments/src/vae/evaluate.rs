@@ -12,7 +12,7 @@ use super::config::VaeEvaluation;
 use super::train::tensor;
 use crate::data::images::{ImageSet, Images};
 use crate::experiment::{FolderError, RunFolder, Stability, measure_stability_in};
-use crate::train::{stream, stream_seed};
+use flows_train::{stream, stream_seed};
 
 /// Images in a batch without gradients.
 const BATCH: usize = 500;

@@ -6,7 +6,7 @@ use super::evaluate::Measurement;
 use super::train::Epoch;
 use crate::experiment::Record;
 use crate::report::format_estimate;
-use crate::train::Stopped;
+use flows_train::Stopped;
 
 /// A run that ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use super::record::{RunRecord, Status};
 use super::train::train;
 use crate::data::DataError;
 use crate::data::images::{Binarization, ImageSet, ImageSetId};
-use crate::experiment::{Job as _, Plan, RunError, RunFolder};
-use crate::train::{Event, Identity, TrainError, stream};
+use crate::experiment::{Event, Job as _, Plan, RunError, RunFolder};
+use flows_train::{Run, TrainError, stream};
 
 /// File of what a picture shows, in the folder of a run.
 pub(super) const DRAWING: &str = "drawing.json";
@@ -103,11 +103,7 @@ impl Plan for VaePlan {
         let parameters = trained_parameters::<B, _>(&model);
         let checkpoint = folder.checkpoint()?;
         let name = format!("{}, data {:016x}", job.name(), fingerprint(set));
-        let identity = Identity {
-            name: &name,
-            seed: job.run_seed(),
-            checkpoint: Some(&checkpoint),
-        };
+        let run = Run::new(name, job.run_seed()).checkpoint(checkpoint);
         let mut record = RunRecord {
             data: set.id.name().to_owned(),
             status_of_data: set.status.clone(),
@@ -123,7 +119,7 @@ impl Plan for VaePlan {
             train_seconds: 0.0,
             curve: Vec::new(),
         };
-        let trained = match train(model, set, &self.training, identity, device, on_event) {
+        let trained = match train(model, set, &self.training, run, device, on_event) {
             Ok(trained) => trained,
             Err(diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => {
                 record.status = Status::Diverged {

@@ -11,7 +11,7 @@ use crate::data::images::Pixels;
 use crate::experiment::Record;
 use crate::report::{Cell, Table, format_estimate};
 use crate::run_info::RunInfo;
-use crate::train::Schedule;
+use flows_train::Schedule;
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize)]

@@ -8,7 +8,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 
 use super::{Binarization, ImageSet, ImageSetId, Images, Parts, SEED};
-use crate::train::stream;
+use flows_train::stream;
 
 const FILE: &[u8] = include_bytes!("../../../assets/digits.csv.gz");
 const SIDE: usize = 8;

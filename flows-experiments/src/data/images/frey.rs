@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{ImageSet, ImageSetId, Images, Pixels, SEED, find, read_images, unfit};
 use crate::data::DataError;
 use crate::data::mat5::read_mat;
-use crate::train::stream;
+use flows_train::stream;
 
 const SIZE: [usize; 2] = [28, 20];
 const HELD_OUT: usize = 200;

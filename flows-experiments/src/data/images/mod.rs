@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DataError;
 use super::idx::{IdxArray, read_idx};
-use crate::train::stream;
+use flows_train::stream;
 
 /// Images of one size, intensities from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::{Binarization, ImageSet, ImageSetId, Images, Parts, SEED, find, read_images, unfit};
 use crate::data::DataError;
 use crate::data::mat5::{MatArray, read_mat};
-use crate::train::stream;
+use flows_train::stream;
 
 const SIZE: [usize; 2] = [28, 28];
 const VALIDATION: usize = 1_345;

@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::{DataSet, SEED, SetId, find};
 use crate::data::idx::{IdxArray, read_idx};
 use crate::data::{DataError, Rows};
-use crate::train::stream;
+use flows_train::stream;
 
 const PIXELS: usize = 64;
 

@@ -11,7 +11,7 @@ use rand::RngExt;
 
 use super::{DataSet, SEED, STANDARDIZED, SetId, find, names, read, split_and_standardize};
 use crate::data::{DataError, Rows};
-use crate::train::stream;
+use flows_train::stream;
 
 const PUBLISHED: usize = 2_049_280;
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::error::FileError;
 use burn::tensor::{BoolStore, DType, TensorData};
 use flows_core::state::State;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -50,31 +51,41 @@ pub fn decode(bytes: &[u8], key: &str) -> Result<(String, BTreeMap<String, State
     Ok((header.clone(), parts))
 }
 
-/// The bytes of a file that begins like safetensors; `None` where it does not, which is found out
-/// before it is read into memory.
+/// The bytes of a file that begins like safetensors, which is found out before it is read into memory.
 ///
 /// # Errors
-/// What the operating system says.
-pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let mut start = [0u8; 9];
-    if let Err(error) = file.read_exact(&mut start) {
-        return match error.kind() {
-            io::ErrorKind::UnexpectedEof => Ok(None),
-            _ => Err(error),
-        };
-    }
-    let header = u64::from_le_bytes(start[..8].try_into().expect("eight bytes"));
-    // Safetensors refuses longer headers as well.
-    if start[8] != b'{' || header > 100_000_000 {
-        return Ok(None);
-    }
-    let mut bytes = start.to_vec();
-    file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+/// [`FileError`] naming the file; `expected` says in it what the file should be.
+pub fn read(path: &Path, expected: &'static str) -> Result<Vec<u8>, FileError> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let mut file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut start = [0u8; 9];
+        if let Err(error) = file.read_exact(&mut start) {
+            return match error.kind() {
+                io::ErrorKind::UnexpectedEof => Ok(None),
+                _ => Err(error),
+            };
+        }
+        let header = u64::from_le_bytes(start[..8].try_into().expect("eight bytes"));
+        // Safetensors refuses longer headers as well.
+        if start[8] != b'{' || header > 100_000_000 {
+            return Ok(None);
+        }
+        let mut bytes = start.to_vec();
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    let bytes = read().map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    bytes.ok_or_else(|| FileError::Format {
+        path: path.to_owned(),
+        expected,
+        reason: "it is no safetensors file".to_owned(),
+    })
 }
 
 fn view(data: &TensorData) -> TensorView<'_> {

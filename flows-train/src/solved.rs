@@ -6,8 +6,8 @@ use burn::tensor::backend::AutodiffBackend;
 /// Largest share of rows without an inverse that training goes on with.
 pub const MOST_UNSOLVED: f64 = 0.01;
 
-/// Name of the term that counts rows left out of a loss.
-pub const UNSOLVED: &str = "unsolved";
+/// Name of the curve that counts rows left out of a loss.
+pub(crate) const UNSOLVED: &str = "unsolved";
 
 /// The mean over the rows that are not NaN, and how many are, tensors of one element each.
 ///
@@ -26,7 +26,7 @@ pub fn mean_of_solved<B: AutodiffBackend>(rows: Tensor<B, 1>) -> (Tensor<B, 1>, 
     (rows.mask_fill(unsolved, 0.0).mean() * factor, count)
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};

@@ -9,7 +9,7 @@ use burn::tensor::backend::AutodiffBackend;
 ///
 /// Burn's own clipping bounds each parameter alone, which turns the gradient. The factor stays on
 /// the device: no step waits for it.
-pub(super) fn clip_norm<B: AutodiffBackend, M: Module<B>>(
+pub(crate) fn clip_norm<B: AutodiffBackend, M: Module<B>>(
     module: &M,
     gradients: GradientsParams,
     bound: f64,

@@ -1,0 +1,184 @@
+//! Any model of this crate, and the file it is kept in.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, backend::Backend};
+use flows_core::distributions::{LogProb, Sample};
+use flows_core::error::Error;
+use flows_core::state::state;
+use flows_core::visit::LayerVisit;
+use flows_train::FileError;
+use flows_train::model_file::{FLOW, ModelFile, write};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
+    build_normalizing,
+};
+
+/// A flow of this crate in either direction.
+#[derive(Module, Debug)]
+pub enum AnyFlow<B: Backend> {
+    /// Its layers map data to base.
+    Normalizing(NormalizingFlow<B>),
+    /// Its layers map base to data.
+    Generative(GenerativeFlow<B>),
+}
+
+impl<B: Backend> From<NormalizingFlow<B>> for AnyFlow<B> {
+    fn from(flow: NormalizingFlow<B>) -> Self {
+        Self::Normalizing(flow)
+    }
+}
+
+impl<B: Backend> From<GenerativeFlow<B>> for AnyFlow<B> {
+    fn from(flow: GenerativeFlow<B>) -> Self {
+        Self::Generative(flow)
+    }
+}
+
+macro_rules! either {
+    ($flow:expr, $inner:ident => $body:expr) => {
+        match $flow {
+            AnyFlow::Normalizing($inner) => $body,
+            AnyFlow::Generative($inner) => $body,
+        }
+    };
+}
+
+impl<B: Backend> LogProb<B> for AnyFlow<B> {
+    fn dim(&self) -> usize {
+        either!(self, flow => flow.dim())
+    }
+
+    fn context_dim(&self) -> usize {
+        either!(self, flow => flow.context_dim())
+    }
+
+    fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
+        either!(self, flow => flow.log_prob(x, context))
+    }
+
+    fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
+        either!(self, flow => flow.visit_layers(visit));
+    }
+}
+
+impl<B: Backend> Sample<B> for AnyFlow<B> {
+    fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
+        either!(self, flow => flow.sample(n, context, rng))
+    }
+
+    fn sample_and_log_prob(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        either!(self, flow => flow.sample_and_log_prob(n, context, rng))
+    }
+}
+
+/// Where the layers of a saved model lead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Direction {
+    #[default]
+    Normalizing,
+    Generative,
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    format: u32,
+    program: &'static str,
+    model: &'a ModelConfig,
+    direction: Direction,
+}
+
+impl ModelConfig {
+    /// The model as a flow for data: IAF with layers from base to data, all others with layers from data to base, so
+    /// that `log_prob` takes one pass.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration.
+    pub fn init<B: Backend>(
+        &self,
+        device: &B::Device,
+        rng: &mut dyn Rng,
+    ) -> Result<AnyFlow<B>, Error> {
+        let layers = self.layers();
+        Ok(match self.fast_direction() {
+            FastDirection::Sampling => build_generative(&layers, device, rng)?.into(),
+            _ => build_normalizing(&layers, device, rng)?.into(),
+        })
+    }
+}
+
+/// Writes `flow`, which `config` builds, whole or not at all.
+///
+/// # Errors
+/// [`FileError::Write`] naming the file.
+pub fn save<B: Backend>(
+    path: impl AsRef<Path>,
+    config: &ModelConfig,
+    flow: impl Into<AnyFlow<B>>,
+) -> Result<(), FileError> {
+    let (direction, parameters) = match flow.into() {
+        AnyFlow::Normalizing(flow) => (Direction::Normalizing, state(&flow)),
+        AnyFlow::Generative(flow) => (Direction::Generative, state(&flow)),
+    };
+    let header = Header {
+        format: 1,
+        program: concat!("flows-models ", env!("CARGO_PKG_VERSION")),
+        model: config,
+        direction,
+    };
+    write(path, &header, &[(FLOW, &parameters)])
+}
+
+/// Reads a model that [`save`] wrote on any backend, whichever it is, in the default type of `device`.
+///
+/// ```
+/// use burn::backend::Flex;
+/// use flows_core::{distributions::LogProb, random::generator};
+/// use flows_models::{MafConfig, ModelConfig, load, save};
+/// # let folder = std::env::temp_dir().join(format!("flows-models-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("maf.flow");
+/// let config = ModelConfig::from(MafConfig::new(2));
+/// save::<Flex>(&path, &config, config.init(&Default::default(), &mut generator(0))?)?;
+/// let flow = load::<Flex>(&path, &Default::default())?;
+/// assert_eq!(flow.dim(), 2);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`FileError`] naming the file and the first difference. A file of `flows fit` has preprocessing, too: it is refused
+/// here, and read by `flows_experiments::table_flow`.
+pub fn load<B: Backend>(
+    path: impl AsRef<Path>,
+    device: &B::Device,
+) -> Result<AnyFlow<B>, FileError> {
+    let file = ModelFile::load(path)?;
+    file.refuse_parts_but(&[FLOW])?;
+    let missing = || file.unusable("its header has no model".to_owned());
+    let config: ModelConfig = file.entry("model")?.ok_or_else(missing)?;
+    file.check_size(config.least_parameters())?;
+    let (layers, rng) = (config.layers(), &mut flows_train::stream(0, "replaced", 0));
+    let refuse = |e: Error| file.unusable(e.to_string());
+    Ok(match file.entry("direction")?.unwrap_or_default() {
+        Direction::Normalizing => {
+            let flow: NormalizingFlow<B> =
+                build_normalizing(&layers, device, rng).map_err(refuse)?;
+            file.fill(flow)?.into()
+        }
+        Direction::Generative => {
+            let flow: GenerativeFlow<B> = build_generative(&layers, device, rng).map_err(refuse)?;
+            file.fill(flow)?.into()
+        }
+    })
+}

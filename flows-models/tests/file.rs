@@ -1,0 +1,59 @@
+//! Models come back from their files without their types being known, on another backend and in f64.
+
+use burn::backend::{Flex, NdArray};
+use flows_models::prelude::*;
+use flows_models::{FastDirection, PRESETS};
+
+#[test]
+fn every_preset_comes_back_on_another_backend_in_f64() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Data::new(Rows::new(vec![0.1, -0.4, 1.2, 0.3, -0.8, 0.9], 2), None).unwrap();
+    for preset in PRESETS {
+        let config = preset.config(2);
+        let path = folder.path().join(preset.name);
+        let flow = config
+            .init::<Flex>(&Default::default(), &mut stream(0, "parameters", 0))
+            .unwrap();
+        save(&path, &config, flow.clone()).unwrap();
+        let loaded = load::<NdArray<f64>>(&path, &Default::default()).unwrap();
+        let generative = config.fast_direction() == FastDirection::Sampling;
+        assert_eq!(matches!(loaded, AnyFlow::Generative(_)), generative);
+        let single = log_probs(&flow, &data, &Default::default());
+        let double = log_probs(&loaded, &data, &Default::default());
+        for (a, b) in single.iter().zip(&double) {
+            assert!((a - b).abs() < 1e-3, "{}: {a}, {b}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn a_file_whose_header_is_of_another_model_is_refused_with_the_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maf.flow");
+    let maf = |layers| {
+        ModelConfig::from(MafConfig {
+            layers,
+            ..MafConfig::new(2)
+        })
+    };
+    let flow = maf(2)
+        .init::<Flex>(&Default::default(), &mut stream(0, "parameters", 0))
+        .unwrap();
+    save(&path, &maf(3), flow.clone()).unwrap();
+    let error = load::<Flex>(&path, &Default::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("maf.flow is not a model file of this program: parameter"),
+        "{error}"
+    );
+    let wide = MafConfig {
+        hidden: vec![1 << 40, 1 << 40],
+        ..MafConfig::new(2)
+    };
+    save(&path, &wide.into(), flow).unwrap();
+    let error = load::<Flex>(&path, &Default::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("more parameters than"), "{error}");
+}
