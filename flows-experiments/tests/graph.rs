@@ -81,7 +81,7 @@ fn a_run_finds_a_small_graph_and_leaves_its_results() {
     let mut command = graph();
     command.arg("--out").arg(&out);
     let refused = command.assert().code(2);
-    refused.stderr(starts_with("error: ").and(contains("not empty")));
+    refused.stderr(starts_with("error: ").and(contains("already holds an experiment")));
 }
 
 #[test]
