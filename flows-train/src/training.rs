@@ -129,6 +129,14 @@ impl std::str::FromStr for Schedule {
 }
 
 impl Training {
+    /// The defaults with this many steps.
+    pub fn new(steps: usize) -> Self {
+        Self {
+            steps,
+            ..Self::default()
+        }
+    }
+
     /// The learning rate of step `step`, counted from 0.
     pub fn learning_rate_at(&self, step: usize) -> f64 {
         self.learning_rate * self.schedule.factor(step, self.steps)

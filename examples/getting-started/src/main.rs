@@ -3,8 +3,6 @@
 use burn::backend::{Autodiff, Flex, NdArray};
 use flows_models::prelude::*;
 
-type Train = Autodiff<Flex>;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Columns a, b, c of a CSV, row by row; the density of a and b given c.
     let numbers: Vec<f64> = (0..3000).map(|k| (f64::from(k) * 0.7).sin()).collect();
@@ -12,34 +10,46 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = Data::new(rows.columns(&[0, 1]), Some(rows.columns(&[2])))?;
     let (train, validation) = data.split(0.1, 0);
 
-    let config = ModelConfig::from(MafConfig {
-        context_dim: 1,
-        ..MafConfig::new(2)
-    });
-    let device = Default::default();
-    let flow = config.init::<Train>(&device, &mut generator(0))?;
+    let mut maf = MafConfig::new(2);
+    maf.context_dim = 1;
+    let (config, device) = (ModelConfig::from(maf), Default::default());
+    let flow = config.init::<Autodiff<Flex>>(&device, &mut generator(0))?;
     let mut objective = MaximumLikelihood::new(&train).validated_on(&validation);
-    let training = Training {
-        steps: 200,
-        ..Training::default()
-    };
-    let fitted = fit::<Train, _, _>(
-        flow,
-        &mut objective,
-        &training,
-        Run::new("first", 0),
-        &device,
-    )?;
+    let (training, run) = (Training::new(200), Run::new("first", 0));
+    let fitted = fit(flow, &mut objective, &training, run, &device)?;
     save("first.flow", &config, fitted.model)?;
 
     let (device, rng) = (Default::default(), &mut generator(1));
     let flow = load::<NdArray<f64>>("first.flow", &device)?;
     let scores = log_probs(&flow, &validation, &device); // nats
     let samples = sample_given(&flow, &Rows::try_new(vec![0.5], 1)?, 1000, &device, rng);
-    println!(
-        "{} nats for the first row; samples {:?}, ...",
-        scores[0],
-        samples.row(0)
-    );
+    println!("{} nats, then {:?}, ...", scores[0], samples.row(0));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_program_of_the_guide_is_this_one_and_runs() {
+        let (guide, own) = (
+            include_str!("../../../docs/getting-started.md"),
+            include_str!("main.rs"),
+        );
+        let program = own
+            .split_once("\n\n")
+            .unwrap()
+            .1
+            .split("\n#[cfg(test)]")
+            .next()
+            .unwrap();
+        assert!(guide.contains(&format!("```rust\n{program}```")));
+        let lines = program
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with("//"));
+        assert!(lines.count() <= 25);
+        std::env::set_current_dir(std::env::temp_dir()).unwrap();
+        super::main().unwrap();
+        std::fs::remove_file("first.flow").unwrap();
+    }
 }
