@@ -85,7 +85,7 @@ pub trait Conditioner<B: Backend>: Module<B> + ModuleDisplay + 'static {
 }
 
 /// Those of all, but for some variables.
-fn pick_parameters<B: Backend, C: Conditioner<B> + ?Sized>(
+fn pick_parameters<B: Backend, C: Conditioner<B>>(
     conditioner: &C,
     variables: &[usize],
     x: Tensor<B, 2>,
