@@ -14,6 +14,7 @@ use syn::{BinOp, Expr, Pat, Type};
 /// Folders and files whose tensors carry gradients.
 const SOURCES: [&str; 10] = [
     "flows-core/src",
+    "flows-train/src",
     "flows-models/src",
     "flows-experiments/src/experiment",
     "flows-experiments/src/graph",
@@ -21,7 +22,6 @@ const SOURCES: [&str; 10] = [
     "flows-experiments/src/table_flow",
     "flows-experiments/src/targets/energy.rs",
     "flows-experiments/src/toy",
-    "flows-experiments/src/train",
     "flows-experiments/src/vae",
 ];
 

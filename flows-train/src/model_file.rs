@@ -143,7 +143,7 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Reads a file that [`write`] or [`save`] wrote.
+    /// Reads a file that [`write()`] or [`save`] wrote.
     ///
     /// # Errors
     /// [`FileError`] naming the file and what is wrong with it.

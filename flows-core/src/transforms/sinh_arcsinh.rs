@@ -33,7 +33,8 @@ fn arcsinh<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 
 /// `log cosh u = |u| + log1p(exp(-2 |u|)) - log 2`.
 fn log_cosh<B: Backend>(u: Tensor<B, 2>) -> Tensor<B, 2> {
-    let size = u.abs();
+    // Not `abs`: that of Burn's NdArray 0.21 mixes up the elements of a tensor that is not in row-major order.
+    let size = u.clone() * side(&u);
     size.clone() + (size * -2.0).exp().log1p() - std::f64::consts::LN_2
 }
 
@@ -41,8 +42,7 @@ fn sinh<B: Backend>(u: Tensor<B, 2>) -> Tensor<B, 2> {
     (u.clone().exp() - u.neg().exp()) * 0.5
 }
 
-/// `a` and `b`.
-fn shape<B: Backend>(raw: &Tensor<B, 3>) -> [Tensor<B, 2>; 2] {
+fn bounded<B: Backend>(raw: &Tensor<B, 3>) -> [Tensor<B, 2>; 2] {
     [0, 1].map(|p| {
         let bound = BOUNDS[p];
         activation::tanh(parameter(raw, p) * bound.recip()) * bound
@@ -59,7 +59,7 @@ impl<B: Backend> Transform<B> for SinhArcsinh {
     }
 
     fn forward(&self, raw: Tensor<B, 3>, x: Tensor<B, 2>) -> Elementwise<B> {
-        let [a, b] = shape(&raw);
+        let [a, b] = bounded(&raw);
         let inner = arcsinh(x);
         let u = (inner.clone() + a) * b.clone().exp();
         Elementwise {
@@ -69,7 +69,7 @@ impl<B: Backend> Transform<B> for SinhArcsinh {
     }
 
     fn inverse(&self, raw: Tensor<B, 3>, y: Tensor<B, 2>) -> Elementwise<B> {
-        let [a, b] = shape(&raw);
+        let [a, b] = bounded(&raw);
         let u = arcsinh(y);
         let inner = u.clone() * b.clone().neg().exp() - a;
         Elementwise {
