@@ -60,10 +60,10 @@ pub struct MafConfig {
 /// Configurations of before hold the scale of an affine map in the place of a transform.
 fn transform_or_scale<'de, D: Deserializer<'de>>(from: D) -> Result<AnyTransform, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
-    if let Ok(scale) = LogScale::deserialize(&value) {
+    if let Ok(scale) = <LogScale as Deserialize>::deserialize(&value) {
         return Ok(scale.into());
     }
-    AnyTransform::deserialize(value).map_err(D::Error::custom)
+    <AnyTransform as Deserialize>::deserialize(value).map_err(D::Error::custom)
 }
 
 mod defaults {
