@@ -25,6 +25,7 @@ pub mod fused;
 pub mod init;
 mod linalg;
 pub mod log_det;
+pub mod magnitude;
 pub mod masks;
 pub mod nn;
 #[doc(hidden)]

@@ -6,6 +6,8 @@
 
 use burn::tensor::{Bool, DType, Tensor, backend::Backend};
 
+use crate::magnitude::abs;
+
 /// A function at a point, as [`monotone_root`] needs it.
 #[derive(Debug, Clone)]
 pub struct Evaluation<B: Backend> {
@@ -62,16 +64,16 @@ pub fn monotone_root<B: Backend>(
             .clone()
             .greater_equal(low.clone())
             .bool_and(candidate.clone().lower_equal(high.clone()));
-        let shrinking = newton.abs().lower_equal(last_step * 0.5);
+        let shrinking = abs(newton).lower_equal(last_step * 0.5);
         let middle = (low.clone() + high.clone()) * 0.5;
         let moved = middle.mask_where(inside.bool_and(shrinking), candidate);
 
         // An element at its root stays there, whatever the others still need.
-        let found = at.value.clone().abs().lower_equal(at.rounding);
+        let found = abs(at.value.clone()).lower_equal(at.rounding);
         done = done.bool_or(found).bool_or(at.value.is_nan());
         let moved = moved.mask_where(done.clone(), x.clone());
-        last_step = (moved.clone() - x.clone()).abs();
-        let still = last_step.clone().lower_equal(moved.clone().abs() * epsilon);
+        last_step = abs(moved.clone() - x.clone());
+        let still = last_step.clone().lower_equal(abs(moved.clone()) * epsilon);
         done = done.bool_or(still);
         x = moved;
         if all(done.clone()) {
@@ -108,7 +110,7 @@ pub fn affine_tanh_root<B: Backend>(
     let f = |x: Tensor<B, 2>| {
         let h = (k.clone() * x.clone() + s.clone()).tanh();
         let step = a.clone() * h.clone();
-        let scale = x.clone().abs() + step.clone().abs() + c.clone().abs();
+        let scale = abs(x.clone()) + abs(step.clone()) + abs(c.clone());
         Evaluation {
             value: x + step - c.clone(),
             slope: slope(h),
@@ -118,7 +120,7 @@ pub fn affine_tanh_root<B: Backend>(
     };
     // A broadcast sum has the shape of the root.
     let whole = (a.clone() * k.clone() + s.clone() + c.clone()).zeros_like();
-    let reach = a.clone().abs() + whole;
+    let reach = abs(a.clone()) + whole;
     let Root { x, iterations } = monotone_root(f, c.clone() - reach.clone(), c.clone() + reach);
 
     let h = (rate * x.clone() + shift).tanh();

@@ -157,7 +157,7 @@ impl ModelFile {
         };
         let (header, parts) = state_file::decode(&bytes, KEY).map_err(|reason| {
             file.unusable(match Checkpoint::is_one(&bytes) {
-                true => "it is an unfinished fit, which --resume goes on with".to_owned(),
+                true => "it is an unfinished fit; use --resume to continue it".to_owned(),
                 false => reason,
             })
         })?;

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
-/// Largest share of rows without an inverse that training goes on with.
+/// Largest share of rows without an inverse at which training continues.
 pub const MOST_UNSOLVED: f64 = 0.01;
 
 /// Name of the curve that counts rows left out of a loss.

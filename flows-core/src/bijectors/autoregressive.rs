@@ -356,7 +356,7 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
     ///
     /// # Errors
     /// [`Error::Config`] where the conditioner has another number of parameters than the transform, for a
-    /// tolerance that is no number, and as [`Transform::validate`].
+    /// tolerance that is not finite, and as [`Transform::validate`].
     pub fn new(
         conditioner: C,
         transform: T,

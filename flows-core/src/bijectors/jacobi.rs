@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::bijector::Mapped;
+use crate::magnitude::abs;
 
 /// Iterates `x <- step(x, y, context)` from `x = y`, each row until its largest change is at most
 /// `tolerance`, at most `depth` times; gives the result and the passes that the slowest row took.
@@ -28,10 +29,7 @@ pub(super) fn jacobi<B: Backend>(
     while !left.is_empty() {
         let next = step(x.clone(), y.clone(), context.as_ref());
         passes += 1;
-        let change = (next.value.clone() - x.clone())
-            .abs()
-            .max_dim(1)
-            .into_data();
+        let change = abs(next.value.clone() - x.clone()).max_dim(1).into_data();
         // A row with NaN is never finished early: it ends with the levels.
         let finished = change
             .iter::<f64>()

@@ -3,7 +3,7 @@
 //!
 //! | conditioner | network | a pass forward |
 //! |---|---|---|
-//! | [`Made`](crate::nn::Made) | one masked network for all variables | one network pass |
+//! | [`Made`] | one masked network for all variables | one network pass |
 //! | [`Coupling`] | a plain network that reads the variables which stay as they are | one network pass |
 //! | [`Shared`] | one network that is asked for each variable in turn | `dim` network passes |
 //! | [`Soft`] | a masked or shared network whose mask is learned | one pass, or `dim` |
@@ -21,7 +21,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::masks::DependencyMask;
-use crate::nn::{pick, unsort};
+use crate::nn::{Made, pick, unsort};
 use crate::visit::Task;
 
 /// The parameters of each variable, computed from the variables that it may see and from a context.
@@ -164,7 +164,7 @@ impl<B: Backend, C: Conditioner<B>> ByLevel<B> for Repeated<'_, B, C> {
 #[allow(clippy::large_enum_variant)] // a flow holds a handful, whose tensors are elsewhere
 pub enum AnyConditioner<B: Backend> {
     /// One masked network for all variables.
-    Masked(crate::nn::Made<B>),
+    Masked(Made<B>),
     /// A plain network that reads the untouched variables.
     Coupling(Coupling<B>),
     /// One network that is asked for each variable in turn.

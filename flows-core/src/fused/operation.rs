@@ -243,8 +243,8 @@ pub(super) fn is_host<B: Backend>() -> bool {
 
 /// Whether tensors of `B` lie in this process's memory and nothing records their history.
 pub(super) fn is_plain_host<B: Backend>() -> bool {
-    let [plain] = [TypeId::of::<B>()];
-    host_types().iter().any(|[first, ..]| *first == plain)
+    let own = TypeId::of::<B>();
+    host_types().iter().any(|[plain, ..]| *plain == own)
 }
 
 /// Each backend with a kernel, and its two forms with autodiff.

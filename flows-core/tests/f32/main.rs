@@ -11,6 +11,7 @@ mod trained;
 
 mod incremental_kernel;
 mod masked_kernel;
+mod own_enums;
 
 use burn::backend::{Autodiff, Flex};
 use flows_core::autodiff::exclusive;

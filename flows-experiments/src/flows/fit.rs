@@ -26,7 +26,7 @@ use flows_train::{Evaluation, Stopped, Training};
 /// Fit a flow to a table and write it as one file
 ///
 /// A tenth of the rows is held out to stop training in time, another tenth to score the result, which
-/// is compared with a Gaussian of full covariance. An interrupted fit goes on with --resume and ends
+/// is compared with a Gaussian of full covariance. An interrupted fit continues with --resume and ends
 /// with the same model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = models())]
@@ -125,7 +125,7 @@ impl Args {
         match (checkpoint.exists(), self.resume) {
             (true, false) if !self.force => {
                 return Err(Misuse(format!(
-                    "an unfinished fit is in {shown}; --resume goes on with it, --force starts over"
+                    "an unfinished fit is in {shown}; use --resume to continue it or --force to start over"
                 ))
                 .into());
             }

@@ -26,7 +26,7 @@ use crate::targets::Target;
 ///
 /// Without options it runs the preset `quick`, one to two minutes on two cores, and leaves a folder
 /// with summary.json, table.md, one picture a target and overview.png. A run that was interrupted
-/// goes on with --resume and ends with the same numbers.
+/// continues with --resume and ends with the same numbers.
 #[derive(Debug, Parser)]
 #[command(
     version,

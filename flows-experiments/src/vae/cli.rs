@@ -28,7 +28,7 @@ use flows_train::Schedule;
 ///
 /// Without options it runs the preset `quick`, about two minutes on two cores, and leaves a
 /// folder with summary.json, table.md and the pictures. Training writes a checkpoint after an epoch
-/// and the NLL one every ten seconds; a run that was interrupted goes on with --resume and ends
+/// and the NLL one every ten seconds; a run that was interrupted continues with --resume and ends
 /// with the same numbers.
 #[derive(Debug, Parser)]
 #[command(

@@ -26,6 +26,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         );
         self.log_det_is_the_jacobians(direction, layer);
         self.finite(direction, layer);
+        self.order_of_memory_does_not_matter(direction, layer);
         self.rows_are_independent(direction, layer);
         if direction == Direction::Forward {
             self.follows_dependencies(layer);
@@ -33,6 +34,25 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         self.untouched_columns(direction, layer);
         self.context_matters(direction, layer);
         self.valid_keeps_outputs(direction, layer, &point, &both);
+    }
+
+    /// A batch that is not row-major in memory, as picked or transposed columns are, gives what its numbers give.
+    fn order_of_memory_does_not_matter(&mut self, direction: Direction, layer: &dyn Layer<B>) {
+        let x = Tensor::cat(vec![self.normal(layer).x, self.uniform(layer).x], 0);
+        let input = self.with_context(layer.context_dim(), x);
+        let input = self.points(direction, layer, input);
+        let options = (self.device, input.x.dtype());
+        let columns = input.x.clone().transpose().into_data();
+        let turned = Tensor::<B, 2>::from_data(columns, options).transpose();
+        let rows_of = |x| layer.mapped(direction, input.at(x));
+        let (ours, reference) = (rows_of(turned), rows_of(input.x.clone()));
+        let tolerance = self.tolerance(direction);
+        let property = format!("{direction} of rows in another order of memory");
+        let numbers = |m: &Mapped<B>| [rows(&m.value), rows(&m.log_det)];
+        let pairs = numbers(&ours).into_iter().zip(numbers(&reference));
+        for (ours, reference) in pairs {
+            self.expect_close(&property, &ours, &reference, tolerance);
+        }
     }
 
     /// Compares where the Jacobian's determinant has not under- or overflowed.
