@@ -14,7 +14,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Error;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 use crate::visit::{LayerVisit, Task};
 
 /// What a map gives back: the mapped rows and the log-determinant of the direction called.
@@ -64,7 +64,7 @@ impl InverseReport {
     /// - `again`, `y`: `[batch, dim]`
     pub fn measure<B: Backend>(passes: usize, again: Tensor<B, 2>, y: Tensor<B, 2>) -> Self {
         let dim = y.dims()[1];
-        let distances: Vec<f64> = abs(again - y).into_data().iter().collect();
+        let distances: Vec<f64> = magnitude(again - y).into_data().iter().collect();
         let (mut residual, mut unsolved) = (0.0, 0);
         for row in distances.chunks(dim) {
             match row
@@ -91,7 +91,7 @@ impl InverseReport {
 /// [`Invert`] if there is an inverse, and run
 /// the conformance suite (feature `testing`) on it.
 pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay + 'static {
-    /// Name used in error messages and reports, such as `"affine coupling"`.
+    /// Name used in error messages and reports, such as `"coupling"`.
     fn name(&self) -> &'static str;
 
     /// Number of columns the map takes and gives.

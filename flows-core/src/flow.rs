@@ -9,7 +9,7 @@ use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes, context
 use crate::bijectors::shared_context_dim;
 use crate::distributions::{LogProb, Sample, assert_sample_context};
 use crate::error::Error;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 use crate::visit::LayerVisit;
 
 /// The base as part of a visit. The layers take the noise of the flow's own seed, the base that of another.
@@ -130,7 +130,7 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
     ) -> Tensor<B, 1> {
         let log_prob = self.base.log_prob(z.value, self.base_context(context)) + z.log_det;
         // A row that holds NaN is not greater than anything, and stays NaN.
-        let far: Tensor<B, 1, Bool> = abs(x).sum_dim(1).greater_elem(FAR).squeeze_dim(1);
+        let far: Tensor<B, 1, Bool> = magnitude(x).sum_dim(1).greater_elem(FAR).squeeze_dim(1);
         let overflowed = log_prob.clone().is_nan().bool_and(far);
         log_prob.mask_fill(overflowed, f64::NEG_INFINITY)
     }

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 ///
 /// Not Burn's own: on NdArray 0.21 that mixes up the elements of a tensor that lies in another order than row-major,
 /// such as a transposed one or picked columns, from some twenty elements on, without an error.
-pub fn abs<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+pub fn magnitude<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     x.clone() * x.sign()
 }
 
@@ -26,7 +26,7 @@ mod tests {
         let order = Tensor::<B, 1, Int>::from_data([1, 3, 0, 2, 4], &device);
         for x in [x.clone().select(1, order), x.clone().transpose(), x] {
             let expected = numbers(x.clone()).into_iter().map(f64::abs);
-            assert_eq!(numbers(abs(x)), expected.collect::<Vec<_>>());
+            assert_eq!(numbers(magnitude(x)), expected.collect::<Vec<_>>());
         }
     }
 

@@ -2,15 +2,15 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 
 /// `softplus(x) = ln(1 + e^x)`, elementwise, for every finite `x`.
 ///
 /// Computed as `(x + |x|)/2 + ln(1 + e^-|x|)`. Burn's own softplus exponentiates `x` and overflows
 /// from 89 on in f32; written with `max(x, 0)` the gradient at 0 would be 0 instead of 1/2.
 pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    let magnitude = abs(x.clone());
-    (x + magnitude.clone()) * 0.5 + magnitude.neg().exp().log1p()
+    let size = magnitude(x.clone());
+    (x + size.clone()) * 0.5 + size.neg().exp().log1p()
 }
 
 /// `sigmoid(x) = 1 / (1 + e^-x) = e^-softplus(-x)`, elementwise.

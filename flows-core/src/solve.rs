@@ -6,7 +6,7 @@
 
 use burn::tensor::{Bool, DType, Tensor, backend::Backend};
 
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 
 /// A function at a point, as [`monotone_root`] needs it.
 #[derive(Debug, Clone)]
@@ -64,16 +64,18 @@ pub fn monotone_root<B: Backend>(
             .clone()
             .greater_equal(low.clone())
             .bool_and(candidate.clone().lower_equal(high.clone()));
-        let shrinking = abs(newton).lower_equal(last_step * 0.5);
+        let shrinking = magnitude(newton).lower_equal(last_step * 0.5);
         let middle = (low.clone() + high.clone()) * 0.5;
         let moved = middle.mask_where(inside.bool_and(shrinking), candidate);
 
         // An element at its root stays there, whatever the others still need.
-        let found = abs(at.value.clone()).lower_equal(at.rounding);
+        let found = magnitude(at.value.clone()).lower_equal(at.rounding);
         done = done.bool_or(found).bool_or(at.value.is_nan());
         let moved = moved.mask_where(done.clone(), x.clone());
-        last_step = abs(moved.clone() - x.clone());
-        let still = last_step.clone().lower_equal(abs(moved.clone()) * epsilon);
+        last_step = magnitude(moved.clone() - x.clone());
+        let still = last_step
+            .clone()
+            .lower_equal(magnitude(moved.clone()) * epsilon);
         done = done.bool_or(still);
         x = moved;
         if all(done.clone()) {
@@ -110,7 +112,7 @@ pub fn affine_tanh_root<B: Backend>(
     let f = |x: Tensor<B, 2>| {
         let h = (k.clone() * x.clone() + s.clone()).tanh();
         let step = a.clone() * h.clone();
-        let scale = abs(x.clone()) + abs(step.clone()) + abs(c.clone());
+        let scale = magnitude(x.clone()) + magnitude(step.clone()) + magnitude(c.clone());
         Evaluation {
             value: x + step - c.clone(),
             slope: slope(h),
@@ -120,7 +122,7 @@ pub fn affine_tanh_root<B: Backend>(
     };
     // A broadcast sum has the shape of the root.
     let whole = (a.clone() * k.clone() + s.clone() + c.clone()).zeros_like();
-    let reach = abs(a.clone()) + whole;
+    let reach = magnitude(a.clone()) + whole;
     let Root { x, iterations } = monotone_root(f, c.clone() - reach.clone(), c.clone() + reach);
 
     let h = (rate * x.clone() + shift).tanh();

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::bijector::Mapped;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 
 /// Iterates `x <- step(x, y, context)` from `x = y`, each row until its largest change is at most
 /// `tolerance`, at most `depth` times; gives the result and the passes that the slowest row took.
@@ -29,7 +29,9 @@ pub(super) fn jacobi<B: Backend>(
     while !left.is_empty() {
         let next = step(x.clone(), y.clone(), context.as_ref());
         passes += 1;
-        let change = abs(next.value.clone() - x.clone()).max_dim(1).into_data();
+        let change = magnitude(next.value.clone() - x.clone())
+            .max_dim(1)
+            .into_data();
         // A row with NaN is never finished early: it ends with the levels.
         let finished = change
             .iter::<f64>()

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
 use crate::init;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 use crate::softplus::{softplus, softplus_inverse};
 use crate::solve::without_graph;
 
@@ -130,7 +130,7 @@ impl<B: Backend> Well<B> {
             let product = rho * fixed.alpha.clone();
             // Half the sum of two positive terms; the other root's size is product / larger.
             let discriminant = excess.clone().square() + product.clone() * 4.0;
-            let larger = (abs(excess.clone()) + discriminant.sqrt()) * 0.5;
+            let larger = (magnitude(excess.clone()) + discriminant.sqrt()) * 0.5;
             let smaller = product / larger.clone().clamp_min(SMALLEST_RADIUS);
             smaller.mask_where(excess.greater_equal_elem(0.0), larger)
         };

@@ -16,7 +16,7 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 
 /// What elimination leaves of a batch of square matrices.
 #[derive(Debug, Clone)]
@@ -55,7 +55,10 @@ impl<B: Backend> Eliminated<B> {
 
     /// `log |det A| = sum_k log |pivot_k|`, `[n]`; not finite for a singular matrix.
     pub(crate) fn log_abs_det(&self) -> Tensor<B, 1> {
-        abs(self.pivots.clone()).log().sum_dim(1).squeeze_dim(1)
+        magnitude(self.pivots.clone())
+            .log()
+            .sum_dim(1)
+            .squeeze_dim(1)
     }
 
     /// The sign of each determinant, -1 or 1, or 0 for zero and NaN. Reads the pivots back from the device.
@@ -136,7 +139,7 @@ impl<B: Backend> Steps<B> {
 
     fn step(&mut self, column: Tensor<B, 3>) -> Reduced<B> {
         // Used rows get -1, below every magnitude.
-        let candidates = abs(column.clone()) * (-self.used.clone() + 1.0) - self.used.clone();
+        let candidates = magnitude(column.clone()) * (-self.used.clone() + 1.0) - self.used.clone();
         let row = candidates.argmax(1);
         let unit = self
             .index

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Elementwise, Transform, parameter};
 use crate::error::Error;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 use crate::softplus::{sigmoid, softplus, softplus_inverse};
 
 /// The log-scale `a` and shift `t` of `y = x exp(a) + t`, from the raw outputs `(m, s)` of a
@@ -132,7 +132,7 @@ impl LogScale {
             Self::Exp => (s.clamp(-EXP_LIMIT, EXP_LIMIT), m),
             // Not `s / bound`: Burn takes the gradient of a division by a scalar through f32.
             Self::TanhBounded { bound } => (activation::tanh(s * (1.0 / bound)) * bound, m),
-            Self::SoftClip { bound } => (s.clone() / (abs(s * (1.0 / bound)) + 1.0), m),
+            Self::SoftClip { bound } => (s.clone() / (magnitude(s * (1.0 / bound)) + 1.0), m),
             Self::Softplus { floor } => ((softplus(s) + floor).log(), m),
             Self::Sigmoid { offset, floor } => ((sigmoid(s + offset) + floor).log(), m),
             Self::SigmoidGate => {

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, activation, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::{Elementwise, Transform, parameter};
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 
 /// Largest `|a|` and `|b|`: f32 holds the map of numbers up to `1e15`.
 const BOUNDS: [f64; 2] = [4.0, std::f64::consts::LN_2];
@@ -34,7 +34,7 @@ fn arcsinh<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 
 /// `log cosh u = |u| + log1p(exp(-2 |u|)) - log 2`.
 fn log_cosh<B: Backend>(u: Tensor<B, 2>) -> Tensor<B, 2> {
-    let size = abs(u);
+    let size = magnitude(u);
     size.clone() + (size * -2.0).exp().log1p() - std::f64::consts::LN_2
 }
 

@@ -20,7 +20,7 @@ use std::f64::consts::PI;
 
 use burn::tensor::activation::{log_sigmoid, sigmoid};
 use burn::tensor::{Tensor, backend::Backend};
-use flows_core::magnitude::abs;
+use flows_core::magnitude::magnitude;
 use serde::{Deserialize, Serialize};
 
 /// Squared radius below which `|z|` counts as constant: there its gradient `z / |z|` would be 0/0.
@@ -172,7 +172,7 @@ impl SoftWall {
     /// - `z`: `[batch, 2]`
     /// - output: `[batch]`
     pub fn penalty_tensor<B: Backend>(&self, z: Tensor<B, 2>) -> Tensor<B, 1> {
-        let outside = (abs(z) - self.half_width).clamp_min(0.0);
+        let outside = (magnitude(z) - self.half_width).clamp_min(0.0);
         let squared = outside.square().sum_dim(1).squeeze_dim::<1>(1);
         squared.mul_scalar(self.strength)
     }

@@ -113,7 +113,7 @@ fn misuse_gets_one_clear_line() {
         (&["--latent", "0"], "latent is 0"),
         (
             &["--latent", "1", "--posterior", "realnvp"],
-            "model 'digits realnvp latent 1 seed 0': affine coupling: untouched is []",
+            "model 'digits realnvp latent 1 seed 0': coupling: untouched is []",
         ),
     ];
     for (options, words) in cases {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::NAME;
 use crate::error::Error;
 use crate::log_det::solve_identity_plus;
-use crate::magnitude::abs;
+use crate::magnitude::magnitude;
 use crate::nn::field::{Evaluated, constant};
 use crate::nn::{BoundField, Linearization};
 
@@ -172,7 +172,7 @@ pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) 
     let y = constant(y);
     let epsilon = y.dtype().finfo().map_or(f64::EPSILON, |info| info.epsilon);
     let tolerance = stop.tolerance.max(ROUNDING_UNITS * epsilon);
-    let tolerance = abs(y.clone()).max_dim(1).clamp_min(1.0) * tolerance;
+    let tolerance = magnitude(y.clone()).max_dim(1).clamp_min(1.0) * tolerance;
     let mut best = Iterate::at(f, y.clone(), &y);
     for _ in 0..FIXED_POINT_ITERATIONS {
         let candidate = best.z.clone() - best.residual.clone();
@@ -195,7 +195,7 @@ pub(super) fn solve<B: Backend>(f: &BoundField<B>, y: Tensor<B, 2>, stop: Stop) 
         evaluations += 1;
     }
     // Where `z` is far larger than `y`, the field is as large, and rounds accordingly. A NaN is not below anything.
-    let rounding = abs(best.z.clone()).max_dim(1) * (ROUNDING_UNITS * epsilon);
+    let rounding = magnitude(best.z.clone()).max_dim(1) * (ROUNDING_UNITS * epsilon);
     let solved = best.norm.lower_equal(tolerance.max_pair(rounding));
     let all = solved.clone().all().into_scalar().elem::<bool>();
     Solution {
@@ -249,7 +249,7 @@ impl<B: Backend> Iterate<B> {
     fn at(f: &BoundField<B>, z: Tensor<B, 2>, y: &Tensor<B, 2>) -> Self {
         let Evaluated { value, memos } = f.evaluate(z.clone());
         let residual = z.clone() + value - y.clone();
-        let norm = abs(residual.clone()).max_dim(1);
+        let norm = magnitude(residual.clone()).max_dim(1);
         Self {
             z,
             residual,
