@@ -1,5 +1,6 @@
 //! Deep diffeomorphic normalizing flow.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse, ElementwiseAffineConfig, LayerConfig};
 use flows_core::error::Error;
@@ -121,10 +122,10 @@ impl DdnfConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), device, rng)
+        build_generative(&self.layers(), options, rng)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::error::Error;
@@ -106,13 +107,14 @@ impl ModelConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<AnyFlow<B>, Error> {
+        let options = &options.into();
         let layers = self.layers();
         Ok(match self.fast_direction() {
-            FastDirection::Sampling => build_generative(&layers, device, rng)?.into(),
-            _ => build_normalizing(&layers, device, rng)?.into(),
+            FastDirection::Sampling => build_generative(&layers, options.clone(), rng)?.into(),
+            _ => build_normalizing(&layers, options.clone(), rng)?.into(),
         })
     }
 }
@@ -161,8 +163,9 @@ pub fn save<B: Backend>(
 /// here, and read by `flows_experiments::table_flow`.
 pub fn load<B: Backend>(
     path: impl AsRef<Path>,
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
 ) -> Result<AnyFlow<B>, FileError> {
+    let options = &options.into();
     let file = ModelFile::load(path)?;
     file.refuse_parts_but(&[FLOW])?;
     let missing = || file.unusable("its header has no model".to_owned());
@@ -173,11 +176,12 @@ pub fn load<B: Backend>(
     Ok(match file.entry("direction")?.unwrap_or_default() {
         Direction::Normalizing => {
             let flow: NormalizingFlow<B> =
-                build_normalizing(&layers, device, rng).map_err(refuse)?;
+                build_normalizing(&layers, options.clone(), rng).map_err(refuse)?;
             file.fill(flow)?.into()
         }
         Direction::Generative => {
-            let flow: GenerativeFlow<B> = build_generative(&layers, device, rng).map_err(refuse)?;
+            let flow: GenerativeFlow<B> =
+                build_generative(&layers, options.clone(), rng).map_err(refuse)?;
             file.fill(flow)?.into()
         }
     })

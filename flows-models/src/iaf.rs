@@ -1,5 +1,6 @@
 //! Inverse autoregressive flow.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
@@ -124,9 +125,9 @@ impl IafConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), device, rng)
+        build_generative(&self.layers(), options, rng)
     }
 }

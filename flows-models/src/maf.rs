@@ -1,5 +1,6 @@
 //! Masked autoregressive flow.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
@@ -122,9 +123,9 @@ impl MafConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<NormalizingFlow<B>, Error> {
-        build_normalizing(&self.layers(), device, rng)
+        build_normalizing(&self.layers(), options, rng)
     }
 }

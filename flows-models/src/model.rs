@@ -1,5 +1,6 @@
 //! What all models have in common, and the one type that holds any of them.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{Chain, LayerConfig, Stack};
 use flows_core::distributions::DiagonalNormal;
@@ -36,11 +37,12 @@ pub enum FastDirection {
 /// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
 pub fn build_normalizing<B: Backend>(
     layers: &[LayerConfig],
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<NormalizingFlow<B>, Error> {
-    let stack = build_stack(layers, device, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), device);
+    let options = &options.into();
+    let stack = build_stack(layers, options, rng)?;
+    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
     Flow::normalizing(stack, base)
 }
 
@@ -50,22 +52,23 @@ pub fn build_normalizing<B: Backend>(
 /// As [`build_normalizing`].
 pub fn build_generative<B: Backend>(
     layers: &[LayerConfig],
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<GenerativeFlow<B>, Error> {
-    let stack = build_stack(layers, device, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), device);
+    let options = &options.into();
+    let stack = build_stack(layers, options, rng)?;
+    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
     Flow::generative(stack, base)
 }
 
 fn build_stack<B: Backend>(
     layers: &[LayerConfig],
-    device: &B::Device,
+    options: &TensorCreationOptions<B>,
     rng: &mut dyn Rng,
 ) -> Result<Stack<B>, Error> {
     let layers = layers
         .iter()
-        .map(|layer| layer.init(device, rng))
+        .map(|layer| layer.init(options.clone(), rng))
         .collect::<Result<Vec<_>, _>>()?;
     Chain::new(layers)
 }

@@ -1,5 +1,6 @@
 //! RealNVP that lets go of half of the variables at each scale.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{AutoregressiveConfig, MultiScale, MultiScaleConfig, Stack};
 use flows_core::distributions::DiagonalNormal;
@@ -104,10 +105,11 @@ impl MultiScaleRealNvpConfig {
     /// As [`stages`](Self::stages), and [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<MultiScaleFlow<B>, Error> {
-        let layers = self.stages()?.init(device, rng)?;
-        Flow::normalizing(layers, DiagonalNormal::standard(self.dim, device))
+        let options = &options.into();
+        let layers = self.stages()?.init(options.clone(), rng)?;
+        Flow::normalizing(layers, DiagonalNormal::standard(self.dim, options.clone()))
     }
 }

@@ -1,5 +1,6 @@
 //! Radial flow.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{LayerConfig, RadialConfig};
 use flows_core::error::Error;
@@ -47,9 +48,9 @@ impl RadialFlowConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), device, rng)
+        build_generative(&self.layers(), options, rng)
     }
 }

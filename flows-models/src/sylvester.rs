@@ -1,5 +1,6 @@
 //! Sylvester flow.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{LayerConfig, SylvesterConfig};
@@ -55,9 +56,9 @@ impl SylvesterFlowConfig {
     /// [`Error`] where a layer refuses its configuration.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), device, rng)
+        build_generative(&self.layers(), options, rng)
     }
 }

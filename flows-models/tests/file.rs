@@ -1,6 +1,7 @@
 //! Models come back from their files without their types being known, on another backend and in f64.
 
 use burn::backend::{Flex, NdArray};
+use burn::tensor::DType;
 use flows_models::prelude::*;
 use flows_models::{FastDirection, PRESETS};
 
@@ -18,8 +19,14 @@ fn every_preset_comes_back_on_another_backend_in_f64() {
         let loaded = load::<NdArray<f64>>(&path, &Default::default()).unwrap();
         let generative = config.fast_direction() == FastDirection::Sampling;
         assert_eq!(matches!(loaded, AnyFlow::Generative(_)), generative);
-        let single = log_probs(&flow, &data, &Default::default());
-        let double = log_probs(&loaded, &data, &Default::default());
+        let single = log_probs(&flow, &data);
+        let double = log_probs(&loaded, &data);
+        // The same backend in its other type, in one process.
+        let options = (&Default::default(), DType::F64);
+        let beside = log_probs(&load::<Flex>(&path, options).unwrap(), &data);
+        for (a, b) in double.iter().zip(&beside) {
+            assert!((a - b).abs() < 1e-9, "{}: {a}, {b}", preset.name);
+        }
         for (a, b) in single.iter().zip(&double) {
             assert!((a - b).abs() < 1e-3, "{}: {a}, {b}", preset.name);
         }

@@ -1,5 +1,6 @@
 //! Rows of numbers, and the order in which epochs go through them.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use flows_core::random::shuffle;
@@ -108,10 +109,10 @@ impl Rows {
         }
     }
 
-    /// All rows as a tensor of the device's default type, `[rows, width]`.
-    pub fn tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2> {
+    /// All rows as a tensor, `[rows, width]`: on `&device` in its default type, or `(&device, dtype)`.
+    pub fn tensor<B: Backend>(&self, options: impl Into<TensorCreationOptions<B>>) -> Tensor<B, 2> {
         let data = TensorData::new(self.values.clone(), [self.len(), self.width]);
-        Tensor::from_data(data, device)
+        Tensor::from_data(data, options)
     }
 }
 
@@ -189,13 +190,20 @@ impl Data {
         (self.pick(train), self.pick(validation))
     }
 
-    /// All rows as tensors of the device's default type.
+    /// All rows as tensors: on `&device` in its default type, or `(&device, dtype)`.
     ///
     /// # Shapes
     /// - `[rows, dim]` and `[rows, context_dim]`
-    pub fn tensors<B: Backend>(&self, device: &B::Device) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
-        let context = self.context.as_ref().map(|rows| rows.tensor(device));
-        (self.x.tensor(device), context)
+    pub fn tensors<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        let options = options.into();
+        let context = self
+            .context
+            .as_ref()
+            .map(|rows| rows.tensor(options.clone()));
+        (self.x.tensor(options), context)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use flows_core::distributions::{LogProb, Sample};
+use flows_core::init::options_of_module;
 use rand::Rng;
 
 use crate::data::{Data, Rows};
@@ -17,9 +18,10 @@ pub fn chunks(rows: usize, dim: usize) -> impl Iterator<Item = (usize, usize)> {
 ///
 /// # Panics
 /// As [`LogProb::log_prob`] where the rows have another width than the flow.
-pub fn log_probs<B: Backend, M: LogProb<B>>(flow: &M, data: &Data, device: &B::Device) -> Vec<f64> {
+pub fn log_probs<B: Backend, M: LogProb<B>>(flow: &M, data: &Data) -> Vec<f64> {
+    let options = options_of_module::<B, M>(flow);
     let score = |(from, to): (usize, usize)| {
-        let (x, context) = data.slice(from, to).tensors(device);
+        let (x, context) = data.slice(from, to).tensors(options.clone());
         flow.log_prob(x, context)
             .into_data()
             .iter::<f64>()
@@ -36,13 +38,13 @@ pub fn sample_given<B: Backend, M: Sample<B> + LogProb<B>>(
     flow: &M,
     context: &Rows,
     n: usize,
-    device: &B::Device,
     rng: &mut dyn Rng,
 ) -> Rows {
+    let options = options_of_module::<B, M>(flow);
     let mut values = Vec::with_capacity(context.len() * n * flow.dim());
     for (from, to) in chunks(context.len() * n, flow.dim()) {
         let places: Vec<usize> = (from..to).map(|k| k / n).collect();
-        let context = context.pick(&places).tensor::<B>(device);
+        let context = context.pick(&places).tensor::<B>(options.clone());
         let x = flow.sample(to - from, Some(context), rng).into_data();
         values.extend(x.iter::<f64>());
     }

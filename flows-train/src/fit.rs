@@ -9,6 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::autodiff::exclusive;
+use flows_core::init::options_of_module;
 use flows_core::state::{load_state, state};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -201,13 +202,13 @@ pub fn fit<B, M, O>(
     objective: &mut O,
     training: &Training,
     mut run: Run<'_>,
-    device: &B::Device,
 ) -> Result<Fitted<M>, TrainError>
 where
     B: AutodiffBackend,
     M: AutodiffModule<B> + ModuleDisplay,
     O: Objective<B, M> + ?Sized,
 {
+    let options = &options_of_module::<B, M>(&model);
     if let Some(problem) = training.problem() {
         return Err(TrainError::Config(problem));
     }
@@ -216,7 +217,7 @@ where
         of: training.steps,
         batch: training.batch,
         seed: run.seed,
-        device,
+        options,
     };
     let every = objective.evaluate_every(training);
     let mut optimizer = Optimizer::new(training.method).with_weight_decay(training.weight_decay);
@@ -241,7 +242,7 @@ where
             }
             model = restore(model, &found.model, &run)?;
             optimizer = optimizer
-                .with_state(&found.optimizer, device)
+                .with_state(&found.optimizer, &options.device)
                 .ok_or_else(|| unusable(&run, "the optimizer's state is incomplete".to_owned()))?;
             (header, best) = (found.header, found.best);
         }

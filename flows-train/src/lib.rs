@@ -17,8 +17,8 @@
 //! let (train, validation) = data.split(0.2, 0);
 //! let training = Training { steps: 20, ..Training::default() };
 //! let mut objective = MaximumLikelihood::new(&train).validated_on(&validation);
-//! let fitted = fit(flow, &mut objective, &training, Run::new("example", 0), &device)?;
-//! let scores = log_probs(&fitted.model.valid(), &validation, &device); // nats
+//! let fitted = fit(flow, &mut objective, &training, Run::new("example", 0))?;
+//! let scores = log_probs(&fitted.model.valid(), &validation); // nats
 //! # assert_eq!(scores.len(), 20);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

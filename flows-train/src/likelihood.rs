@@ -98,7 +98,7 @@ where
         let train = self.train;
         let picked = self.picked(at);
         let log_prob = |rows: &[usize]| {
-            let (x, context) = train.pick(rows).tensors(at.device);
+            let (x, context) = train.pick(rows).tensors(at.options.clone());
             model.log_prob(x, context)
         };
         let loss_of = |mean: Tensor<B, 1>| {
@@ -123,7 +123,7 @@ where
         // Where a solver finds no inverse, a row is NaN; where parameters are lost, all rows are.
         let nan = scores.iter().filter(|s| s.is_nan()).count();
         let nan = if nan < picked.len() { nan } else { 0 };
-        let unsolved = (nan > 0).then(|| Tensor::full([1], nan as f64, at.device));
+        let unsolved = (nan > 0).then(|| Tensor::full([1], nan as f64, &at.options.device));
         match may_be_left_out(left_out, picked.len()) {
             true => Loss {
                 unsolved,
@@ -136,7 +136,7 @@ where
 
     fn initialize(&mut self, model: &mut M, at: &Step<'_, B>) {
         let first = self.train.slice(0, self.train.len().min(INIT_ROWS));
-        let (x, context) = first.tensors(at.device);
+        let (x, context) = first.tensors(at.options.clone());
         model.visit_layers(&mut LayerVisit::init_from_data(x, context));
     }
 
@@ -148,7 +148,7 @@ where
     fn after_step(&mut self, model: &mut M, at: &Step<'_, B>) {
         if self.keeps_statistics {
             let train = self.train;
-            let (x, context) = train.pick(self.picked(at)).tensors(at.device);
+            let (x, context) = train.pick(self.picked(at)).tensors(at.options.clone());
             model.visit_layers(&mut LayerVisit::update_statistics(x, context));
         }
     }
@@ -169,9 +169,9 @@ where
         })
     }
 
-    fn evaluate(&mut self, model: &M::InnerModule, at: &Step<'_, B>) -> Option<Score> {
+    fn evaluate(&mut self, model: &M::InnerModule, _at: &Step<'_, B>) -> Option<Score> {
         let value = match self.held_out.as_ref()? {
-            HeldOut::Rows(rows) => mean_of_finite(&log_probs(model, rows, at.device)),
+            HeldOut::Rows(rows) => mean_of_finite(&log_probs(model, rows)),
             HeldOut::Score(_, score) => score(model),
         };
         Some(Score {

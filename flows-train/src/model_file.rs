@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleDisplay};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::error::Error;
 use flows_core::state::{State, load_state, state};
@@ -43,7 +44,11 @@ pub trait Build<B: Backend>: Serialize + DeserializeOwned {
     ///
     /// # Errors
     /// [`Error`] where the configuration cannot be built.
-    fn build(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Self::Model, Error>;
+    fn build(
+        &self,
+        options: TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Result<Self::Model, Error>;
 
     /// A number of parameters that the model has at least. A file that holds fewer is refused before its model is
     /// built, so that a header cannot ask for more memory than its file takes.
@@ -93,18 +98,18 @@ pub fn save<B: Backend, C: Build<B>>(
     write(path, &header, &[(FLOW, &state::<B, _>(model))])
 }
 
-/// Reads a model that [`save`] wrote on any backend, in the default type of `device`.
+/// Reads a model that [`save`] wrote on any backend, in the type that `options` names, such as `(&device, DType::F64)`; `&device` stands for its default type.
 ///
 /// # Errors
 /// [`FileError`] naming the file and the first difference: another configuration, a parameter that is missing or one
 /// that does not belong.
 pub fn load<B: Backend, C: Build<B>>(
     path: impl AsRef<Path>,
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
 ) -> Result<Loaded<C, C::Model>, FileError> {
     let file = ModelFile::load(path)?;
     let header: Header<C> = file.header()?;
-    let model = file.model::<B, C>(&header.model, device)?;
+    let model = file.model::<B, C>(&header.model, options)?;
     file.refuse_parts_but(&[FLOW])?;
     Ok(Loaded {
         config: header.model,
@@ -207,10 +212,10 @@ impl ModelFile {
     pub fn model<B: Backend, C: Build<B>>(
         &self,
         config: &C,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
     ) -> Result<C::Model, FileError> {
         self.check_size(config.least_parameters())?;
-        let built = config.build(device, &mut stream(0, "replaced", 0));
+        let built = config.build(options.into(), &mut stream(0, "replaced", 0));
         self.fill(built.map_err(|e| self.unusable(e.to_string()))?)
     }
 

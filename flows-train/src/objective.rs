@@ -2,8 +2,8 @@
 
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorCreationOptions};
 use flows_core::distributions::LogProb;
 use flows_core::random::ChaCha12Rng;
 use flows_core::visit::LayerVisit;
@@ -22,8 +22,8 @@ pub struct Step<'a, B: AutodiffBackend> {
     pub batch: usize,
     /// The seed of the run.
     pub seed: u64,
-    /// Where the model is.
-    pub device: &'a B::Device,
+    /// The device of the model, and the type of its parameters.
+    pub options: &'a TensorCreationOptions<B>,
 }
 
 impl<B: AutodiffBackend> Clone for Step<'_, B> {

@@ -6,6 +6,7 @@ use burn::backend::{Autodiff, Flex, NdArray};
 use burn::module::AutodiffModule;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{
     ElementwiseAffine, ElementwiseAffineConfig, Pair, Permutation, PermutationConfig,
@@ -69,14 +70,13 @@ fn training(steps: usize) -> Training {
 
 #[test]
 fn maximum_likelihood_on_a_gaussian_recovers_its_moments() {
-    let (data, device) = (gaussian(), Default::default());
+    let data = gaussian();
     let mut objective = MaximumLikelihood::new(&data);
     let fitted = fit(
         affine(),
         &mut objective,
         &training(2000),
         Run::new("moments", 0),
-        &device,
     )
     .unwrap();
     assert_eq!(
@@ -85,7 +85,7 @@ fn maximum_likelihood_on_a_gaussian_recovers_its_moments() {
     );
     // log p is quadratic in x: three values give mean and standard deviation.
     let at = Data::new(Rows::new(vec![1.0, 2.0, 3.0], 1), None).unwrap();
-    let log_p = log_probs(&fitted.model.valid(), &at, &device);
+    let log_p = log_probs(&fitted.model.valid(), &at);
     let precision = -(log_p[0] - 2.0 * log_p[1] + log_p[2]);
     let mean = 2.0 + (log_p[2] - log_p[0]) / 2.0 / precision;
     let [expected, deviation] = moments(&data.x);
@@ -107,14 +107,7 @@ fn reverse_kl_reaches_a_gaussian_target_and_its_constant() {
     // U = (x - 1)^2 / 2 / 0.25, Z = sqrt(2 pi) / 2.
     let mut objective =
         ReverseKl(|x: Tensor<B, 2>, _: &Step<'_, B>| ((x - 1.0).square() * 2.0).squeeze_dim(1));
-    let fitted = fit(
-        flow,
-        &mut objective,
-        &training(400),
-        Run::new("energy", 0),
-        &device,
-    )
-    .unwrap();
+    let fitted = fit(flow, &mut objective, &training(400), Run::new("energy", 0)).unwrap();
     let log_z = 0.5 * (2.0 * std::f64::consts::PI).ln() - 2f64.ln();
     let last = fitted.losses.last().unwrap().1;
     assert!((last + log_z).abs() < 0.02, "{last}, {log_z}");
@@ -122,11 +115,11 @@ fn reverse_kl_reaches_a_gaussian_target_and_its_constant() {
 
 #[test]
 fn a_closure_is_an_objective_and_may_take_gradients_itself() {
-    let (data, device) = (gaussian(), Default::default());
+    let data = gaussian();
     let x = |at: &Step<'_, B>| {
         data.x
             .pick(&[at.index % 400, (at.index * 7) % 400])
-            .tensor::<B>(at.device)
+            .tensor::<B>(at.options.clone())
     };
     let mut plain = |flow: &Affine<B>, at: &Step<'_, B>| flow.log_prob(x(at), None).mean().neg();
     let mut taken = |flow: &Affine<B>, at: &Step<'_, B>| {
@@ -136,17 +129,10 @@ fn a_closure_is_an_objective_and_may_take_gradients_itself() {
             .with_gradients(gradients)
             .with_terms(vec![("nll", loss)])
     };
-    let plain = fit(
-        affine(),
-        &mut plain,
-        &training(20),
-        Run::new("a", 0),
-        &device,
-    )
-    .unwrap();
+    let plain = fit(affine(), &mut plain, &training(20), Run::new("a", 0)).unwrap();
     let mut events = Vec::new();
     let run = Run::new("b", 0).on_event(|event| events.push(event));
-    let taken = fit(affine(), &mut taken, &training(20), run, &device).unwrap();
+    let taken = fit(affine(), &mut taken, &training(20), run).unwrap();
     assert_eq!(bits(&plain.model), bits(&taken.model));
     assert_eq!(taken.terms["nll"], taken.losses);
     assert_eq!(events.len(), 5);
@@ -188,7 +174,7 @@ fn run_to(
     validated: bool,
     path: &Path,
 ) -> Result<Fitted<Affine<B>>, TrainError> {
-    let (data, device) = (gaussian(), Default::default());
+    let data = gaussian();
     let (train, validation) = data.split(0.25, 0);
     let inner = MaximumLikelihood::new(&train);
     let inner = if validated {
@@ -202,7 +188,6 @@ fn run_to(
         &mut objective,
         training,
         Run::new("run", 5).checkpoint(path),
-        &device,
     )
 }
 
@@ -245,13 +230,12 @@ fn a_killed_run_ends_with_the_bits_of_one_that_was_not() {
         let again = run_to(0, training, validated, &path("cut")).unwrap();
         assert_eq!(bits(&again.model), bits(&whole.model));
         let other = Run::new("other", 5).checkpoint(path("cut"));
-        let (data, device) = (gaussian(), Default::default());
+        let data = gaussian();
         let error = fit(
             affine(),
             &mut MaximumLikelihood::new(&data),
             training,
             other,
-            &device,
         );
         assert!(
             error
@@ -278,7 +262,7 @@ fn patience_keeps_the_best_and_what_is_out_of_range_is_refused() {
         (Stopped::Patience, 30)
     );
     let (_, validation) = gaussian().split(0.25, 0);
-    let scores = log_probs(&fitted.model.valid(), &validation, &Default::default());
+    let scores = log_probs(&fitted.model.valid(), &validation);
     assert_eq!(flows_train::mean_of_finite(&scores), best.score);
 
     let wrong = Training {
@@ -305,14 +289,7 @@ fn few_far_rows_are_left_out_and_counted_and_many_end_a_run() {
         };
         let score = |_: &Affine<Flex>| -1.0;
         let mut objective = MaximumLikelihood::new(&data).scored_by(1, score);
-        let fitted = fit(
-            affine(),
-            &mut objective,
-            &four,
-            Run::new("far", 0),
-            &Default::default(),
-        )
-        .unwrap();
+        let fitted = fit(affine(), &mut objective, &four, Run::new("far", 0)).unwrap();
         match left_out {
             Some(count) => assert_eq!((fitted.stopped, fitted.left_out), (Stopped::Steps, count)),
             None => assert_eq!(fitted.stopped, Stopped::Diverged),
@@ -332,12 +309,17 @@ type MixedFlow<B> =
 impl<B: Backend> Build<B> for Mixed {
     type Model = MixedFlow<B>;
 
-    fn build(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<MixedFlow<B>, Error> {
-        let affine = ElementwiseAffineConfig::new(self.dim).init(device, rng)?;
-        let permutation = PermutationConfig::new(self.dim, self.order.clone()).init(device, rng)?;
+    fn build(
+        &self,
+        options: TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Result<MixedFlow<B>, Error> {
+        let affine = ElementwiseAffineConfig::new(self.dim).init(options.clone(), rng)?;
+        let permutation =
+            PermutationConfig::new(self.dim, self.order.clone()).init(options.clone(), rng)?;
         Flow::normalizing(
             Pair::new(affine, permutation)?,
-            DiagonalNormal::standard(self.dim, device),
+            DiagonalNormal::standard(self.dim, options),
         )
     }
 }
@@ -350,12 +332,8 @@ fn a_model_file_gives_the_model_back_on_another_backend_in_f64_and_refuses_what_
         dim: 2,
         order: Ordering::Reversed,
     };
-    let model = Build::<Flex>::build(
-        &config,
-        &Default::default(),
-        &mut stream(3, "parameters", 0),
-    )
-    .unwrap();
+    let model =
+        Build::<Flex>::build(&config, Default::default(), &mut stream(3, "parameters", 0)).unwrap();
     save::<Flex, _>(&path, &config, &model, &"about it").unwrap();
     let loaded = load::<NdArray<f64>, Mixed>(&path, &Default::default()).unwrap();
     assert_eq!(
@@ -363,8 +341,8 @@ fn a_model_file_gives_the_model_back_on_another_backend_in_f64_and_refuses_what_
         (config.clone(), "about it".into())
     );
     let data = Data::new(Rows::new(vec![0.1, 0.2, -1.0, 3.0], 2), None).unwrap();
-    let single = log_probs::<Flex, _>(&model, &data, &Default::default());
-    let double = log_probs::<NdArray<f64>, _>(&loaded.model, &data, &Default::default());
+    let single = log_probs::<Flex, _>(&model, &data);
+    let double = log_probs::<NdArray<f64>, _>(&loaded.model, &data);
     for (a, b) in single.iter().zip(&double) {
         assert!((a - b).abs() < 1e-5, "{a}, {b}");
     }
@@ -446,13 +424,7 @@ fn several_samples_for_each_context_stay_with_it() {
         base: DiagonalNormal::standard(1, &device),
     };
     let contexts = Rows::new(vec![0.0, 100.0], 1);
-    let samples = sample_given(
-        &around,
-        &contexts,
-        5000,
-        &device,
-        &mut stream(0, "samples", 0),
-    );
+    let samples = sample_given(&around, &contexts, 5000, &mut stream(0, "samples", 0));
     assert_eq!(samples.len(), 10_000);
     let halves = [(0, 5000, 0.0), (5000, 10_000, 100.0)];
     assert!(halves.iter().all(|&(from, to, center)| {

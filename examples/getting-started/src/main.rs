@@ -16,13 +16,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flow = config.init::<Autodiff<Flex>>(&device, &mut generator(0))?;
     let mut objective = MaximumLikelihood::new(&train).validated_on(&validation);
     let (training, run) = (Training::new(200), Run::new("first", 0));
-    let fitted = fit(flow, &mut objective, &training, run, &device)?;
+    let fitted = fit(flow, &mut objective, &training, run)?;
     save("first.flow", &config, fitted.model)?;
 
     let (device, rng) = (Default::default(), &mut generator(1));
     let flow = load::<NdArray<f64>>("first.flow", &device)?;
-    let scores = log_probs(&flow, &validation, &device); // nats
-    let samples = sample_given(&flow, &Rows::try_new(vec![0.5], 1)?, 1000, &device, rng);
+    let scores = log_probs(&flow, &validation); // nats
+    let samples = sample_given(&flow, &Rows::try_new(vec![0.5], 1)?, 1000, rng);
     println!("{} nats, then {:?}, ...", scores[0], samples.row(0));
     Ok(())
 }

@@ -44,10 +44,6 @@ fn a_wrong_log_det_is_caught() {
 
 #[test]
 fn the_layer_trains() {
-    let budget = |steps| Training {
-        steps,
-        ..Training::from(&ToyConfig::preset(Preset::Quick).training)
-    };
-    let (before, after) = (train(&budget(1)).unwrap(), train(&budget(300)).unwrap());
-    assert!(after < 0.5 * before, "KL {before} -> {after}");
+    let (before, after) = (train(1).unwrap(), train(1000).unwrap());
+    assert!(after > before + 0.5, "{before} -> {after} nats");
 }

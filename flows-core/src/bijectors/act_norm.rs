@@ -3,6 +3,7 @@
 //! Kingma & Dhariwal, *Glow*, arXiv:1807.03039, section 3.1.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -35,13 +36,13 @@ impl ActNormConfig {
     /// [`Error::Config`] where `dim` is 0.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<ActNorm<B>, Error> {
         if self.dim == 0 {
             return Err(Error::config("activation norm", "dim", 0, "at least 1"));
         }
-        let affine = ElementwiseAffineConfig::new(self.dim).init(device, rng)?;
+        let affine = ElementwiseAffineConfig::new(self.dim).init(options, rng)?;
         Ok(ActNorm { affine })
     }
 }

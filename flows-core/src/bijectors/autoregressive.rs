@@ -4,6 +4,7 @@ use core::marker::PhantomData;
 use std::any::Any;
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -181,25 +182,26 @@ impl AutoregressiveConfig {
     /// [`Error::Config`] for fields out of range or that do not go together, [`Error::Cycle`] for a cyclic mask.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<AnyAutoregressive<B>, Error> {
+        let options = &options.into();
         Transform::<B>::validate(&self.transform, NAME)?;
         let start = Transform::<B>::identity(&self.transform);
         let conditioner = match self.conditioner {
-            ConditionerConfig::Masked => AnyConditioner::Masked(self.made(&start, device, rng)?),
+            ConditionerConfig::Masked => AnyConditioner::Masked(self.made(&start, options, rng)?),
             ConditionerConfig::Coupling => {
-                AnyConditioner::Coupling(self.coupled(&start, device, rng)?)
+                AnyConditioner::Coupling(self.coupled(&start, options, rng)?)
             }
             ConditionerConfig::Shared { encoding } => {
                 let network = self
                     .shared_network(encoding, start.len())
-                    .init(device, rng)?;
+                    .init(options.clone(), rng)?;
                 let network = network.shift_output_bias(&start);
                 AnyConditioner::Shared(Shared::new(network, self.mask.build(self.dim)?)?)
             }
             ConditionerConfig::Soft { .. } | ConditionerConfig::SoftMasked { .. } => {
-                AnyConditioner::Soft(self.learned(device, rng)?)
+                AnyConditioner::Soft(self.learned(options, rng)?)
             }
         };
         Autoregressive::new(conditioner, self.transform.clone(), self.inverse)
@@ -211,22 +213,22 @@ impl AutoregressiveConfig {
     /// As [`init`](Self::init), and [`Error::Config`] where the configuration names another conditioner.
     pub fn init_soft<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Autoregressive<B, Soft<B>, AnyTransform>, Error> {
         Transform::<B>::validate(&self.transform, NAME)?;
-        let conditioner = self.learned(device, rng)?;
+        let conditioner = self.learned(&options.into(), rng)?;
         Autoregressive::new(conditioner, self.transform.clone(), self.inverse)
     }
 
     fn made<B: Backend>(
         &self,
         start: &[f64],
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Result<Made<B>, Error> {
         let network = self.made_config(start.len());
-        Ok(network.init(device, rng)?.shift_output_bias(start))
+        Ok(network.init(options.clone(), rng)?.shift_output_bias(start))
     }
 
     fn made_config(&self, parameters: usize) -> MadeConfig {
@@ -254,7 +256,7 @@ impl AutoregressiveConfig {
     fn coupled<B: Backend>(
         &self,
         start: &[f64],
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Result<CouplingConditioner<B>, Error> {
         let MaskConfig::Coupling(untouched) = &self.mask else {
@@ -279,11 +281,17 @@ impl AutoregressiveConfig {
             ..MlpConfig::new(seen, self.hidden.clone(), start.len() * moved)
         };
         let offsets = start.iter().flat_map(|&o| vec![o; moved]).collect();
-        let network = network.init(device, rng)?.shift_output_bias(offsets);
+        let network = network
+            .init(options.clone(), rng)?
+            .shift_output_bias(offsets);
         CouplingConditioner::new(network, self.dim, untouched)
     }
 
-    fn learned<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Soft<B>, Error> {
+    fn learned<B: Backend>(
+        &self,
+        options: &TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Result<Soft<B>, Error> {
         let identity = Transform::<B>::identity(&self.transform);
         let MaskConfig::Autoregressive(_) = self.mask else {
             let expected = "autoregressive, for a mask that is learned";
@@ -299,13 +307,13 @@ impl AutoregressiveConfig {
             ConditionerConfig::SoftMasked { start } => {
                 let layout = MadeLayout::dealt(triangle.clone(), &self.hidden)?;
                 let network = self.made_config(identity.len());
-                let network = network.init_with(layout, device, rng)?;
+                let network = network.init_with(layout, options.clone(), rng)?;
                 let network = SoftNetwork::Masked(network.shift_output_bias(&identity));
                 Soft::new(network, triangle, start)
             }
             ConditionerConfig::Soft { start, encoding } => {
                 let network = self.shared_network(encoding, identity.len());
-                let network = network.init(device, rng)?;
+                let network = network.init(options.clone(), rng)?;
                 let network = SoftNetwork::Shared(network.shift_output_bias(&identity));
                 Soft::new(network, triangle, start)
             }

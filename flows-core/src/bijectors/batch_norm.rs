@@ -1,6 +1,7 @@
 //! Batch normalization as a layer of a flow.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -43,18 +44,20 @@ impl BatchNormConfig {
     /// [`Error::Config`] where `dim` is 0 or `epsilon` is not positive.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         _rng: &mut dyn Rng,
     ) -> Result<BatchNorm<B>, Error> {
+        let options = &options.into();
         let Self { dim, epsilon } = *self;
         if dim == 0 {
             return Err(Error::config(NAME, "dim", 0, "at least 1"));
         }
         check_positive(NAME, "epsilon", epsilon)?;
-        let statistic = |columns, value| init::constant([1, columns], value, device).no_grad();
+        let statistic =
+            |columns, value| init::constant([1, columns], value, options.clone()).no_grad();
         Ok(BatchNorm {
-            log_scale: init::constant([1, dim], 0.0, device),
-            shift: init::constant([1, dim], 0.0, device),
+            log_scale: init::constant([1, dim], 0.0, options.clone()),
+            shift: init::constant([1, dim], 0.0, options.clone()),
             mean: statistic(dim, 0.0),
             variance: statistic(dim, 1.0),
             fixed: statistic(1, 0.0),

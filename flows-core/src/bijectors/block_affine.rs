@@ -1,6 +1,7 @@
 //! The affine layer with a block-triangular Jacobian whose diagonal blocks are dense.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -64,7 +65,7 @@ impl BlockAffineConfig {
     /// [`Error::Config`] for fields out of range.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<BlockAffine<B>, Error> {
         self.scale.validate(NAME)?;
@@ -79,7 +80,7 @@ impl BlockAffineConfig {
             context_dim: self.context_dim,
             ..MadeConfig::new(self.dim, self.hidden.clone())
         };
-        let conditioner = conditioner.init(device, rng)?;
+        let conditioner = conditioner.init(options, rng)?;
         // Not quite the identity: a first block that sees nothing would be diagonal.
         start.extend((1..widest).map(|_| {
             let z: f64 = StandardNormal.sample(rng);

@@ -1,6 +1,7 @@
 //! A scale and a shift of each column.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -30,15 +31,16 @@ impl ElementwiseAffineConfig {
     /// [`Error::Config`] where `dim` is 0.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         _rng: &mut dyn Rng,
     ) -> Result<ElementwiseAffine<B>, Error> {
+        let options = &options.into();
         if self.dim == 0 {
             return Err(Error::config("elementwise affine", "dim", 0, "at least 1"));
         }
         Ok(ElementwiseAffine {
-            log_scale: init::constant([1, self.dim], 0.0, device),
-            shift: init::constant([1, self.dim], 0.0, device),
+            log_scale: init::constant([1, self.dim], 0.0, options.clone()),
+            shift: init::constant([1, self.dim], 0.0, options.clone()),
         })
     }
 }

@@ -16,7 +16,7 @@ pub type Stack<B> = Chain<B, Layer<B>>;
 ///
 /// Each line names a variant, the type of the layer and that of its configuration, which implements `Clone`, `Debug`,
 /// `PartialEq`, `Serialize`, `Deserialize` and has
-/// `init<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Layer<B>, Error>`. The layers
+/// `init<B: Backend>(&self, options: impl Into<TensorCreationOptions<B>>, rng: &mut dyn Rng) -> Result<Layer<B>, Error>`. The layers
 /// implement [`Invert`](crate::bijector::Invert). In a configuration file the variant stands under `layer`, in kebab
 /// case. The crate that calls the macro depends on burn, serde and rand.
 #[macro_export]
@@ -49,11 +49,12 @@ macro_rules! layer_enum {
             /// That of the layer's own configuration.
             pub fn init<B: burn::tensor::backend::Backend>(
                 &self,
-                device: &B::Device,
+                options: impl Into<burn::tensor::TensorCreationOptions<B>>,
                 rng: &mut dyn rand::Rng,
             ) -> Result<$name<B>, $crate::error::Error> {
+                let options = options.into();
                 Ok(match self {
-                    $(Self::$variant(config) => $name::$variant(config.init(device, rng)?),)+
+                    $(Self::$variant(config) => $name::$variant(config.init(options.clone(), rng)?),)+
                 })
             }
         }

@@ -1,6 +1,7 @@
 //! A learned linear map with a cheap determinant.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -38,7 +39,7 @@ impl LuLinearConfig {
     /// [`Error::Config`] where an explicit ordering is no permutation, or `dim` is 0.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<LuLinear<B>, Error> {
         let dim = self.dim;
@@ -54,7 +55,7 @@ impl LuLinearConfig {
         });
         let factors = TensorData::new(factors.collect(), [dim, dim]);
         Ok(LuLinear {
-            factors: Param::from_tensor(Tensor::from_data(factors, device)),
+            factors: Param::from_tensor(Tensor::from_data(factors, options)),
             order,
         })
     }

@@ -1,6 +1,7 @@
 //! Stages that let go of some dimensions on the way.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
@@ -32,11 +33,12 @@ impl MultiScaleConfig {
     /// The [`Error`] of a layer's own configuration, and as [`Chain::new`] and [`MultiScale::new`].
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<MultiScale<B, Stack<B>>, Error> {
+        let options = options.into();
         let stages = self.stages.iter().map(|layers| {
-            let layers = layers.iter().map(|layer| layer.init(device, rng));
+            let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
             Chain::new(layers.collect::<Result<Vec<_>, _>>()?)
         });
         MultiScale::new(stages.collect::<Result<Vec<_>, _>>()?)

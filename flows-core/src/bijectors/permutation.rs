@@ -1,6 +1,7 @@
 //! Fixed permutations of the variables.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
@@ -33,7 +34,7 @@ impl PermutationConfig {
     /// [`Error::Config`] where an explicit ordering is no permutation, or `dim` is 0.
     pub fn init<B: Backend>(
         &self,
-        _device: &B::Device,
+        _options: impl Into<TensorCreationOptions<B>>,
         _rng: &mut dyn Rng,
     ) -> Result<Permutation<B>, Error> {
         if self.dim == 0 {

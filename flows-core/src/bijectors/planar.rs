@@ -7,6 +7,7 @@
 //! [`Planar`] is the layer with one set of trained parameters.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -152,21 +153,27 @@ impl PlanarConfig {
     /// [`Error::Config`] where `dim` is 0, or `init_std` negative or not finite.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Planar<B>, Error> {
+        let options = &options.into();
         if self.dim == 0 {
             return Err(Error::config("planar", "dim", 0, "at least 1"));
         }
         check_not_negative("planar", "init_std", self.init_std)?;
-        let w = init::normal([1, self.dim], (self.dim as f64).powf(-0.5), device, rng);
-        let noise = init::normal_tensor([1, self.dim], self.init_std, device, rng);
+        let w = init::normal(
+            [1, self.dim],
+            (self.dim as f64).powf(-0.5),
+            options.clone(),
+            rng,
+        );
+        let noise = init::normal_tensor([1, self.dim], self.init_std, options.clone(), rng);
         let squared_norm = w.val().square().sum_dim(1).clamp_min(SMALLEST_SQUARED_NORM);
         let neutral = w.val() * softplus_inverse(1.0) / squared_norm;
         Ok(Planar {
             u: Param::from_tensor((noise + neutral).detach()),
             w,
-            b: init::normal([1], 1.0, device, rng),
+            b: init::normal([1], 1.0, options.clone(), rng),
         })
     }
 }

@@ -7,6 +7,7 @@
 //! [`Radial`] is the layer with one set of trained parameters.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -180,18 +181,19 @@ impl RadialConfig {
     /// [`Error::Config`] where `dim` is 0, or `init_std` negative or not finite.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Radial<B>, Error> {
+        let options = &options.into();
         if self.dim == 0 {
             return Err(Error::config("radial", "dim", 0, "at least 1"));
         }
         check_not_negative("radial", "init_std", self.init_std)?;
         let unit = softplus_inverse(1.0);
-        let noise = init::normal_tensor::<B, 1>([1], self.init_std, device, rng);
+        let noise = init::normal_tensor::<B, 1>([1], self.init_std, options.clone(), rng);
         Ok(Radial {
-            z_0: init::normal([1, self.dim], 1.0, device, rng),
-            raw_alpha: init::constant([1], unit, device),
+            z_0: init::normal([1, self.dim], 1.0, options.clone(), rng),
+            raw_alpha: init::constant([1], unit, options.clone()),
             raw_beta: Param::from_tensor(noise + unit),
         })
     }

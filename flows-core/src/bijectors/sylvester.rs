@@ -10,6 +10,7 @@ mod basis;
 pub use basis::{Basis, householder, orthonormalize, reflections};
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -287,9 +288,10 @@ impl SylvesterConfig {
     /// `init_std` negative or not finite.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Sylvester<B>, Error> {
+        let options = &options.into();
         let refuse =
             |field, actual, expected| Err(Error::config("sylvester", field, actual, expected));
         let dim = self.dim;
@@ -310,15 +312,17 @@ impl SylvesterConfig {
             BasisConfig::Householder { reflections } => (dim, Some([reflections, dim])),
             BasisConfig::Identity | BasisConfig::Reversal => (dim, None),
         };
-        let raw_basis = raw.map(|[a, b]| init::normal([1, a, b], 1.0, device, rng));
-        let off_diagonal = (m > 1).then(|| init::normal([1, m, m], self.init_std, device, rng));
-        let raw_diagonal_2 = init::normal_tensor::<B, 2>([1, m], self.init_std, device, rng);
+        let raw_basis = raw.map(|[a, b]| init::normal([1, a, b], 1.0, options.clone(), rng));
+        let off_diagonal =
+            (m > 1).then(|| init::normal([1, m, m], self.init_std, options.clone(), rng));
+        let raw_diagonal_2 =
+            init::normal_tensor::<B, 2>([1, m], self.init_std, options.clone(), rng);
         Ok(Sylvester {
             raw_basis,
             off_diagonal,
-            raw_diagonal_1: init::normal([1, m], self.init_std, device, rng),
+            raw_diagonal_1: init::normal([1, m], self.init_std, options.clone(), rng),
             raw_diagonal_2: Param::from_tensor(raw_diagonal_2 + 1.0),
-            b: init::normal([1, m], 1.0, device, rng),
+            b: init::normal([1, m], 1.0, options.clone(), rng),
             basis: self.basis,
             dim,
         })

@@ -36,7 +36,7 @@ impl<B: Backend> Shared<B> {
             return Err(Error::config(NAME, "dim", network.dim(), expected));
         }
         Ok(Self {
-            entries: entries(&mask, &network.device()),
+            entries: entries(&mask, network.options()),
             network,
             mask,
         })

@@ -83,9 +83,9 @@ impl<B: Backend> Soft<B> {
         if !(entry > 0.0 && entry < 1.0) {
             return Err(Error::config(NAME, "entry", entry, "between 0 and 1"));
         }
-        let (own, device) = match &network {
-            SoftNetwork::Shared(network) => (network.dim(), network.device()),
-            SoftNetwork::Masked(network) => (network.dim(), network.device()),
+        let (own, options) = match &network {
+            SoftNetwork::Shared(network) => (network.dim(), network.options()),
+            SoftNetwork::Masked(network) => (network.dim(), network.options()),
         };
         let dim = triangle.dim();
         if own != dim {
@@ -94,8 +94,8 @@ impl<B: Backend> Soft<B> {
         let logit = temperature * (entry / (1.0 - entry)).ln();
         Ok(Self {
             network,
-            logits: init::constant([dim, dim], logit, &device),
-            allowed: entries(&triangle, &device),
+            logits: init::constant([dim, dim], logit, options.clone()),
+            allowed: entries(&triangle, options),
             temperature,
             triangle,
         })

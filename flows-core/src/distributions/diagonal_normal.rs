@@ -1,6 +1,7 @@
 //! The normal distribution with a diagonal covariance.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use std::f64::consts::PI;
@@ -8,7 +9,7 @@ use std::f64::consts::PI;
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
 use crate::error::{Error, fits_f32};
-use crate::init::normal_tensor;
+use crate::init::{normal_tensor, options_of};
 
 /// `N(loc, diag(scale^2))` with fixed location and scale.
 ///
@@ -29,10 +30,11 @@ pub struct DiagonalNormal<B: Backend> {
 
 impl<B: Backend> DiagonalNormal<B> {
     /// `N(0, I)` in `dim` dimensions.
-    pub fn standard(dim: usize, device: &B::Device) -> Self {
+    pub fn standard(dim: usize, options: impl Into<TensorCreationOptions<B>>) -> Self {
+        let options = &options.into();
         Self {
-            loc: Tensor::zeros([1, dim], device),
-            scale: Tensor::ones([1, dim], device),
+            loc: Tensor::zeros([1, dim], options.clone()),
+            scale: Tensor::ones([1, dim], options.clone()),
             log_normalizer: -0.5 * dim as f64 * (2.0 * PI).ln(),
             given: [vec![0.0; dim], vec![1.0; dim]],
         }
@@ -42,7 +44,12 @@ impl<B: Backend> DiagonalNormal<B> {
     ///
     /// # Errors
     /// [`Error::Config`] where the lengths differ, or f32 does not hold a location, or a positive scale.
-    pub fn new(loc: &[f64], scale: &[f64], device: &B::Device) -> Result<Self, Error> {
+    pub fn new(
+        loc: &[f64],
+        scale: &[f64],
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> Result<Self, Error> {
+        let options = &options.into();
         let name = "diagonal normal";
         if loc.is_empty() || loc.len() != scale.len() {
             let expected = format!("{} values, as many as in loc, at least one", loc.len());
@@ -59,8 +66,8 @@ impl<B: Backend> DiagonalNormal<B> {
         if let Some(bad) = loc.iter().find(|m| !fits_f32(**m)) {
             return Err(Error::config(name, "loc", bad, "finite, in f32 too"));
         }
-        let standard = Self::standard(loc.len(), device);
-        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, device).unsqueeze();
+        let standard = Self::standard(loc.len(), options.clone());
+        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, options.clone()).unsqueeze();
         Ok(Self {
             loc: row(loc),
             scale: row(scale),
@@ -104,7 +111,7 @@ impl<B: Backend> Sample<B> for DiagonalNormal<B> {
         rng: &mut dyn Rng,
     ) -> (Tensor<B, 2>, Tensor<B, 1>) {
         assert_sample_context("diagonal normal", n, 0, context.as_ref());
-        let eps = normal_tensor([n, self.dim()], 1.0, &self.loc.device(), rng);
+        let eps = normal_tensor([n, self.dim()], 1.0, options_of(&self.loc), rng);
         let x = eps.clone() * self.scale.clone() + self.loc.clone();
         (x, self.log_density(eps))
     }

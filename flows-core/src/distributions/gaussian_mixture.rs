@@ -1,6 +1,7 @@
 //! A mixture of normal distributions with diagonal covariances.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand::distr::weighted::WeightedIndex;
@@ -44,8 +45,9 @@ impl<B: Backend> GaussianMixture<B> {
         weights: &[f64],
         loc: &[Vec<f64>],
         scale: &[Vec<f64>],
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
     ) -> Result<Self, Error> {
+        let options = &options.into();
         let refuse = |field, actual: String, expected: String| {
             Err(Error::config("gaussian mixture", field, actual, expected))
         };
@@ -96,12 +98,15 @@ impl<B: Backend> GaussianMixture<B> {
             .collect();
         let table = |rows: &[Vec<f64>]| {
             let data = TensorData::new(rows.concat(), [1, components, dim]);
-            Tensor::from_data(data, device)
+            Tensor::from_data(data, options.clone())
         };
         Ok(Self {
             loc: table(loc),
             scale: table(scale),
-            log_factor: Tensor::from_data(TensorData::new(log_factor, [1, components]), device),
+            log_factor: Tensor::from_data(
+                TensorData::new(log_factor, [1, components]),
+                options.clone(),
+            ),
             weights,
             given: [loc.to_vec(), scale.to_vec()],
         })

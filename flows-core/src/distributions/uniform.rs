@@ -1,6 +1,7 @@
 //! The uniform distribution on a box.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 
@@ -8,7 +9,7 @@ use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
 use crate::error::Error;
 use crate::expand::expand;
-use crate::init::uniform_tensor;
+use crate::init::{options_of, uniform_tensor};
 
 /// The uniform distribution on the box `low_i <= x_i <= high_i`, faces included.
 ///
@@ -35,7 +36,11 @@ impl<B: Backend> Uniform<B> {
     /// # Errors
     /// [`Error::Config`] where the lengths differ, or some `low < high` does not hold in f32 with a
     /// finite difference.
-    pub fn new(low: &[f64], high: &[f64], device: &B::Device) -> Result<Self, Error> {
+    pub fn new(
+        low: &[f64],
+        high: &[f64],
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> Result<Self, Error> {
         let name = "uniform";
         if low.is_empty() || low.len() != high.len() {
             let expected = format!("{} values, as many as in low, at least one", low.len());
@@ -49,7 +54,8 @@ impl<B: Backend> Uniform<B> {
             }
             log_volume += (h - l).ln();
         }
-        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, device).unsqueeze();
+        let options = options.into();
+        let row = |values: &[f64]| Tensor::<B, 1>::from_data(values, options.clone()).unsqueeze();
         Ok(Self {
             low: row(low),
             high: row(high),
@@ -96,7 +102,7 @@ impl<B: Backend> LogProb<B> for Uniform<B> {
 impl<B: Backend> Sample<B> for Uniform<B> {
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
         assert_sample_context("uniform", n, 0, context.as_ref());
-        let unit = uniform_tensor([n, self.dim()], 0.0, 1.0, &self.low.device(), rng);
+        let unit = uniform_tensor([n, self.dim()], 0.0, 1.0, options_of(&self.low), rng);
         // Rounding may carry a draw over the far face.
         let width = self.high.clone() - self.low.clone();
         (self.low.clone() + unit * width).min_pair(expand(self.high.clone(), [n, self.dim()]))

@@ -1,6 +1,7 @@
 //! Velocity fields: dense networks from `R^dim` to `R^dim` with smooth activations.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -68,9 +69,10 @@ impl VelocityFieldConfig {
     /// `context_rank` without a context.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<VelocityField<B>, Error> {
+        let options = &options.into();
         if self.dim == 0 {
             return Err(Error::config(NAME, "dim", 0, "at least 1"));
         }
@@ -92,10 +94,10 @@ impl VelocityFieldConfig {
         let mut fan_in = self.dim;
         for (l, &width) in self.hidden.iter().enumerate() {
             let std = (fan_in as f64).sqrt().recip();
-            let weight = init::normal([fan_in, width], std, device, rng);
+            let weight = init::normal([fan_in, width], std, options.clone(), rng);
             let bias = match l {
-                0 => init::normal([width], 1.0, device, rng),
-                _ => init::constant([width], 0.0, device),
+                0 => init::normal([width], 1.0, options.clone(), rng),
+                _ => init::constant([width], 0.0, options.clone()),
             };
             layers.push(FieldLayer {
                 weight,
@@ -106,17 +108,22 @@ impl VelocityFieldConfig {
         }
         let std = 0.1 / (fan_in as f64).sqrt();
         layers.push(FieldLayer {
-            weight: init::normal([fan_in, self.dim], std, device, rng),
-            bias: init::constant([self.dim], 0.0, device),
+            weight: init::normal([fan_in, self.dim], std, options.clone(), rng),
+            bias: init::constant([self.dim], 0.0, options.clone()),
             update: None,
         });
         let context_weight = (self.context_dim > 0).then(|| {
             let std = (self.context_dim as f64).sqrt().recip();
-            init::normal([self.context_dim, self.hidden[0]], std, device, rng)
+            init::normal(
+                [self.context_dim, self.hidden[0]],
+                std,
+                options.clone(),
+                rng,
+            )
         });
         let time_weight = self
             .time_dependent
-            .then(|| init::normal([self.hidden[0]], 1.0, device, rng));
+            .then(|| init::normal([self.hidden[0]], 1.0, options.clone(), rng));
         if self.context_rank > 0 {
             let last = layers.len() - 1;
             for (l, layer) in layers.iter_mut().enumerate() {
@@ -126,7 +133,7 @@ impl VelocityFieldConfig {
                     self.context_dim,
                     self.context_rank,
                     scale,
-                    device,
+                    options,
                     rng,
                 ));
             }

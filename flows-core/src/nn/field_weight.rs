@@ -1,6 +1,7 @@
 //! The weight matrices of a velocity field, shared by all rows or updated row by row.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
 
@@ -30,14 +31,19 @@ impl<B: Backend> LowRankUpdate<B> {
         context_dim: usize,
         rank: usize,
         scale: f64,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let into_std = ((context_dim * fan_in) as f64).sqrt().recip();
         let out_of_std = scale / ((context_dim * rank) as f64).sqrt();
         Self {
-            into: init::normal([context_dim, fan_in * rank], into_std, device, rng),
-            out_of: init::normal([context_dim, rank * fan_out], out_of_std, device, rng),
+            into: init::normal([context_dim, fan_in * rank], into_std, options.clone(), rng),
+            out_of: init::normal(
+                [context_dim, rank * fan_out],
+                out_of_std,
+                options.clone(),
+                rng,
+            ),
             rank,
         }
     }

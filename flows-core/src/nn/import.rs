@@ -1,5 +1,6 @@
 //! Networks from given parameters, such as those of other libraries.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::linear::NetworkLinear;
@@ -64,7 +65,7 @@ impl LayerParameters {
         rows: Option<&[usize]>,
         columns: Option<&[usize]>,
         mask: &WeightMask,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
     ) -> NetworkLinear<B> {
         let pick = |row: &[f64]| match columns {
             Some(columns) => columns.iter().map(|&j| row[j]).collect(),
@@ -72,7 +73,7 @@ impl LayerParameters {
         };
         let matrix = |rows: Vec<Vec<f64>>| {
             let shape = [rows.len(), self.outputs()];
-            Tensor::from_data(TensorData::new(rows.concat(), shape), device)
+            Tensor::from_data(TensorData::new(rows.concat(), shape), options.clone())
         };
         let weight = match rows {
             Some(rows) => rows.iter().map(|&i| pick(&self.weight[i])).collect(),
@@ -83,7 +84,7 @@ impl LayerParameters {
             matrix(rows)
         });
         let bias = TensorData::new(pick(&self.bias), [self.outputs()]);
-        let bias = Tensor::from_data(bias, device);
+        let bias = Tensor::from_data(bias, options.clone());
         NetworkLinear::from_parameters(matrix(weight), bias, context, mask)
     }
 }
@@ -158,7 +159,12 @@ impl NetworkParameters {
     /// # Errors
     /// [`Error::Config`] for shapes that do not fit together, [`Error::Cycle`] where the masks let a
     /// variable depend on itself.
-    pub fn made<B: Backend>(&self, dim: usize, device: &B::Device) -> Result<Made<B>, Error> {
+    pub fn made<B: Backend>(
+        &self,
+        dim: usize,
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> Result<Made<B>, Error> {
+        let options = &options.into();
         let (widths, wiring) = self.wiring(dim)?;
         let outputs = self.output.outputs();
         if dim == 0 || !outputs.is_multiple_of(dim) {
@@ -182,16 +188,16 @@ impl NetworkParameters {
                 Some(from) => layout.between(from, to),
             };
             let rows = from.map(|l| orders[l].as_slice());
-            layer.layer(rows, Some(&orders[to]), &mask, device)
+            layer.layer(rows, Some(&orders[to]), &mask, options)
         });
         let rows = wiring.last.map(|l| orders[l].as_slice());
         let mask = layout.to_parameters(wiring.last, outputs / dim);
         let network = Network {
             layers: layers.collect(),
-            output: self.output.layer(rows, None, &mask, device),
+            output: self.output.layer(rows, None, &mask, options),
             embedding: self.embedding.as_ref().map(|layer| {
                 let columns = orders.first().map(Vec::as_slice);
-                layer.layer(None, columns, &layer.weight_mask(), device)
+                layer.layer(None, columns, &layer.weight_mask(), options)
             }),
             activation: self.activation,
             connections: self.connections,
@@ -204,11 +210,16 @@ impl NetworkParameters {
     ///
     /// # Errors
     /// [`Error::Config`] for shapes that do not fit together.
-    pub fn mlp<B: Backend>(&self, device: &B::Device) -> Result<Mlp<B>, Error> {
+    pub fn mlp<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> Result<Mlp<B>, Error> {
+        let options = &options.into();
         let first = self.layers.first().unwrap_or(&self.output);
         let inputs = first.weight.len();
         self.wiring(inputs)?;
-        let layer = |layer: &LayerParameters| layer.layer(None, None, &layer.weight_mask(), device);
+        let layer =
+            |layer: &LayerParameters| layer.layer(None, None, &layer.weight_mask(), options);
         Ok(Mlp {
             network: Network {
                 layers: self.layers.iter().map(layer).collect(),

@@ -1,6 +1,7 @@
 //! One linear layer of a conditioner network.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -8,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::made_sweep::pick;
 use crate::expand::product;
 use crate::fused::plan::{Linear, Offset};
-use crate::init;
+use crate::init::{self, options_of};
 use crate::masks::WeightMask;
 
 /// `y = x (W o M) + c C + b` with an optional 0/1 mask `M` and optional context weights `C`.
@@ -34,7 +35,7 @@ impl<B: Backend> NetworkLinear<B> {
         context_dim: usize,
         gain: f64,
         bias_gain: f64,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let fan_in = mask.fan_in();
@@ -47,18 +48,18 @@ impl<B: Backend> NetworkLinear<B> {
         let entries = mask.entries.iter().enumerate();
         let weight = entries.map(|(k, &open)| if open { draw(k, rng) } else { 0.0 });
         let weight = TensorData::new(weight.collect(), [mask.inputs, mask.outputs]);
-        let bias = init::uniform_tensor::<B, 1>([mask.outputs], -1.0, 1.0, device, rng);
+        let bias = init::uniform_tensor::<B, 1>([mask.outputs], -1.0, 1.0, options.clone(), rng);
         let scales = TensorData::new(scales, [mask.outputs]);
-        let bias = bias * Tensor::from_data(scales, device) * bias_gain;
+        let bias = bias * Tensor::from_data(scales, options.clone()) * bias_gain;
         let context = (context_dim > 0).then(|| {
             let std = gain / (context_dim as f64).sqrt();
-            init::normal([context_dim, mask.outputs], std, device, rng)
+            init::normal([context_dim, mask.outputs], std, options.clone(), rng)
         });
         Self {
-            weight: Param::from_tensor(Tensor::from_data(weight, device)),
+            weight: Param::from_tensor(Tensor::from_data(weight, options.clone())),
             bias: Param::from_tensor(bias),
             context,
-            mask: mask_tensor(mask, device),
+            mask: mask_tensor(mask, options.clone()),
         }
     }
 
@@ -69,7 +70,7 @@ impl<B: Backend> NetworkLinear<B> {
         context: Option<Tensor<B, 2>>,
         mask: &WeightMask,
     ) -> Self {
-        let mask = mask_tensor(mask, &weight.device());
+        let mask = mask_tensor(mask, options_of(&weight));
         let weight = match &mask {
             Some(mask) => weight * mask.clone(),
             None => weight,
@@ -106,7 +107,7 @@ impl<B: Backend> NetworkLinear<B> {
     pub(super) fn shift_bias(self, offsets: Vec<f64>) -> Self {
         let bias = self.bias.val();
         let data = TensorData::new(offsets, bias.dims());
-        let shifted = bias.clone() + Tensor::from_data(data, &bias.device());
+        let shifted = bias.clone() + Tensor::from_data(data, options_of(&bias));
         Self {
             // A new leaf: a sum would not be trained.
             bias: Param::from_tensor(shifted.detach()),
@@ -170,11 +171,14 @@ impl<B: Backend> NetworkLinear<B> {
     }
 }
 
-fn mask_tensor<B: Backend>(mask: &WeightMask, device: &B::Device) -> Option<Tensor<B, 2>> {
+fn mask_tensor<B: Backend>(
+    mask: &WeightMask,
+    options: TensorCreationOptions<B>,
+) -> Option<Tensor<B, 2>> {
     if mask.entries.iter().all(|open| *open) {
         return None;
     }
     let entries = mask.entries.iter().map(|open| f64::from(u8::from(*open)));
     let data = TensorData::new(entries.collect(), [mask.inputs, mask.outputs]);
-    Some(Tensor::from_data(data, device))
+    Some(Tensor::from_data(data, options))
 }

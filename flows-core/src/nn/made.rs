@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::made_sweep::pick;
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
 use crate::fused::plan::{Linear, Patterns};
+use crate::init::options_of;
 use crate::masks::{DependencyMask, HiddenUnits, MadeLayout, MaskConfig, WeightMask};
 use crate::state::Transient;
 
@@ -58,12 +60,12 @@ impl MadeConfig {
     /// As [`MaskConfig::build`] and [`MadeLayout::new`].
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Made<B>, Error> {
         let mask = self.mask.build(self.dim)?;
         let layout = MadeLayout::new(mask, &self.hidden, self.context_dim > 0)?;
-        self.init_with(layout, device, rng)
+        self.init_with(layout, options, rng)
     }
 
     /// Draws a network of a given layout, in place of that of the mask and the widths.
@@ -73,7 +75,7 @@ impl MadeConfig {
     pub fn init_with<B: Backend>(
         &self,
         layout: MadeLayout,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Made<B>, Error> {
         if self.parameters == 0 {
@@ -85,7 +87,7 @@ impl MadeConfig {
             &layout.to_parameters(wiring.last, self.parameters),
             self.context_dim,
             (self.activation, self.connections),
-            device,
+            &options.into(),
             rng,
         );
         Ok(Made::new(
@@ -227,8 +229,8 @@ impl<B: Backend> Made<B> {
     }
 
     /// Where its parameters are.
-    pub(crate) fn device(&self) -> B::Device {
-        self.first_weight().device()
+    pub(crate) fn options(&self) -> TensorCreationOptions<B> {
+        options_of(&self.first_weight())
     }
 
     /// The weights that read the variables, `[dim, width]`.

@@ -1,12 +1,14 @@
 //! A plain fully connected conditioner, as used by couplings.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
+use crate::init::options_of;
 use crate::masks::WeightMask;
 
 /// Configuration of an [`Mlp`].
@@ -47,7 +49,11 @@ impl MlpConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for widths of 0.
-    pub fn init<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Mlp<B>, Error> {
+    pub fn init<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<Mlp<B>, Error> {
         let widths = [&[self.inputs][..], &self.hidden, &[self.outputs]].concat();
         if widths.contains(&0) {
             let actual = format!("{widths:?}");
@@ -67,7 +73,7 @@ impl MlpConfig {
                 &WeightMask::full(last, self.outputs),
                 self.context_dim,
                 (self.activation, self.connections),
-                device,
+                &options.into(),
                 rng,
             ),
             inputs: self.inputs,
@@ -123,8 +129,8 @@ impl<B: Backend> Mlp<B> {
     }
 
     /// Where its parameters are.
-    pub(crate) fn device(&self) -> B::Device {
-        self.first_weight().device()
+    pub(crate) fn options(&self) -> TensorCreationOptions<B> {
+        options_of(&self.first_weight())
     }
 
     /// Adds `offsets`, one for each output, to the bias of the last layer.

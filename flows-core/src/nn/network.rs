@@ -1,6 +1,7 @@
 //! The body shared by masked and plain conditioner networks.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, activation, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl<B: Backend> Network<B> {
         output: &WeightMask,
         context_dim: usize,
         (activation, connections): (ConditionerActivation, Connections),
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let residual = connections == Connections::Residual;
@@ -97,15 +98,15 @@ impl<B: Backend> Network<B> {
             } else {
                 activation.gain()
             };
-            NetworkLinear::init(mask, context_dim, gain, 1.0, device, rng)
+            NetworkLinear::init(mask, context_dim, gain, 1.0, options, rng)
         });
         let layers = layers.collect();
         let embedding = embeds.then(|| {
             let mask = WeightMask::full(context_dim, hidden[0].outputs);
-            NetworkLinear::init(&mask, 0, activation.gain(), 1.0, device, rng)
+            NetworkLinear::init(&mask, 0, activation.gain(), 1.0, options, rng)
         });
         let direct = if hidden.is_empty() { context_dim } else { 0 };
-        let output = NetworkLinear::init(output, direct, OUTPUT_GAIN, 0.0, device, rng);
+        let output = NetworkLinear::init(output, direct, OUTPUT_GAIN, 0.0, options, rng);
         Self {
             layers,
             output,

@@ -1,6 +1,7 @@
 //! One network for the parameters of all variables, asked for one variable at a time.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -69,9 +70,10 @@ impl SharedNetworkConfig {
     /// [`Error::Config`] for a size of 0.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<SharedNetwork<B>, Error> {
+        let options = &options.into();
         let dim = self.dim;
         let network = MlpConfig {
             activation: self.activation,
@@ -82,9 +84,9 @@ impl SharedNetworkConfig {
         let identity = (0..dim * dim).map(|k| if k % (dim + 1) == 0 { 1.0 } else { 0.0 });
         let identity = TensorData::new(identity.collect::<Vec<f64>>(), [dim, dim]);
         Ok(SharedNetwork {
-            network: network.init(device, rng)?,
+            network: network.init(options.clone(), rng)?,
             one_hot: match self.encoding {
-                Encoding::Index => Some(Tensor::from_data(identity, device)),
+                Encoding::Index => Some(Tensor::from_data(identity, options.clone())),
                 Encoding::MaskRow => None,
             },
             dim,
@@ -122,8 +124,8 @@ impl<B: Backend> SharedNetwork<B> {
     }
 
     /// Where its parameters are.
-    pub(crate) fn device(&self) -> B::Device {
-        self.network.device()
+    pub(crate) fn options(&self) -> TensorCreationOptions<B> {
+        self.network.options()
     }
 
     /// The weights that read the visible variables, `[dim, width]`.
@@ -193,9 +195,12 @@ impl<B: Backend> SharedNetwork<B> {
 }
 
 /// The entries of a mask as 0 and 1, `[dim, dim]`.
-pub(crate) fn entries<B: Backend>(mask: &DependencyMask, device: &B::Device) -> Tensor<B, 2> {
+pub(crate) fn entries<B: Backend>(
+    mask: &DependencyMask,
+    options: TensorCreationOptions<B>,
+) -> Tensor<B, 2> {
     let dim = mask.dim();
     let entry = |k: usize| f64::from(u8::from(mask.sees(k / dim, k % dim)));
     let entries = (0..dim * dim).map(entry).collect::<Vec<_>>();
-    Tensor::from_data(TensorData::new(entries, [dim, dim]), device)
+    Tensor::from_data(TensorData::new(entries, [dim, dim]), options)
 }

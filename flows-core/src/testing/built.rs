@@ -1,6 +1,7 @@
 //! A module under test with what builds it: built anew, loaded, and with its parameters changed.
 
 use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
@@ -62,27 +63,31 @@ pub(super) type Edit<'a> = dyn FnMut(Edited<'_>) + 'a;
 pub(super) struct Built<'a, B: AutodiffBackend, M, F> {
     pub(super) module: M,
     build: &'a F,
-    device: &'a B::Device,
+    options: &'a TensorCreationOptions<B>,
 }
 
 impl<'a, B, M, F> Built<'a, B, M, F>
 where
     B: AutodiffBackend,
     M: Module<B> + ModuleDisplay,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<M, Error>,
+    F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<M, Error>,
 {
-    pub(super) fn new(build: &'a F, device: &'a B::Device, seed: u64) -> Result<Self, Error> {
-        let module = build(device, &mut generator(seed))?;
+    pub(super) fn new(
+        build: &'a F,
+        options: &'a TensorCreationOptions<B>,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let module = build(options.clone(), &mut generator(seed))?;
         Ok(Self {
             module,
             build,
-            device,
+            options,
         })
     }
 
     /// Built anew from another seed.
     pub(super) fn rebuilt(&self, seed: u64) -> Result<Self, String> {
-        Self::new(self.build, self.device, seed).map_err(|e| e.to_string())
+        Self::new(self.build, self.options, seed).map_err(|e| e.to_string())
     }
 
     /// Built anew from another seed, with the state of this one loaded.
@@ -124,7 +129,7 @@ where
         Self {
             module,
             build: self.build,
-            device: self.device,
+            options: self.options,
         }
     }
 }

@@ -7,6 +7,7 @@ use nalgebra::DMatrix;
 
 use super::numbers::{batch, rows};
 use crate::autodiff::exclusive;
+use crate::init::options_of;
 
 /// The Jacobians `d f(x)_i / d x_j` of a row-by-row map, one matrix a row of `x`.
 ///
@@ -107,7 +108,7 @@ pub fn central_difference<B: Backend>(
             for point in &mut points {
                 point[j] += sign * step(point[j]);
             }
-            f(batch(&points, &x.device()))
+            f(batch(&points, options_of(x)))
         };
         for (r, (after, before)) in moved(1.0).iter().zip(moved(-1.0)).enumerate() {
             let at = r * dim + j;

@@ -2,6 +2,7 @@
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use rand::Rng;
 
@@ -45,7 +46,7 @@ where
     B: AutodiffBackend,
     D: LogProb<B> + Sample<B> + AutodiffModule<B>,
     D::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<D, Error>,
+    F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<D, Error>,
 {
     fn dim(&self) -> usize {
         self.module.dim()

@@ -7,6 +7,7 @@ use core::fmt;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use rand::Rng;
 
@@ -101,15 +102,15 @@ impl<'a, B, L, F> BuiltLayer<'a, B, L, F>
 where
     B: AutodiffBackend,
     L: Bijector<B> + AutodiffModule<B>,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+    F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
 {
     pub(super) fn new(
         build: &'a F,
-        device: &'a B::Device,
+        options: &'a TensorCreationOptions<B>,
         seed: u64,
         inverse: Option<Inverse<B, L>>,
     ) -> Result<Self, Error> {
-        let built = Built::new(build, device, seed)?;
+        let built = Built::new(build, options, seed)?;
         Ok(Self { built, inverse })
     }
 
@@ -131,7 +132,7 @@ where
     B: AutodiffBackend,
     L: Bijector<B> + AutodiffModule<B>,
     L::InnerModule: Bijector<B::InnerBackend>,
-    F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+    F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
 {
     fn name(&self) -> &'static str {
         self.built.module.name()

@@ -11,8 +11,8 @@
 //! use flows_core::testing::{Case, Precision, Suite};
 //!
 //! let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
-//! suite.check(Case::new("elementwise affine"), |device, rng| {
-//!     ElementwiseAffineConfig::new(3).init(device, rng)
+//! suite.check(Case::new("elementwise affine"), |options, rng| {
+//!     ElementwiseAffineConfig::new(3).init(options, rng)
 //! });
 //! suite.finish();
 //! ```
@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use burn::module::AutodiffModule;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use rand::Rng;
 
@@ -64,7 +65,7 @@ pub struct Failure {
 /// Runs the properties on one backend and collects what fails.
 #[derive(Debug)]
 pub struct Suite<B: AutodiffBackend> {
-    device: B::Device,
+    options: TensorCreationOptions<B>,
     precision: Precision,
     failures: Vec<Failure>,
     outputs: BTreeMap<String, Vec<f64>>,
@@ -72,9 +73,9 @@ pub struct Suite<B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> Suite<B> {
     /// A suite on `device`, with the tolerances of `precision`.
-    pub fn new(device: &B::Device, precision: Precision) -> Self {
+    pub fn new(options: impl Into<TensorCreationOptions<B>>, precision: Precision) -> Self {
         Self {
-            device: device.clone(),
+            options: options.into(),
             precision,
             failures: Vec::new(),
             outputs: BTreeMap::new(),
@@ -88,7 +89,7 @@ impl<B: AutodiffBackend> Suite<B> {
     where
         L: Invert<B> + AutodiffModule<B>,
         L::InnerModule: Invert<B::InnerBackend>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+        F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
     {
         self.check_layer(&case, &build, Some(Inverse::of_layer()));
     }
@@ -98,7 +99,7 @@ impl<B: AutodiffBackend> Suite<B> {
     where
         L: Bijector<B> + AutodiffModule<B>,
         L::InnerModule: Bijector<B::InnerBackend>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+        F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
     {
         self.check_layer(&case, &build, None);
     }
@@ -107,12 +108,12 @@ impl<B: AutodiffBackend> Suite<B> {
     where
         L: Bijector<B> + AutodiffModule<B>,
         L::InnerModule: Bijector<B::InnerBackend>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<L, Error>,
+        F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
     {
         let _alone = exclusive();
-        let device = self.device.clone();
-        let mut run = Run::new(case, &case.name, self.precision, &device);
-        match BuiltLayer::new(build, &device, case.seed, inverse) {
+        let options = self.options.clone();
+        let mut run = Run::new(case, &case.name, self.precision, &options);
+        match BuiltLayer::new(build, &options, case.seed, inverse) {
             Ok(layer) => run.layer(&layer),
             Err(error) => run.not_built(&error),
         }
@@ -127,12 +128,12 @@ impl<B: AutodiffBackend> Suite<B> {
     where
         D: LogProb<B> + Sample<B> + AutodiffModule<B>,
         D::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
-        F: Fn(&B::Device, &mut dyn Rng) -> Result<D, Error>,
+        F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<D, Error>,
     {
         let _alone = exclusive();
-        let device = self.device.clone();
-        let mut run = Run::new(&case, &case.name, self.precision, &device);
-        match Built::new(&build, &device, case.seed) {
+        let options = self.options.clone();
+        let mut run = Run::new(&case, &case.name, self.precision, &options);
+        match Built::new(&build, &options, case.seed) {
             Ok(distribution) => run.distribution(&distribution),
             Err(error) => run.not_built(&error),
         }

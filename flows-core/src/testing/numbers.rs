@@ -1,6 +1,6 @@
 //! Batches from a host generator, and numbers back from tensors.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorCreationOptions, TensorData, backend::Backend};
 
 use crate::init::{normal_tensor, uniform_tensor};
 use crate::random::generator;
@@ -9,20 +9,23 @@ use crate::random::generator;
 ///
 /// # Panics
 /// Where the rows have different lengths.
-pub fn batch<B: Backend>(rows: &[Vec<f64>], device: &B::Device) -> Tensor<B, 2> {
+pub fn batch<B: Backend>(
+    rows: &[Vec<f64>],
+    options: impl Into<TensorCreationOptions<B>>,
+) -> Tensor<B, 2> {
     let columns = rows.first().map_or(0, Vec::len);
     let flat = rows.concat();
     assert_eq!(flat.len(), rows.len() * columns, "rows of one length");
-    Tensor::from_data(TensorData::new(flat, [rows.len(), columns]), device)
+    Tensor::from_data(TensorData::new(flat, [rows.len(), columns]), options)
 }
 
 /// `n` rows of independent standard normals.
 pub fn normal_batch<B: Backend>(
     [n, dim]: [usize; 2],
     seed: u64,
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
 ) -> Tensor<B, 2> {
-    normal_tensor([n, dim], 1.0, device, &mut generator(seed))
+    normal_tensor([n, dim], 1.0, options, &mut generator(seed))
 }
 
 /// `n` rows, uniform on `[-bound, bound)`.
@@ -30,10 +33,10 @@ pub fn uniform_batch<B: Backend>(
     [n, dim]: [usize; 2],
     bound: f64,
     seed: u64,
-    device: &B::Device,
+    options: impl Into<TensorCreationOptions<B>>,
 ) -> Tensor<B, 2> {
     let rng = &mut generator(seed);
-    uniform_tensor([n, dim], -bound, bound, device, rng)
+    uniform_tensor([n, dim], -bound, bound, options, rng)
 }
 
 /// The entries of a tensor as f64, row by row.

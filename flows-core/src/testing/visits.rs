@@ -126,7 +126,7 @@ impl<B: AutodiffBackend> Suite<B> {
                 detail,
             });
         };
-        let x = normal_batch::<B>([5, whole.dim()], 3, &self.device);
+        let x = normal_batch::<B>([5, whole.dim()], 3, self.options.clone());
         let chunks = || {
             let dim = x.dims()[1];
             vec![

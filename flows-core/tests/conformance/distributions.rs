@@ -1,5 +1,6 @@
 //! Every distribution, and flows in both orientations, one line each.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::*;
 use flows_core::distributions::{DiagonalNormal, GaussianMixture, Uniform};
@@ -89,12 +90,12 @@ pub(crate) fn distributions<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f6
                     .grid(-24.0, 24.0, 1e-6)
             };
             suite.check_distribution(case("data to base"), |device, rng| {
-                let base = DiagonalNormal::standard(dim, device);
-                Flow::normalizing(stack(&layers, device, rng)?, base)
+                let base = DiagonalNormal::standard(dim, device.clone());
+                Flow::normalizing(stack(&layers, &device, rng)?, base)
             });
             suite.check_distribution(case("base to data"), |device, rng| {
-                let base = DiagonalNormal::standard(dim, device);
-                Flow::generative(stack(&layers, device, rng)?, base)
+                let base = DiagonalNormal::standard(dim, device.clone());
+                Flow::generative(stack(&layers, &device, rng)?, base)
             });
         }
     }
@@ -102,9 +103,9 @@ pub(crate) fn distributions<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f6
 
 fn stack<B: AutodiffBackend>(
     layers: &[LayerConfig],
-    device: &B::Device,
+    options: &TensorCreationOptions<B>,
     rng: &mut dyn Rng,
 ) -> Result<Stack<B>, Error> {
-    let layers = layers.iter().map(|layer| layer.init(device, rng));
+    let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
     Chain::new(layers.collect::<Result<_, _>>()?)
 }

@@ -3,6 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::*;
@@ -15,7 +16,7 @@ use crate::registry::autoregressive::SCALES;
 
 /// A layer of each kind, its weights so large that every scale is saturated: raw outputs are in the
 /// thousands.
-pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(device: &B::Device) {
+pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(options: &TensorCreationOptions<B>) {
     for scale in SCALES {
         for dim in [1, 3] {
             for config in [
@@ -26,30 +27,36 @@ pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(device: &B::Devic
                     ..AutoregressiveConfig::soft(dim, vec![8])
                 },
             ] {
-                check(scale, dim, device, |rng| {
+                check(scale, dim, options, |rng| {
                     let config = AutoregressiveConfig {
                         transform: scale.into(),
                         ..config.clone()
                     };
-                    config.init::<B>(device, rng).map(Layer::Autoregressive)
+                    config
+                        .init::<B>(options.clone(), rng)
+                        .map(Layer::Autoregressive)
                 });
             }
         }
         for dim in [2, 4] {
-            check(scale, dim, device, |rng| {
+            check(scale, dim, options, |rng| {
                 let config = AutoregressiveConfig {
                     transform: scale.into(),
                     ..AutoregressiveConfig::coupling(dim, vec![8], Untouched::Even)
                 };
-                config.init::<B>(device, rng).map(Layer::Autoregressive)
+                config
+                    .init::<B>(options.clone(), rng)
+                    .map(Layer::Autoregressive)
             });
-            check(scale, dim, device, |rng| {
+            check(scale, dim, options, |rng| {
                 let halves = vec![(0..dim / 2).collect(), (dim / 2..dim).collect()];
                 let config = BlockAffineConfig {
                     scale,
                     ..BlockAffineConfig::new(dim, vec![8], halves)
                 };
-                config.init::<B>(device, rng).map(Layer::BlockAffine)
+                config
+                    .init::<B>(options.clone(), rng)
+                    .map(Layer::BlockAffine)
             });
         }
     }
@@ -58,7 +65,7 @@ pub(crate) fn saturated_layers_stay_finite<B: AutodiffBackend>(device: &B::Devic
 fn check<B: AutodiffBackend>(
     scale: LogScale,
     dim: usize,
-    device: &B::Device,
+    options: &TensorCreationOptions<B>,
     build: impl Fn(&mut StdRng) -> Result<Layer<B>, flows_core::error::Error>,
 ) {
     let layer = build(&mut StdRng::seed_from_u64(1)).expect("a layer");
@@ -68,7 +75,7 @@ fn check<B: AutodiffBackend>(
     // All at once, and each as a batch of one.
     let single = points.iter().map(|point| vec![point.clone()]);
     for points in [points.to_vec()].into_iter().chain(single) {
-        let x: Tensor<B, 2> = batch(&points, device).require_grad();
+        let x: Tensor<B, 2> = batch(&points, options.clone()).require_grad();
         let forward = layer.forward_and_log_det(x.clone(), None);
         assert_finite(&layer, &x, forward, &format!("forward of {scale:?}"));
         let x = x.detach().require_grad();

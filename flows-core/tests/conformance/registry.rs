@@ -53,12 +53,15 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
         });
         suite.check(case("chain of planar"), |device, rng| {
             let layer = PlanarConfig::new(dim);
-            Chain::new(vec![layer.init(device, rng)?, layer.init(device, rng)?])
+            Chain::new(vec![
+                layer.init(device.clone(), rng)?,
+                layer.init(device, rng)?,
+            ])
         });
         suite.check(
             case("pair of radial and elementwise affine"),
             |device, rng| {
-                let first = RadialConfig::new(dim).init(device, rng)?;
+                let first = RadialConfig::new(dim).init(device.clone(), rng)?;
                 Pair::new(first, ElementwiseAffineConfig::new(dim).init(device, rng)?)
             },
         );

@@ -76,8 +76,9 @@ pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
         let case = Case::new(format!("batch norm, frozen, dim {dim}"))
             .statistics(vec!["mean", "variance", "fixed"]);
         suite.check(case, |device, rng| {
-            let mut layer = BatchNormConfig::new(dim).init(device, rng)?;
-            let chunks = [4, 7].map(|rows| uniform_batch([rows, dim], 3.0, rows as u64, device));
+            let mut layer = BatchNormConfig::new(dim).init(device.clone(), rng)?;
+            let chunks =
+                [4, 7].map(|rows| uniform_batch([rows, dim], 3.0, rows as u64, device.clone()));
             layer.visit_layers(&mut LayerVisit::freeze_statistics(chunks.to_vec(), None));
             Ok(layer)
         });

@@ -2,6 +2,7 @@
 
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::Invert;
 use flows_core::bijectors::*;
@@ -15,8 +16,12 @@ use flows_core::visit::LayerVisit;
 use rand::{SeedableRng, rngs::StdRng};
 
 /// Four variables, each bent by those before it.
-fn data<B: AutodiffBackend>(rows: usize, seed: u64, device: &B::Device) -> Tensor<B, 2> {
-    let z = normal_batch::<B>([rows, 4], seed, device);
+fn data<B: AutodiffBackend>(
+    rows: usize,
+    seed: u64,
+    options: &TensorCreationOptions<B>,
+) -> Tensor<B, 2> {
+    let z = normal_batch::<B>([rows, 4], seed, options.clone());
     let column = |t: &Tensor<B, 2>, j: usize| t.clone().slice([0..rows, j..j + 1]);
     let a = column(&z, 0) * 2.0;
     let b = column(&z, 1) * 0.3 + a.clone().square() * 0.25;
@@ -26,7 +31,7 @@ fn data<B: AutodiffBackend>(rows: usize, seed: u64, device: &B::Device) -> Tenso
 }
 
 /// Five layers with batch normalization and both kinds of mixing.
-fn maf<B: AutodiffBackend>(device: &B::Device) -> Stack<B> {
+fn maf<B: AutodiffBackend>(options: &TensorCreationOptions<B>) -> Stack<B> {
     let rng = &mut StdRng::seed_from_u64(1);
     let layers = (0..5).flat_map(|k| {
         let masked = AutoregressiveConfig::new(4, vec![32, 32]);
@@ -38,12 +43,14 @@ fn maf<B: AutodiffBackend>(device: &B::Device) -> Stack<B> {
         let norm = LayerConfig::BatchNorm(BatchNormConfig::new(4));
         [LayerConfig::Autoregressive(masked), norm, mixing]
     });
-    let layers: Result<Vec<_>, _> = layers.map(|layer| layer.init(device, rng)).collect();
+    let layers: Result<Vec<_>, _> = layers
+        .map(|layer| layer.init(options.clone(), rng))
+        .collect();
     Chain::new(layers.expect("sound configurations")).expect("one dimension")
 }
 
 /// Couplings that let go of half of the variables on the way.
-fn multi_scale<B: AutodiffBackend>(device: &B::Device) -> MultiScale<B, Stack<B>> {
+fn multi_scale<B: AutodiffBackend>(options: &TensorCreationOptions<B>) -> MultiScale<B, Stack<B>> {
     let couplings = |dim: usize| {
         let halves = [Untouched::FirstHalf, Untouched::SecondHalf];
         let couplings = halves.into_iter().cycle().take(4).map(|untouched| {
@@ -55,27 +62,32 @@ fn multi_scale<B: AutodiffBackend>(device: &B::Device) -> MultiScale<B, Stack<B>
     };
     let config = MultiScaleConfig::new(vec![couplings(4), couplings(2)]);
     let rng = &mut StdRng::seed_from_u64(1);
-    config.init(device, rng).expect("a sound configuration")
+    config
+        .init(options.clone(), rng)
+        .expect("a sound configuration")
 }
 
 /// Trains both and maps fresh data there and back: `|x - T^-1(T(x))| <= tolerance (1 + |x|)`.
-pub(crate) fn trained_flows_come_back<B: AutodiffBackend>(device: &B::Device, tolerance: f64) {
-    comes_back("maf", maf::<B>(device), device, tolerance);
-    comes_back("multi-scale", multi_scale::<B>(device), device, tolerance);
+pub(crate) fn trained_flows_come_back<B: AutodiffBackend>(
+    options: &TensorCreationOptions<B>,
+    tolerance: f64,
+) {
+    comes_back("maf", maf::<B>(options), options, tolerance);
+    comes_back("multi-scale", multi_scale::<B>(options), options, tolerance);
 }
 
-fn comes_back<B, L>(name: &str, layers: L, device: &B::Device, tolerance: f64)
+fn comes_back<B, L>(name: &str, layers: L, options: &TensorCreationOptions<B>, tolerance: f64)
 where
     B: AutodiffBackend,
     L: Invert<B> + burn::module::AutodiffModule<B>,
     L::InnerModule: Invert<B::InnerBackend>,
 {
-    let base = DiagonalNormal::<B>::standard(4, device);
+    let base = DiagonalNormal::<B>::standard(4, options.clone());
     let mut flow = Flow::normalizing(layers, base).expect("one dimension");
     let mut optimizer = AdamConfig::new().init();
     let mut losses = Vec::new();
     for step in 0..300 {
-        let x = data::<B>(128, 100 + step, device);
+        let x = data::<B>(128, 100 + step, options);
         let loss = flow.log_prob(x, None).mean().neg();
         losses.push(rows(&loss)[0]);
         let gradients = GradientsParams::from_grads(loss.backward(), &flow);
@@ -88,10 +100,10 @@ where
         "{name} did not train: {first} to {last}"
     );
 
-    let chunks = (0..4).map(|k| data::<B>(500, 1000 + k, device)).collect();
+    let chunks = (0..4).map(|k| data::<B>(500, 1000 + k, options)).collect();
     flow.bijector_mut()
         .visit_layers(&mut LayerVisit::freeze_statistics(chunks, None));
-    let x = data::<B>(500, 7, device);
+    let x = data::<B>(500, 7, options);
     let layers = flow.bijector();
     let there = layers.forward_and_log_det(x.clone(), None);
     let (back, report) = layers.inverse_with_report(there.value.clone(), None);
@@ -104,7 +116,7 @@ where
     assert!(report.residual <= tolerance * scale, "{name}: {report:?}");
     let sum = residual(
         (there.log_det + back.log_det).unsqueeze_dim(1),
-        Tensor::zeros([500, 1], device),
+        Tensor::zeros([500, 1], options.clone()),
     );
     assert!(
         sum <= 10.0 * tolerance * scale,

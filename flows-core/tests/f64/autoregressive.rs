@@ -19,17 +19,16 @@ use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
 use flows_core::flow::Flow;
 use flows_core::init::normal_tensor;
+use flows_core::init::options_of;
 use flows_core::masks::{MaskConfig, Ordering, Untouched};
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::LogScale;
 
+use crate::double;
+
 pub(crate) type Plain = Flex;
 pub(crate) type Grad = Autodiff<Flex>;
 type Gradients = <Grad as AutodiffBackend>::Gradients;
-
-pub(crate) fn device() -> FlexDevice {
-    crate::device::<Flex>()
-}
 
 pub(crate) fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
@@ -41,7 +40,7 @@ pub(crate) fn normal<B: Backend<Device = FlexDevice>>(
     std: f64,
     seed: u64,
 ) -> Tensor<B, 2> {
-    normal_tensor([rows, columns], std, &device(), &mut rng(seed))
+    normal_tensor([rows, columns], std, double(), &mut rng(seed))
 }
 
 pub(crate) fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f64> {
@@ -72,7 +71,7 @@ impl<B: Backend> ModuleMapper<B> for Move {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
         let along = direction(&tensor.dims(), &mut self.rng);
-        let along = Tensor::from_data(TensorData::new(along, tensor.dims()), &tensor.device());
+        let along = Tensor::from_data(TensorData::new(along, tensor.dims()), options_of(&tensor));
         let moved = tensor + along * self.step;
         Param::from_mapped_value(id, moved.detach().require_grad(), mapper)
     }
@@ -238,7 +237,7 @@ fn masked<B: Backend<Device = FlexDevice>>(
     config: &AutoregressiveConfig,
     seed: u64,
 ) -> AnyAutoregressive<B> {
-    shaken(config.init(&device(), &mut rng(seed)).unwrap(), 0.3, seed)
+    shaken(config.init(double(), &mut rng(seed)).unwrap(), 0.3, seed)
 }
 
 /// Every mask with different networks: depth, activation, connections, context and scale.
@@ -338,7 +337,7 @@ fn jacobi_agrees_with_the_incremental_inverse_in_no_more_passes_than_levels() {
         inverse: AutoregressiveInverse::Jacobi { tolerance: 1e-6 },
         ..AutoregressiveConfig::new(40, vec![64])
     };
-    let layer = config.init::<Plain>(&device(), &mut rng(1)).unwrap();
+    let layer = config.init::<Plain>(double(), &mut rng(1)).unwrap();
     let (_, report) = layer.inverse_with_report(normal(20, 40, 1.0, 2), None);
     assert!(
         report.passes < 20 && report.residual < 1e-5 && report.residual > 0.0,
@@ -377,7 +376,7 @@ fn couplings_have_the_right_log_det_inverse_and_gradients() {
             ..AutoregressiveConfig::coupling(5, vec![12, 13], untouched.clone())
         };
         let seed = k as u64;
-        let layer = config.init::<Grad>(&device(), &mut rng(seed)).unwrap();
+        let layer = config.init::<Grad>(double(), &mut rng(seed)).unwrap();
         let layer = shaken(layer, 0.3, seed);
         check_layer(&layer, seed);
         check_gradients(layer.clone(), |l, x, c| l.forward_and_log_det(x, c), seed);
@@ -403,7 +402,7 @@ fn additive_couplings_keep_volume_exactly() {
         transform: LogScale::Additive.into(),
         ..AutoregressiveConfig::coupling(4, vec![8], Untouched::Even)
     };
-    let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
+    let layer = config.init::<Plain>(double(), &mut rng(0)).unwrap();
     let layer = shaken(layer, 1.0, 1);
     let mapped = layer.forward_and_log_det(normal(6, 4, 1.0, 2), None);
     assert_eq!(values(mapped.log_det), [0.0; 6]);
@@ -431,7 +430,7 @@ impl<B: Backend> ModuleMapper<B> for Put {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
         let data = TensorData::new(self.0.remove(0), tensor.dims());
-        let tensor = Tensor::from_data(data, &tensor.device());
+        let tensor = Tensor::from_data(data, options_of(&tensor));
         Param::from_mapped_value(id, tensor, mapper)
     }
 }
@@ -442,13 +441,13 @@ fn a_coupling_is_the_mask_of_two_blocks() {
     let coupling = AutoregressiveConfig {
         ..AutoregressiveConfig::coupling(dim, vec![h], Untouched::Variables(vec![0, 2]))
     };
-    let coupling = coupling.init::<Plain>(&device(), &mut rng(4)).unwrap();
+    let coupling = coupling.init::<Plain>(double(), &mut rng(4)).unwrap();
     let coupling = shaken(coupling, 0.3, 5);
     let blocks = AutoregressiveConfig {
         mask: MaskConfig::Coupling(Untouched::Variables(vec![0, 2])),
         ..AutoregressiveConfig::new(dim, vec![h])
     };
-    let blocks = blocks.init::<Plain>(&device(), &mut rng(4)).unwrap();
+    let blocks = blocks.init::<Plain>(double(), &mut rng(4)).unwrap();
     // Embed the coupling's weights; the untouched half keeps scale 1 and shift 0.
     let [w1, b1, w2, b2]: [Vec<f64>; 4] = taken(&coupling).try_into().unwrap();
     let (seen, moved) = ([0, 2], [1, 3, 4]);
@@ -488,7 +487,7 @@ fn constant_parameters_are_a_diagonal_gaussian() {
         transform: LogScale::Exp.into(),
         ..AutoregressiveConfig::new(dim, vec![6])
     };
-    let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
+    let layer = config.init::<Plain>(double(), &mut rng(0)).unwrap();
     let mut parameters = taken(&layer);
     let last = parameters.len() - 1;
     parameters[..last].iter_mut().for_each(|p| p.fill(0.0));
@@ -499,9 +498,9 @@ fn constant_parameters_are_a_diagonal_gaussian() {
         parameters[last][dim + i] = -f64::ln(scale[i]);
     }
     let layer = layer.map(&mut Put(parameters));
-    let base = DiagonalNormal::standard(dim, &device());
+    let base = DiagonalNormal::standard(dim, double());
     let flow = Flow::normalizing(layer, base).unwrap();
-    let gaussian = DiagonalNormal::<Plain>::new(&loc, &scale, &device()).unwrap();
+    let gaussian = DiagonalNormal::<Plain>::new(&loc, &scale, double()).unwrap();
     let x = normal::<Plain>(20, dim, 2.0, 9);
     let (a, b) = (flow.log_prob(x.clone(), None), gaussian.log_prob(x, None));
     assert_close(&values(a), &values(b), 1e-12);
@@ -514,7 +513,7 @@ fn a_linear_conditioner_makes_any_gaussian() {
         transform: LogScale::Exp.into(),
         ..AutoregressiveConfig::new(dim, vec![])
     };
-    let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
+    let layer = config.init::<Plain>(double(), &mut rng(0)).unwrap();
     let covariance: [f64; 9] = [2.0, 0.5, -0.3, 0.5, 1.0, 0.4, -0.3, 0.4, 0.8];
     let covariance = DMatrix::from_row_slice(3, 3, &covariance);
     // z = L^-1 x with covariance L L^T: lower triangular, as the mask.
@@ -528,7 +527,7 @@ fn a_linear_conditioner_makes_any_gaussian() {
         }
     }
     let layer = layer.map(&mut Put(parameters));
-    let flow = Flow::normalizing(layer, DiagonalNormal::standard(dim, &device())).unwrap();
+    let flow = Flow::normalizing(layer, DiagonalNormal::standard(dim, double())).unwrap();
     let x = normal::<Plain>(10, dim, 1.0, 3);
     let precision = covariance.clone().try_inverse().unwrap();
     let data = values(x.clone());
@@ -564,7 +563,7 @@ fn extremes_give_finite_values_and_gradients() {
         let draw = |_| [0.0, 10.0, -10.0, 1e3, -1e3][rng.next_u32() as usize % 5];
         let data: Vec<f64> = (0..rows * columns).map(draw).collect();
         let data = TensorData::new(data, [rows, columns]);
-        Tensor::<Grad, 2>::from_data(data, &device()).require_grad()
+        Tensor::<Grad, 2>::from_data(data, double()).require_grad()
     };
     for scale in SCALES {
         // Weights of this size saturate every scale: raw outputs are in the thousands.
@@ -573,7 +572,7 @@ fn extremes_give_finite_values_and_gradients() {
                 transform: scale.into(),
                 ..AutoregressiveConfig::new(dim, vec![8])
             };
-            let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
+            let layer = config.init::<Grad>(double(), &mut rng(1)).unwrap();
             let layer = shaken(layer, 1.0, 2);
             let x = huge(rows, dim, 3);
             let mapped = layer.forward_and_log_det(x.clone(), None);
@@ -583,7 +582,7 @@ fn extremes_give_finite_values_and_gradients() {
             transform: scale.into(),
             ..AutoregressiveConfig::coupling(4, vec![8], Untouched::Even)
         };
-        let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
+        let layer = config.init::<Grad>(double(), &mut rng(1)).unwrap();
         let layer = shaken(layer, 1.0, 2);
         let x = huge(20, 4, 5);
         let mapped = layer.forward_and_log_det(x.clone(), None);
@@ -597,7 +596,7 @@ fn extremes_give_finite_values_and_gradients() {
 fn permutations_are_exact() {
     for ordering in [Ordering::Reversed, Ordering::Random { seed: 1 }] {
         let config = PermutationConfig::new(6, ordering);
-        let layer = config.init::<Grad>(&device(), &mut rng(0)).unwrap();
+        let layer = config.init::<Grad>(double(), &mut rng(0)).unwrap();
         check_layer(&layer, 1);
         let plain = layer.valid();
         let x = normal::<Plain>(3, 6, 1.0, 1);
@@ -621,7 +620,7 @@ fn lu_linear_has_the_right_log_det_inverse_and_gradients() {
             ordering,
             ..LuLinearConfig::new(dim)
         };
-        let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
+        let layer = config.init::<Grad>(double(), &mut rng(1)).unwrap();
         let layer = shaken(layer, 0.3, 2);
         check_layer(&layer, 1);
         check_gradients(layer.clone(), |l, x, c| l.forward_and_log_det(x, c), 1);
@@ -682,7 +681,7 @@ fn configs_survive_toml_and_refuse_what_is_wrong() {
     assert_eq!(config.transform, scale.into());
     assert!(toml::from_str::<AutoregressiveConfig>("dim = 2\nhidden = []\nlayers = 3").is_err());
 
-    let refuse = |config: AutoregressiveConfig| config.init::<Plain>(&device(), &mut rng(0)).err();
+    let refuse = |config: AutoregressiveConfig| config.init::<Plain>(double(), &mut rng(0)).err();
     let cyclic = MaskConfig::Graph(vec![vec![1], vec![0]]);
     let error = refuse(AutoregressiveConfig {
         mask: cyclic,
@@ -717,7 +716,7 @@ fn configs_survive_toml_and_refuse_what_is_wrong() {
     let config = AutoregressiveConfig {
         ..AutoregressiveConfig::coupling(2, vec![4], untouched)
     };
-    assert!(config.init::<Plain>(&device(), &mut rng(0)).is_err());
+    assert!(config.init::<Plain>(double(), &mut rng(0)).is_err());
     let config = AutoregressiveConfig::coupling(1, vec![4], Untouched::Even);
-    assert!(config.init::<Plain>(&device(), &mut rng(0)).is_err());
+    assert!(config.init::<Plain>(double(), &mut rng(0)).is_err());
 }

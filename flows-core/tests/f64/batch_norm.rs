@@ -11,13 +11,12 @@ use flows_core::testing::residual;
 use flows_core::visit::{LayerVisit, has_statistics};
 
 use crate::autoregressive::{
-    Grad, Plain, assert_close, check_gradients, device, normal, rng, shaken, values,
+    Grad, Plain, assert_close, check_gradients, normal, rng, shaken, values,
 };
+use crate::double;
 
 fn layer<B: Backend<Device = burn_flex::FlexDevice>>() -> BatchNorm<B> {
-    let layer = BatchNormConfig::new(3)
-        .init(&device(), &mut rng(0))
-        .unwrap();
+    let layer = BatchNormConfig::new(3).init(double(), &mut rng(0)).unwrap();
     // Scales and shifts of their own.
     let layer = shaken(layer, 0.1, 1);
     assert!(!layer.is_frozen());
@@ -89,8 +88,8 @@ fn a_row_has_one_density_whatever_its_batch_where_no_gradients_are_taken() {
 #[test]
 fn running_statistics_move_a_tenth_of_the_way_to_those_of_a_batch() {
     let config = BatchNormConfig::new(3);
-    let mut layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
-    let batch = Tensor::from_data([[1.0, 0.0, -2.0], [3.0, 4.0, 2.0]], &device());
+    let mut layer = config.init::<Plain>(double(), &mut rng(0)).unwrap();
+    let batch = Tensor::from_data([[1.0, 0.0, -2.0], [3.0, 4.0, 2.0]], double());
     layer.visit_layers(&mut LayerVisit::update_statistics(batch, None));
     let [mean, variance] = layer.running_statistics();
     assert_close(&values(mean), &[0.2, 0.2, 0.0], 1e-15);
@@ -199,11 +198,11 @@ fn wrong_configurations_and_training_sets_are_refused() {
             epsilon,
             ..BatchNormConfig::new(2)
         };
-        assert!(config.init::<Plain>(&device(), &mut rng(0)).is_err());
+        assert!(config.init::<Plain>(double(), &mut rng(0)).is_err());
     }
     assert!(
         BatchNormConfig::new(0)
-            .init::<Plain>(&device(), &mut rng(0))
+            .init::<Plain>(double(), &mut rng(0))
             .is_err()
     );
     for chunks in [vec![], vec![normal::<Plain>(3, 3, 1.0, 1) * f64::NAN]] {
@@ -221,7 +220,5 @@ fn what_is_not_trained_takes_no_gradient() {
 }
 
 fn layer_untouched() -> BatchNorm<Grad> {
-    BatchNormConfig::new(3)
-        .init(&device(), &mut rng(0))
-        .unwrap()
+    BatchNormConfig::new(3).init(double(), &mut rng(0)).unwrap()
 }

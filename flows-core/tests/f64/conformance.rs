@@ -2,14 +2,15 @@
 
 use flows_core::testing::{Precision, Suite};
 
+use crate::double;
 use crate::registry::registry;
-use crate::{Wide, WideNdArray, device};
+use crate::{Wide, WideNdArray};
 
 #[test]
 fn every_layer_on_flex_and_the_same_on_ndarray() {
-    let mut flex = Suite::<Wide>::new(&device::<Wide>(), Precision::DOUBLE);
+    let mut flex = Suite::<Wide>::new(double(), Precision::DOUBLE);
     registry(&mut flex, 1e-12);
-    let mut ndarray = Suite::<WideNdArray>::new(&device::<WideNdArray>(), Precision::DOUBLE);
+    let mut ndarray = Suite::<WideNdArray>::new(double(), Precision::DOUBLE);
     registry(&mut ndarray, 1e-12);
     flex.agree_with(&ndarray, 1e-10);
     flex.finish();
@@ -18,10 +19,10 @@ fn every_layer_on_flex_and_the_same_on_ndarray() {
 
 #[test]
 fn saturated_layers_stay_finite() {
-    crate::extremes::saturated_layers_stay_finite::<Wide>(&device::<Wide>());
+    crate::extremes::saturated_layers_stay_finite::<Wide>(&double().into());
 }
 
 #[test]
 fn trained_flows_come_back() {
-    crate::trained::trained_flows_come_back::<Wide>(&device::<Wide>(), 1e-10);
+    crate::trained::trained_flows_come_back::<Wide>(&double().into(), 1e-10);
 }

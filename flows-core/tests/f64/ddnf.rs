@@ -1,6 +1,8 @@
 //! The DDNF block against automatic differentiation, dense linear algebra, central differences
 //! and the orders of convergence that the theory states. In f64.
 
+use crate::double;
+
 mod estimators;
 mod regularizers;
 mod time_dependent;
@@ -18,6 +20,7 @@ use flows_core::bijectors::{Chain, DdnfBlock, DdnfBlockConfig, DdnfInverse};
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
 use flows_core::flow::Flow;
+use flows_core::init::options_of;
 use flows_core::init::{normal_tensor, uniform_tensor};
 use flows_core::log_det::LogDet;
 use flows_core::nn::{Activation, VelocityField, VelocityFieldConfig};
@@ -26,17 +29,12 @@ use flows_core::testing::residual;
 type Plain = Flex;
 type Grad = Autodiff<Flex>;
 
-/// The device, with f64 as its default.
-fn device() -> FlexDevice {
-    crate::device::<Flex>()
-}
-
 fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
 fn normal(rows: usize, columns: usize, seed: u64) -> Tensor<Plain, 2> {
-    normal_tensor([rows, columns], 1.0, &device(), &mut rng(seed))
+    normal_tensor([rows, columns], 1.0, double(), &mut rng(seed))
 }
 
 const ACTIVATIONS: [Activation; 4] = [
@@ -66,7 +64,7 @@ fn shapes() -> Vec<(usize, Vec<usize>)> {
 
 /// A block with noise in every parameter, so that none is special and `B` is not small.
 fn block<B: Backend<Device = FlexDevice>>(config: &DdnfBlockConfig, std: f64) -> DdnfBlock<B> {
-    let block = config.init::<B>(&device(), &mut rng(7)).unwrap();
+    let block = config.init::<B>(double(), &mut rng(7)).unwrap();
     let rng = rng(8);
     block.map(&mut AddNoise { std, rng })
 }
@@ -80,7 +78,7 @@ impl<B: Backend> ModuleMapper<B> for AddNoise {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (std, rng) = (self.std, &mut self.rng);
         param.map(|p| {
-            let noise = normal_tensor(p.dims(), std, &p.device(), rng);
+            let noise = normal_tensor(p.dims(), std, options_of(&p), rng);
             (p + noise).detach().require_grad()
         })
     }
@@ -127,7 +125,7 @@ fn context_of(rows: usize, columns: usize) -> Option<Tensor<Plain, 2>> {
 }
 
 fn assert_log_det(config: &DdnfBlockConfig, std: f64) {
-    let x: Tensor<Plain, 2> = uniform_tensor([6, config.dim], -5.0, 5.0, &device(), &mut rng(1));
+    let x: Tensor<Plain, 2> = uniform_tensor([6, config.dim], -5.0, 5.0, double(), &mut rng(1));
     let block = block::<Grad>(config, std);
     let context = || context_of(6, config.context_dim).map(Tensor::from_inner);
     let jacobians = autodiff_jacobians(&x, |x| block.forward(x, context()));
@@ -211,7 +209,7 @@ fn jacobian_products_agree_with_autodiff() {
                 ..VelocityFieldConfig::new(dim, hidden.clone())
             };
             let what = format!("{config:?}");
-            let field: VelocityField<Grad> = config.init(&device(), &mut rng(3)).unwrap();
+            let field: VelocityField<Grad> = config.init(double(), &mut rng(3)).unwrap();
             let rng = rng(4);
             let field = field.map(&mut AddNoise { std: 0.3, rng });
             let plain = field.valid();
@@ -329,7 +327,7 @@ fn an_update_of_low_rank_is_a_field_of_its_own_for_every_row() {
             context_rank: 0,
             ..config.clone()
         };
-        let shared: DdnfBlock<Plain> = shared.init(&device(), &mut rng(1)).unwrap();
+        let shared: DdnfBlock<Plain> = shared.init(double(), &mut rng(1)).unwrap();
         let (x, context) = (normal(4, dim, 1), normal(4, 2, 2));
         let all = updated.forward_and_log_det(x.clone(), Some(context.clone()));
         let (values, log_dets) = (numbers(all.value), numbers(all.log_det));
@@ -407,9 +405,9 @@ fn newton_solves_a_step_that_is_no_contraction() {
         cells: 1,
         ..DdnfBlockConfig::new(1, [1])
     };
-    let mut block: DdnfBlock<Plain> = config.init(&device(), &mut rng(1)).unwrap();
+    let mut block: DdnfBlock<Plain> = config.init(double(), &mut rng(1)).unwrap();
     block = block.map(&mut SetAll(vec![1.0, 0.0, 3.0, 0.0]));
-    let x = Tensor::from_data([[-3.0], [-0.5], [0.0], [1e-3], [0.7], [10.0]], &device());
+    let x = Tensor::from_data([[-3.0], [-0.5], [0.0], [1e-3], [0.7], [10.0]], double());
     let y = block.forward(x.clone(), None);
     let (back, report) = block.inverse_with_report(y, None);
     assert!(report.residual <= 1e-12 && report.passes < 20, "{report:?}");
@@ -434,7 +432,7 @@ fn folding<B: Backend<Device = burn_flex::FlexDevice>>(scale: f64) -> DdnfBlock<
         cells: 1,
         ..DdnfBlockConfig::new(2, [16])
     };
-    let block: DdnfBlock<B> = config.init(&device(), &mut rng(0)).unwrap();
+    let block: DdnfBlock<B> = config.init(double(), &mut rng(0)).unwrap();
     block.map(&mut Scale(0, scale))
 }
 
@@ -502,7 +500,7 @@ fn rows_without_a_solution_leave_the_gradients_of_the_others_alone() {
         .map(|(k, _)| k)
         .collect();
     let count = solved.len();
-    let solved = Tensor::from_data(TensorData::new(solved, [count]), &device());
+    let solved = Tensor::from_data(TensorData::new(solved, [count]), &Default::default());
     let some =
         flows_core::testing::gradients::<Grad, _>(&chain, &loss(y.select(0, solved)).backward());
     for ((path, a), (_, b)) in all.into_iter().zip(some) {
@@ -521,7 +519,7 @@ impl<B: Backend> ModuleMapper<B> for SetAll {
             let count = p.shape().num_elements();
             let values: Vec<f64> = self.0.drain(..count).collect();
             let data = TensorData::new(values, p.shape());
-            Tensor::<B, D>::from_data(data, &p.device()).require_grad()
+            Tensor::<B, D>::from_data(data, options_of(&p)).require_grad()
         })
     }
 }
@@ -575,7 +573,7 @@ fn assert_gradients<M: Module<Grad>>(
             let mut shifted = flat.clone();
             shifted[i] += step;
             let data = TensorData::new(shifted, x.shape());
-            at(values.0.clone(), Tensor::from_data(data, &device()))
+            at(values.0.clone(), Tensor::from_data(data, double()))
         })
     };
     let expected: Vec<f64> = (0..flat.len()).map(in_input).collect();
@@ -629,7 +627,7 @@ fn gradient_cases() -> Vec<DdnfBlockConfig> {
 fn gradients_of_the_likelihood_agree_with_central_differences() {
     for config in gradient_cases() {
         let blocks = vec![block::<Grad>(&config, 0.2), block::<Grad>(&config, 0.1)];
-        let base = DiagonalNormal::standard(config.dim, &device());
+        let base = DiagonalNormal::standard(config.dim, double());
         let flow = Flow::normalizing(Chain::new(blocks).unwrap(), base).unwrap();
         let context = context_of(4, 2).map(Tensor::from_inner);
         assert_gradients(
@@ -658,7 +656,7 @@ fn gradients_through_both_inverses_agree_with_central_differences() {
                 ..config
             };
             let block = block::<Grad>(&config, 0.2);
-            let base = DiagonalNormal::standard(config.dim, &device());
+            let base = DiagonalNormal::standard(config.dim, double());
             let flow = Flow::generative(block, base).unwrap();
             let context = context_of(4, 2).map(Tensor::from_inner);
             assert_gradients(
@@ -692,7 +690,7 @@ fn flows_of_one_field_compose_and_have_an_identity() {
 
     // (f o g)^-1 = g^-1 o f^-1.
     let other = DdnfBlockConfig::new(3, [2, 2]);
-    let other: DdnfBlock<Plain> = other.init(&device(), &mut rng(5)).unwrap();
+    let other: DdnfBlock<Plain> = other.init(double(), &mut rng(5)).unwrap();
     let both = Chain::new(vec![block.clone(), other.clone()]).unwrap();
     let back = block.inverse(other.inverse(x.clone(), None), None);
     assert!(residual(both.inverse(x.clone(), None), back.clone()) == 0.0);
@@ -726,9 +724,9 @@ impl<B: Backend> ModuleMapper<B> for ScaleOutput {
 fn stability_sees_a_field_too_stiff_for_its_cells() {
     // v(x) = 3 tanh(-x): J(0) = -3, so one cell folds (det = -2), two do (rho 1.5), four do not.
     let config = DdnfBlockConfig::new(1, [1]);
-    let block: DdnfBlock<Plain> = config.init(&device(), &mut rng(1)).unwrap();
+    let block: DdnfBlock<Plain> = config.init(double(), &mut rng(1)).unwrap();
     let block = block.map(&mut SetAll(vec![-1.0, 0.0, 3.0, 0.0]));
-    let x = Tensor::from_data([[0.0], [4.0]], &device());
+    let x = Tensor::from_data([[0.0], [4.0]], double());
     for (cells, rho, bad) in [(1, 3.0, 1), (2, 1.5, 2), (4, 0.75, 0)] {
         let (report, value) = block.clone().with_cells(cells).stability(x.clone(), None);
         assert!((report.max_rho - rho).abs() < 1e-12, "{report:?}");
@@ -749,9 +747,9 @@ fn extremes_and_saturated_units_keep_values_and_gradients_finite() {
                 activation,
                 ..DdnfBlockConfig::new(3, hidden)
             };
-            let block: DdnfBlock<Grad> = config.init(&device(), &mut rng(1)).unwrap();
+            let block: DdnfBlock<Grad> = config.init(double(), &mut rng(1)).unwrap();
             let rows = [[0.0; 3], [10.0; 3], [-10.0; 3], [1e3; 3], [-1e3; 3]];
-            let x = Tensor::<Grad, 2>::from_data(rows, &device()).require_grad();
+            let x = Tensor::<Grad, 2>::from_data(rows, double()).require_grad();
             let mapped = block.forward_and_log_det(x.clone(), None);
             let loss = mapped.value.square().sum() - mapped.log_det.sum();
             let gradients = loss.backward();
@@ -785,7 +783,7 @@ fn configurations_round_trip_and_are_checked() {
         context_rank: 1,
         ..DdnfBlockConfig::new(2, [4])
     };
-    let error = rank_without_context.init::<Plain>(&device(), &mut rng(1));
+    let error = rank_without_context.init::<Plain>(double(), &mut rng(1));
     let message = error.unwrap_err().to_string();
     assert!(
         message.contains("context_rank is 1, expected 0"),
@@ -822,7 +820,7 @@ fn configurations_round_trip_and_are_checked() {
             "inverse.tolerance",
         ),
     ] {
-        match config.init::<Plain>(&device(), &mut rng(1)) {
+        match config.init::<Plain>(double(), &mut rng(1)) {
             Err(Error::Config { field: found, .. }) => assert_eq!(found, field),
             other => panic!("{config:?}: {other:?}"),
         }

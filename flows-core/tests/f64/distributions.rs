@@ -1,21 +1,18 @@
 //! Base distributions in f64: closed forms, moments, what is refused. The rest is in the conformance suite.
 
-use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 use flows_core::distributions::{DiagonalNormal, GaussianMixture, LogProb, Sample, Uniform};
 use rand::{SeedableRng, rngs::StdRng};
 use statrs::distribution::{Continuous, Normal, Uniform as StatrsUniform};
 
-type B = Autodiff<Flex>;
+use crate::double;
 
-fn device() -> FlexDevice {
-    crate::device::<Flex>()
-}
+type B = Autodiff<Flex>;
 
 fn batch(rows: &[Vec<f64>]) -> Tensor<B, 2> {
     let shape = [rows.len(), rows[0].len()];
-    Tensor::from_data(TensorData::new(rows.concat(), shape), &device())
+    Tensor::from_data(TensorData::new(rows.concat(), shape), double())
 }
 
 fn values<const D: usize>(t: Tensor<B, D>) -> Vec<f64> {
@@ -26,13 +23,13 @@ fn values<const D: usize>(t: Tensor<B, D>) -> Vec<f64> {
 fn mixture_1d() -> GaussianMixture<B> {
     let loc = [vec![-1.5], vec![0.0], vec![2.0]];
     let scale = [vec![0.3], vec![1.0], vec![0.7]];
-    GaussianMixture::new(&[1.0, 2.0, 5.0], &loc, &scale, &device()).unwrap()
+    GaussianMixture::new(&[1.0, 2.0, 5.0], &loc, &scale, double()).unwrap()
 }
 
 fn mixture_2d() -> GaussianMixture<B> {
     let loc = [vec![-1.0, 0.5], vec![1.0, -0.5]];
     let scale = [vec![0.4, 0.8], vec![0.6, 0.3]];
-    GaussianMixture::new(&[0.25, 0.75], &loc, &scale, &device()).unwrap()
+    GaussianMixture::new(&[0.25, 0.75], &loc, &scale, double()).unwrap()
 }
 
 #[test]
@@ -60,7 +57,7 @@ fn densities_have_their_closed_forms() {
     let ours = values(mixture_2d().log_prob(batch(&[at.to_vec()]), None))[0];
     assert!((ours - density.ln()).abs() < 1e-12);
 
-    let uniform = Uniform::<B>::new(&[-1.0], &[2.0], &device()).unwrap();
+    let uniform = Uniform::<B>::new(&[-1.0], &[2.0], double()).unwrap();
     let reference = StatrsUniform::new(-1.0, 2.0).unwrap();
     for v in [-1.0, 0.0, 1.3, 2.0, -1.0 - 1e-9, 2.0 + 1e-9, 50.0] {
         let ours = values(uniform.log_prob(batch(&[vec![v]]), None))[0];
@@ -74,7 +71,7 @@ fn densities_have_their_closed_forms() {
 
 #[test]
 fn uniform_is_minus_infinity_outside_in_any_column_and_nan_on_nan() {
-    let p = Uniform::<B>::new(&[0.0, 0.0], &[1.0, 2.0], &device()).unwrap();
+    let p = Uniform::<B>::new(&[0.0, 0.0], &[1.0, 2.0], double()).unwrap();
     let x = batch(&[
         vec![0.5, 1.9],
         vec![0.5, 2.1],
@@ -121,15 +118,15 @@ fn mixtures_stay_finite_far_out_with_the_gradient_of_the_nearest_component() {
 
 #[test]
 fn a_component_of_weight_zero_is_as_if_it_were_not_there() {
-    let device = device();
+    let device = double();
     let loc = [vec![0.0], vec![3.0]];
     let scale = [vec![1.0], vec![0.1]];
-    let p = GaussianMixture::<B>::new(&[2.0, 0.0], &loc, &scale, &device).unwrap();
+    let p = GaussianMixture::<B>::new(&[2.0, 0.0], &loc, &scale, device).unwrap();
     let x = batch(&[vec![3.0], vec![0.2]]).require_grad();
     let log_p = p.log_prob(x.clone(), None);
     let gradient = x.grad(&log_p.clone().sum().backward()).unwrap();
     let gradient: Vec<f64> = gradient.into_data().iter().collect();
-    let single = DiagonalNormal::<B>::standard(1, &device).log_prob(x, None);
+    let single = DiagonalNormal::<B>::standard(1, device).log_prob(x, None);
     for (a, b) in values(log_p).iter().zip(values(single)) {
         assert!((a - b).abs() < 1e-14);
     }
@@ -172,10 +169,10 @@ fn assert_moments(p: &impl Sample<B>, mean: [f64; 2], covariance: [[f64; 2]; 2])
 
 #[test]
 fn samples_have_the_moments_of_their_distribution() {
-    let device = device();
-    let normal = DiagonalNormal::<B>::new(&[1.0, -2.0], &[0.5, 3.0], &device).unwrap();
+    let device = double();
+    let normal = DiagonalNormal::<B>::new(&[1.0, -2.0], &[0.5, 3.0], device).unwrap();
     assert_moments(&normal, [1.0, -2.0], [[0.25, 0.0], [0.0, 9.0]]);
-    let uniform = Uniform::<B>::new(&[-1.0, 5.0], &[2.0, 5.5], &device).unwrap();
+    let uniform = Uniform::<B>::new(&[-1.0, 5.0], &[2.0, 5.5], device).unwrap();
     assert_moments(&uniform, [0.5, 5.25], [[0.75, 0.0], [0.0, 0.25 / 12.0]]);
     // Mean sum w m; covariance sum w (diag(s^2) + m m^T) - mean mean^T.
     let mean = [0.5, -0.25];
@@ -189,9 +186,9 @@ fn samples_have_the_moments_of_their_distribution() {
 
 #[test]
 fn bad_arguments_are_refused() {
-    let device = device();
+    let device = double();
     let refusal = |low: &[f64], high: &[f64]| {
-        Uniform::<B>::new(low, high, &device)
+        Uniform::<B>::new(low, high, device)
             .unwrap_err()
             .to_string()
     };
@@ -203,7 +200,7 @@ fn bad_arguments_are_refused() {
     assert!(refusal(&[], &[]).contains("at least one"));
     let one = vec![vec![0.0, 0.0]];
     let mixture = |weights: &[f64], loc: &[Vec<f64>], scale: &[Vec<f64>]| {
-        GaussianMixture::<B>::new(weights, loc, scale, &device)
+        GaussianMixture::<B>::new(weights, loc, scale, device)
             .unwrap_err()
             .to_string()
     };
@@ -223,7 +220,7 @@ fn a_wrong_dimension_panics_with_its_message() {
 
 #[test]
 fn rows_as_far_out_as_the_numbers_reach_have_no_density_and_no_nan() {
-    let device = device();
+    let device = double();
     let far = [
         f64::MAX,
         -f64::MAX,
@@ -232,8 +229,8 @@ fn rows_as_far_out_as_the_numbers_reach_have_no_density_and_no_nan() {
         -1e160,
     ];
     let x = batch(&far.map(|v| vec![v, 0.3]));
-    let normal = DiagonalNormal::<B>::new(&[0.4, -1.0], &[0.9, 0.5], &device).unwrap();
-    let uniform = Uniform::<B>::new(&[-1.0, 0.0], &[2.0, 1.0], &device).unwrap();
+    let normal = DiagonalNormal::<B>::new(&[0.4, -1.0], &[0.9, 0.5], device).unwrap();
+    let uniform = Uniform::<B>::new(&[-1.0, 0.0], &[2.0, 1.0], device).unwrap();
     let all = [
         normal.log_prob(x.clone(), None),
         mixture_2d().log_prob(x.clone(), None),
@@ -246,11 +243,11 @@ fn rows_as_far_out_as_the_numbers_reach_have_no_density_and_no_nan() {
 
 #[test]
 fn scales_that_f32_holds_as_zero_or_infinity_are_refused() {
-    let device = device();
+    let device = double();
     for wrong in [1e-50, 1e50] {
-        assert!(DiagonalNormal::<B>::new(&[0.0], &[wrong], &device).is_err());
-        assert!(GaussianMixture::<B>::new(&[1.0], &[vec![0.0]], &[vec![wrong]], &device).is_err());
+        assert!(DiagonalNormal::<B>::new(&[0.0], &[wrong], device).is_err());
+        assert!(GaussianMixture::<B>::new(&[1.0], &[vec![0.0]], &[vec![wrong]], device).is_err());
     }
-    assert!(DiagonalNormal::<B>::new(&[1e50], &[1.0], &device).is_err());
-    assert!(Uniform::<B>::new(&[1.0], &[1.0 + 1e-12], &device).is_err());
+    assert!(DiagonalNormal::<B>::new(&[1e50], &[1.0], device).is_err());
+    assert!(Uniform::<B>::new(&[1.0], &[1.0 + 1e-12], device).is_err());
 }

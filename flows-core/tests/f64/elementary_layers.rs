@@ -1,7 +1,6 @@
 //! Elementwise affine, activation norm, planar, radial and Sylvester layers in f64: the conformance
 //! suite over several sizes, and what is special to each.
 
-use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::bijector::{Bijector, Invert, Mapped};
@@ -16,21 +15,19 @@ use flows_core::testing::{
 use flows_core::visit::LayerVisit;
 use rand::{SeedableRng, rngs::StdRng};
 
-type B = Autodiff<Flex>;
+use crate::double;
 
-fn device() -> FlexDevice {
-    crate::device::<Flex>()
-}
+type B = Autodiff<Flex>;
 
 /// Further than the suite goes by itself, and activation normalization after its first batch.
 #[test]
 fn layers_conform_very_far_from_where_they_start() {
-    let mut suite = Suite::<B>::new(&device(), Precision::DOUBLE);
+    let mut suite = Suite::<B>::new(double(), Precision::DOUBLE);
     for dim in [1, 2, 4] {
         suite.check(
             Case::new(format!("activation norm {dim}")).max_passes(1),
             |device, rng| {
-                let mut layer = ActNormConfig::new(dim).init(device, rng)?;
+                let mut layer = ActNormConfig::new(dim).init(device.clone(), rng)?;
                 let x = normal_tensor([9, dim], 3.0, device, rng) + 2.0;
                 layer.visit_layers(&mut LayerVisit::init_from_data(x, None));
                 Ok(layer)
@@ -58,33 +55,33 @@ fn layers_conform_very_far_from_where_they_start() {
 
 #[test]
 fn layers_start_near_the_identity() {
-    let device = device();
+    let device = double();
     let mut rng = StdRng::seed_from_u64(1);
-    let x = uniform_batch::<B>([50, 4], 3.0, 2, &device);
+    let x = uniform_batch::<B>([50, 4], 3.0, 2, device);
     let near = |mapped: Mapped<B>| {
         let moved = rows(&(mapped.value - x.clone()).abs().max())[0];
         assert!(moved > 0.0 && moved < 0.2, "moved by {moved}");
     };
-    let planar = PlanarConfig::new(4).init(&device, &mut rng).unwrap();
+    let planar = PlanarConfig::new(4).init(device, &mut rng).unwrap();
     near(planar.forward_and_log_det(x.clone(), None));
-    let radial = RadialConfig::new(4).init(&device, &mut rng).unwrap();
+    let radial = RadialConfig::new(4).init(device, &mut rng).unwrap();
     near(radial.forward_and_log_det(x.clone(), None));
     let basis = BasisConfig::Householder { reflections: 3 };
     let sylvester = SylvesterConfig::new(4, basis)
-        .init(&device, &mut rng)
+        .init(device, &mut rng)
         .unwrap();
     near(sylvester.forward_and_log_det(x.clone(), None));
 }
 
 #[test]
 fn activation_norm_whitens_the_first_batch() {
-    let device = device();
+    let device = double();
     let mut rng = StdRng::seed_from_u64(3);
-    let mut layer = ActNormConfig::new(3).init::<B>(&device, &mut rng).unwrap();
-    let x = normal_tensor::<B, 2>([200, 3], 5.0, &device, &mut rng) + 1e4;
+    let mut layer = ActNormConfig::new(3).init::<B>(device, &mut rng).unwrap();
+    let x = normal_tensor::<B, 2>([200, 3], 5.0, device, &mut rng) + 1e4;
     // The last column is constant, and not representable exactly in binary.
     let x = Tensor::cat(
-        vec![x.narrow(1, 0, 2), Tensor::full([200, 1], 0.1, &device)],
+        vec![x.narrow(1, 0, 2), Tensor::full([200, 1], 0.1, device)],
         1,
     );
     let mut visit = LayerVisit::init_from_data(x.clone(), None);
@@ -110,7 +107,7 @@ fn activation_norm_whitens_the_first_batch() {
         "still trainable"
     );
 
-    let one = Tensor::from_data([[3.0, -4.0, 0.0]], &device);
+    let one = Tensor::from_data([[3.0, -4.0, 0.0]], device);
     let mut visit = LayerVisit::init_from_data(one, None);
     layer.visit_layers(&mut visit);
     assert_eq!(rows(&visit.into_rows()[0]), [0.0; 3]);
@@ -119,29 +116,29 @@ fn activation_norm_whitens_the_first_batch() {
 #[test]
 #[should_panic(expected = "activation norm: batch: row 1, column 0 is NaN")]
 fn activation_norm_refuses_nan() {
-    let device = device();
+    let device = double();
     let config = ActNormConfig::new(2);
     let mut layer = config
-        .init::<B>(&device, &mut StdRng::seed_from_u64(3))
+        .init::<B>(device, &mut StdRng::seed_from_u64(3))
         .unwrap();
-    let rows = Tensor::from_data([[0.0, 1.0], [f64::NAN, 1.0]], &device);
+    let rows = Tensor::from_data([[0.0, 1.0], [f64::NAN, 1.0]], device);
     layer.visit_layers(&mut LayerVisit::init_from_data(rows, None));
 }
 
 /// Parameters per row: `(z, u, w, b)` at the edges of the planar constraint.
 fn planar_edges(u: [f64; 2], w: [f64; 2], b: f64) -> [Tensor<B, 2>; 3] {
-    let device = device();
-    let row = |v: [f64; 2]| Tensor::<B, 2>::from_data([v], &device).require_grad();
+    let device = double();
+    let row = |v: [f64; 2]| Tensor::<B, 2>::from_data([v], device).require_grad();
     [
         row(u),
         row(w),
-        Tensor::from_data([[b]], &device).require_grad(),
+        Tensor::from_data([[b]], device).require_grad(),
     ]
 }
 
 #[test]
 fn planar_holds_at_the_edges_of_its_constraint() {
-    let device = device();
+    let device = double();
     let cases = [
         ([0.5, -0.3], [0.0, 0.0], 0.4),
         ([0.5, -0.3], [1e-8, -1e-9], 0.4),
@@ -154,7 +151,7 @@ fn planar_holds_at_the_edges_of_its_constraint() {
     for (u, w, b) in cases {
         for z in [[0.3, -0.4], [0.0, 0.0], [1e3, -1e3]] {
             let [u, w, b] = planar_edges(u, w, b);
-            let z = Tensor::<B, 2>::from_data([z], &device).require_grad();
+            let z = Tensor::<B, 2>::from_data([z], device).require_grad();
             let flat = |b: &Tensor<B, 2>| b.clone().reshape([1]);
             let apply = |z| planar::apply(z, u.clone(), w.clone(), flat(&b));
             let there = apply(z.clone());
@@ -186,8 +183,8 @@ fn planar_holds_at_the_edges_of_its_constraint() {
 
 #[test]
 fn radial_holds_at_its_centre_and_at_its_limits() {
-    let device = device();
-    let column = |v: f64| Tensor::<B, 1>::from_data([v], &device).require_grad();
+    let device = double();
+    let column = |v: f64| Tensor::<B, 1>::from_data([v], device).require_grad();
     let centre = [0.25, -1.5];
     for (alpha, beta) in [
         (0.5, 0.5),
@@ -197,8 +194,8 @@ fn radial_holds_at_its_centre_and_at_its_limits() {
         (-30.0, 40.0),
     ] {
         for z in [centre, [0.25, -1.5 + 1e-9], [0.0, 0.0], [1e3, -1e3]] {
-            let z = Tensor::<B, 2>::from_data([z], &device).require_grad();
-            let z_0 = Tensor::<B, 2>::from_data([centre], &device).require_grad();
+            let z = Tensor::<B, 2>::from_data([z], device).require_grad();
+            let z_0 = Tensor::<B, 2>::from_data([centre], device).require_grad();
             let (a, b) = (column(alpha), column(beta));
             let there = radial::apply(z.clone(), z_0.clone(), a.clone(), b.clone());
             let at = format!("alpha {alpha}, beta {beta}, z {z}");
@@ -227,9 +224,9 @@ fn radial_holds_at_its_centre_and_at_its_limits() {
 
 #[test]
 fn parameters_per_row_act_on_their_row_alone() {
-    let device = device();
+    let device = double();
     let mut rng = StdRng::seed_from_u64(9);
-    let mut draw = |columns| normal_tensor::<B, 2>([4, columns], 1.0, &device, &mut rng);
+    let mut draw = |columns| normal_tensor::<B, 2>([4, columns], 1.0, device, &mut rng);
     let (z, u, w, b) = (draw(3), draw(3), draw(3), draw(1));
     let whole = planar::apply(z.clone(), u.clone(), w.clone(), b.clone().squeeze_dim(1));
     let disc = radial::apply(
@@ -252,15 +249,15 @@ fn parameters_per_row_act_on_their_row_alone() {
 
 #[test]
 fn a_wide_sylvester_inverse_is_exact_where_a_fixed_point_would_not_contract() {
-    let device = device();
+    let device = double();
     let mut rng = StdRng::seed_from_u64(4);
     let dim = 16;
     let config = SylvesterConfig {
         init_std: 3.0,
         ..SylvesterConfig::new(dim, BasisConfig::Householder { reflections: 8 })
     };
-    let layer = config.init::<B>(&device, &mut rng).unwrap();
-    let x = uniform_batch::<B>([32, dim], 2.0, 8, &device);
+    let layer = config.init::<B>(device, &mut rng).unwrap();
+    let x = uniform_batch::<B>([32, dim], 2.0, 8, device);
     // z <- y - Q R1 tanh(R2 Q^T z + b) leaves the solution of this layer.
     let y = layer.forward(x.clone(), None);
     let mut z = y.clone();
@@ -278,12 +275,12 @@ fn a_wide_sylvester_inverse_is_exact_where_a_fixed_point_would_not_contract() {
 
 #[test]
 fn configurations_are_checked() {
-    let device = device();
+    let device = double();
     let rng = &mut StdRng::seed_from_u64(0);
     let message = |basis| {
         let config = SylvesterConfig::new(3, basis);
         config
-            .init::<B>(&device, &mut StdRng::seed_from_u64(0))
+            .init::<B>(device, &mut StdRng::seed_from_u64(0))
             .unwrap_err()
             .to_string()
     };
@@ -295,16 +292,16 @@ fn configurations_are_checked() {
         message(BasisConfig::Householder { reflections: 0 }),
         "sylvester: reflections is 0, expected at least 1"
     );
-    assert!(PlanarConfig::new(0).init::<B>(&device, rng).is_err());
+    assert!(PlanarConfig::new(0).init::<B>(device, rng).is_err());
     assert!(
         RadialConfig {
             init_std: f64::NAN,
             ..RadialConfig::new(2)
         }
-        .init::<B>(&device, rng)
+        .init::<B>(device, rng)
         .is_err()
     );
-    assert!(ActNormConfig::new(0).init::<B>(&device, rng).is_err());
+    assert!(ActNormConfig::new(0).init::<B>(device, rng).is_err());
     let read: SylvesterConfig =
         toml::from_str("dim = 6\nbasis = { orthogonal = { columns = 2 } }").unwrap();
     assert_eq!(
@@ -317,11 +314,11 @@ fn configurations_are_checked() {
 #[test]
 fn planar_meets_values_worked_out_by_hand() {
     // u = (ln(e - 1), 0), w = (1, 0) makes u^ = 0, the identity.
-    let device = device();
-    let z = Tensor::<B, 2>::from_data(TensorData::from([[0.7, -0.2]]), &device);
-    let w = Tensor::<B, 2>::from_data([[1.0, 0.0]], &device);
-    let u = Tensor::<B, 2>::from_data([[(1f64.exp() - 1.0).ln(), 0.0]], &device);
-    let b = Tensor::<B, 1>::from_data([0.3], &device);
+    let device = double();
+    let z = Tensor::<B, 2>::from_data(TensorData::from([[0.7, -0.2]]), device);
+    let w = Tensor::<B, 2>::from_data([[1.0, 0.0]], device);
+    let u = Tensor::<B, 2>::from_data([[(1f64.exp() - 1.0).ln(), 0.0]], device);
+    let b = Tensor::<B, 1>::from_data([0.3], device);
     let out = planar::apply(z.clone(), u, w.clone(), b.clone());
     assert!(relative_error(&rows(&out.value), &rows(&z)) < 1e-15);
     assert!(rows(&out.log_det)[0].abs() < 1e-15);

@@ -10,7 +10,8 @@ use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::flow::Flow;
 use flows_core::transforms::LogScale;
 
-use crate::autoregressive::{Grad, Plain, Put, device, normal, rng, values};
+use crate::autoregressive::{Grad, Plain, Put, normal, rng, values};
+use crate::double;
 
 const DIM: usize = 3;
 
@@ -47,7 +48,7 @@ fn one_autoregressive_layer_holds_it_in_closed_form() {
         transform: LogScale::Exp.into(),
         ..AutoregressiveConfig::new(DIM, vec![])
     };
-    let layer = config.init::<Plain>(&device(), &mut rng(0)).unwrap();
+    let layer = config.init::<Plain>(double(), &mut rng(0)).unwrap();
     // z = L^-1 (x - mean) with S = L L^T: lower triangular, as the mask.
     let whiten = covariance.cholesky().unwrap().l().try_inverse().unwrap();
     let mut parameters = vec![vec![0.0; DIM * 2 * DIM], vec![0.0; 2 * DIM]];
@@ -59,9 +60,9 @@ fn one_autoregressive_layer_holds_it_in_closed_form() {
         }
     }
     let layer = layer.map(&mut Put(parameters));
-    let flow = Flow::normalizing(layer, DiagonalNormal::standard(DIM, &device())).unwrap();
+    let flow = Flow::normalizing(layer, DiagonalNormal::standard(DIM, double())).unwrap();
     let rows = TensorData::new(data.clone(), [data.len() / DIM, DIM]);
-    let x = Tensor::<Plain, 2>::from_data(rows, &device());
+    let x = Tensor::<Plain, 2>::from_data(rows, double());
     let found = values(flow.log_prob(x, None).mean())[0];
     assert!((found - best).abs() < 1e-12, "{found} against {best}");
 }
@@ -71,16 +72,16 @@ fn one_linear_layer_is_trained_to_it() {
     let data = data();
     let (mean, covariance, best) = maximum_likelihood(&data);
     let linear = LuLinearConfig::new(DIM)
-        .init::<Grad>(&device(), &mut rng(1))
+        .init::<Grad>(double(), &mut rng(1))
         .unwrap();
     let affine = ElementwiseAffineConfig::new(DIM)
-        .init(&device(), &mut rng(1))
+        .init(double(), &mut rng(1))
         .unwrap();
     let layers = Pair::new(linear, affine).unwrap();
-    let base = DiagonalNormal::standard(DIM, &device());
+    let base = DiagonalNormal::standard(DIM, double());
     let mut flow = Flow::normalizing(layers, base).unwrap();
     let rows = TensorData::new(data.clone(), [data.len() / DIM, DIM]);
-    let x = Tensor::<Grad, 2>::from_data(rows, &device());
+    let x = Tensor::<Grad, 2>::from_data(rows, double());
     let mut optimizer = AdamConfig::new().init();
     let steps = 3000;
     for step in 0..steps {

@@ -12,6 +12,7 @@ use flows_core::bijectors::{
     BlockAffineConfig, ConditionerConfig,
 };
 use flows_core::conditioners::{Soft, SoftStart};
+use flows_core::init::options_of;
 use flows_core::masks::{DependencyMask, MaskConfig, Ordering, Untouched};
 use flows_core::nn::{ConditionerActivation, Encoding};
 use flows_core::transforms::{AnyTransform, LogScale};
@@ -19,11 +20,12 @@ use flows_core::transforms::{AnyTransform, LogScale};
 type SoftLayer<B> = Autoregressive<B, Soft<B>, AnyTransform>;
 
 use crate::autoregressive::{
-    Grad, Plain, assert_close, check_layer, device, jacobians, masks, normal, rng, shaken, values,
+    Grad, Plain, assert_close, check_layer, jacobians, masks, normal, rng, shaken, values,
 };
+use crate::double;
 
 fn shared<B: Backend<Device = FlexDevice>>(config: &AutoregressiveConfig) -> AnyAutoregressive<B> {
-    shaken(config.init(&device(), &mut rng(1)).unwrap(), 0.3, 2)
+    shaken(config.init(double(), &mut rng(1)).unwrap(), 0.3, 2)
 }
 
 fn soft<B: Backend<Device = FlexDevice>>(ordering: Ordering) -> SoftLayer<B> {
@@ -49,7 +51,7 @@ fn soft_with<B: Backend<Device = FlexDevice>>(config: AutoregressiveConfig) -> S
         activation: ConditionerActivation::Tanh,
         ..config
     };
-    let layer = config.init_soft(&device(), &mut rng(1)).unwrap();
+    let layer = config.init_soft(double(), &mut rng(1)).unwrap();
     shaken(layer, 0.3, 2)
 }
 
@@ -62,7 +64,7 @@ impl<B: Backend> ModuleMapper<B> for SetLogits {
         let dims = tensor.dims();
         let tensor = if dims.as_slice() == [6, 6] {
             let data = TensorData::new(self.0.clone(), dims);
-            Tensor::from_data(data, &tensor.device()).require_grad()
+            Tensor::from_data(data, options_of(&tensor)).require_grad()
         } else {
             tensor
         };
@@ -123,7 +125,7 @@ fn the_jacobian_of_dense_blocks_is_block_triangular() {
             activation: ConditionerActivation::Tanh,
             ..BlockAffineConfig::new(6, vec![12], blocks)
         };
-        let layer = config.init::<Grad>(&device(), &mut rng(1)).unwrap();
+        let layer = config.init::<Grad>(double(), &mut rng(1)).unwrap();
         let layer = shaken(layer, 0.3, 2);
         follows(&layer, layer.mask(), true);
         check_layer(&layer, 1);
@@ -135,12 +137,12 @@ fn blocks_of_one_are_an_autoregressive_layer() {
     let order = vec![2, 0, 3, 1];
     let blocks = order.iter().map(|&i| vec![i]).collect();
     let config = BlockAffineConfig::new(4, vec![9], blocks);
-    let dense = config.init::<Plain>(&device(), &mut rng(3)).unwrap();
+    let dense = config.init::<Plain>(double(), &mut rng(3)).unwrap();
     let config = AutoregressiveConfig {
         mask: MaskConfig::Autoregressive(Ordering::Explicit(order)),
         ..AutoregressiveConfig::new(4, vec![9])
     };
-    let masked = config.init::<Plain>(&device(), &mut rng(3)).unwrap();
+    let masked = config.init::<Plain>(double(), &mut rng(3)).unwrap();
     let x = normal::<Plain>(7, 4, 1.0, 4);
     let (a, b) = (
         dense.forward_and_log_det(x.clone(), None),
@@ -237,7 +239,7 @@ fn the_encoding_tells_variables_with_equal_rows_apart_or_not() {
             ..AutoregressiveConfig::shared(4, vec![12])
         });
         // Both moved variables start from the same number.
-        let x = Tensor::<Plain, 2>::from_data([[0.3, 1.0, -0.8, 1.0]], &device());
+        let x = Tensor::<Plain, 2>::from_data([[0.3, 1.0, -0.8, 1.0]], double());
         let y = values(layer.forward(x, None));
         assert_eq!(y[1] != y[3], apart, "{encoding:?}");
     }
@@ -269,11 +271,11 @@ fn jacobi_agrees_with_the_incremental_inverse_of_shared_conditioners() {
 #[test]
 fn wrong_configurations_are_refused() {
     let refused = |config: AutoregressiveConfig| {
-        let built = config.init::<Plain>(&device(), &mut rng(0));
+        let built = config.init::<Plain>(double(), &mut rng(0));
         assert!(built.is_err(), "{config:?}");
     };
     let sound = AutoregressiveConfig::soft(3, vec![4]);
-    assert!(sound.init::<Plain>(&device(), &mut rng(0)).is_ok());
+    assert!(sound.init::<Plain>(double(), &mut rng(0)).is_ok());
     let started = |start| {
         for conditioner in [
             ConditionerConfig::SoftMasked { start },
@@ -325,7 +327,7 @@ fn wrong_configurations_are_refused() {
             bound,
             ..BlockAffineConfig::new(3, vec![4], blocks)
         };
-        config.init::<Plain>(&device(), &mut rng(0)).err()
+        config.init::<Plain>(double(), &mut rng(0)).err()
     };
     assert!(blocks(vec![vec![0, 1], vec![2]], 1.0).is_none());
     assert!(blocks(vec![vec![0, 1], vec![2]], 0.0).is_some());

@@ -1,5 +1,4 @@
-//! Everything that is checked in f64. The default float type of a device is fixed on first use,
-//! so these tests have a binary of their own.
+//! The layers and distributions: everything in f64, and in f32 what depends on it, in one process.
 
 #[path = "../conformance/registry.rs"]
 mod registry;
@@ -21,35 +20,38 @@ mod masked_kernel;
 mod parity;
 mod passes;
 mod planar_parity;
+mod single;
 mod states;
 mod suite;
 mod visits;
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::backend::Backend;
-use burn::tensor::{FloatDType, IntDType};
+use burn::tensor::{DType, TensorCreationOptions};
 use flows_core::autodiff::{Exclusive, exclusive};
-use std::sync::Once;
 
-/// The default backend, in f64 throughout this binary.
+/// The default backend.
 pub(crate) type Wide = Autodiff<Flex>;
-/// The other CPU backend, in f64 throughout this binary.
+/// The other CPU backend.
 pub(crate) type WideNdArray = Autodiff<NdArray>;
+
+/// Tensors in f64 on the default device, whose default type is f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Double;
+
+impl<B: Backend> From<Double> for TensorCreationOptions<B> {
+    fn from(_: Double) -> Self {
+        Self::default().with_dtype(DType::F64)
+    }
+}
 
 thread_local! {
     /// The harness runs each test on a thread of its own: its gradients are its alone until it ends.
     static ALONE: Exclusive = exclusive();
 }
 
-/// The device of `B`, with f64 as its default type. Every test begins with it.
-pub(crate) fn device<B: Backend>() -> B::Device {
+/// Every test begins with it.
+pub(crate) fn double() -> Double {
     ALONE.with(|_| ());
-    static SET: Once = Once::new();
-    SET.call_once(|| {
-        let set = burn::tensor::set_default_dtypes::<Flex>;
-        set(&Default::default(), FloatDType::F64, IntDType::I64).expect("first use of Flex");
-        let set = burn::tensor::set_default_dtypes::<NdArray>;
-        set(&Default::default(), FloatDType::F64, IntDType::I64).expect("first use of NdArray");
-    });
-    B::Device::default()
+    Double
 }

@@ -5,7 +5,7 @@
 //! and the code of sylvester-flows; masked weights are stored with their masks.
 
 use burn::tensor::{Tensor, TensorData};
-use burn_flex::{Flex, FlexDevice};
+use burn_flex::Flex;
 use safetensors::{Dtype, SafeTensors};
 
 use flows_core::bijector::Invert;
@@ -22,11 +22,9 @@ use flows_core::nn::{
 use flows_core::random::generator;
 use flows_core::transforms::{Affine, LogScale};
 
-type Matrix = Vec<Vec<f64>>;
+use crate::double;
 
-fn device() -> FlexDevice {
-    crate::device::<Flex>()
-}
+type Matrix = Vec<Vec<f64>>;
 
 /// A file of golden values.
 struct Golden(Vec<u8>);
@@ -64,7 +62,7 @@ impl Golden {
     fn tensor(&self, name: &str) -> Tensor<Flex, 2> {
         let rows = self.matrix(name);
         let data = TensorData::new(rows.concat(), [rows.len(), rows[0].len()]);
-        Tensor::from_data(data, &device())
+        Tensor::from_data(data, double())
     }
 
     /// A PyTorch linear layer, with its mask if it has one.
@@ -191,7 +189,7 @@ impl<L: Invert<Flex>> Map for L {
 type Maf = Autoregressive<Flex, Made<Flex>, Affine>;
 
 fn masked_affine(network: &NetworkParameters, dim: usize, scale: LogScale) -> Maf {
-    let conditioner = network.made(dim, &device()).unwrap();
+    let conditioner = network.made(dim, double()).unwrap();
     let inverse = AutoregressiveInverse::Incremental;
     Autoregressive::new(conditioner, Affine { scale }, inverse).unwrap()
 }
@@ -224,7 +222,7 @@ fn zuko(name: &str) {
     let layers: Vec<&dyn Map> = layers.iter().map(|layer| layer as &dyn Map).collect();
     let (z, log_det) = (golden.numbers("z"), golden.numbers("log_det"));
     check(&layers, x, context, &z, &log_det);
-    let base = DiagonalNormal::<Flex>::standard(dim, &device());
+    let base = DiagonalNormal::<Flex>::standard(dim, double());
     let log_prob = values(base.log_prob(golden.tensor("z"), None));
     let log_prob: Vec<f64> = log_prob.iter().zip(&log_det).map(|(a, b)| a + b).collect();
     assert_close(&log_prob, &golden.numbers("log_prob"));
@@ -324,7 +322,7 @@ fn nflows_coupling() {
         offset: 2.0,
         floor: 1e-3,
     };
-    let network = network.mlp::<Flex>(&device()).unwrap();
+    let network = network.mlp::<Flex>(double()).unwrap();
     let conditioner = Coupling::new(network, 6, &Untouched::Variables(seen)).unwrap();
     let inverse = AutoregressiveInverse::Incremental;
     let layer = Autoregressive::new(conditioner, Affine { scale }, inverse).unwrap();
@@ -359,7 +357,7 @@ fn iaf() {
         })
         .collect();
     let reversal: Permutation<Flex> = PermutationConfig::new(dim, Ordering::Reversed)
-        .init(&device(), &mut generator(0))
+        .init(double(), &mut generator(0))
         .unwrap();
     let layers: [&dyn Map; 3] = [&steps[0], &reversal, &steps[1]];
     let context = Some(golden.tensor("context"));

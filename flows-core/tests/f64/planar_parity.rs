@@ -10,6 +10,8 @@ use flows_core::bijectors::sylvester::{self, Basis, Parameters};
 use safetensors::SafeTensors;
 use std::path::Path;
 
+use crate::double;
+
 type B = Flex;
 
 struct Golden(Vec<u8>);
@@ -29,7 +31,7 @@ impl Golden {
             .map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap()))
             .collect();
         let data = TensorData::new(values, view.shape().to_vec());
-        Tensor::from_data(data, (&crate::device::<B>(), DType::F64))
+        Tensor::from_data(data, double())
     }
 
     fn assert_matches(&self, mapped: Mapped<B>) {
@@ -116,5 +118,5 @@ fn identities(rows: usize, m: usize) -> Tensor<B, 3> {
         .map(|i| f64::from(u8::from((i / m) % m == i % m)))
         .collect();
     let data = TensorData::new(values, [rows, m, m]);
-    Tensor::from_data(data, (&crate::device::<B>(), DType::F64))
+    Tensor::from_data(data, double())
 }

@@ -10,7 +10,8 @@ use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::state::{CONFIGURATION, load_state, parameters, state};
 use flows_core::visit::LayerVisit;
 
-use crate::autoregressive::{Grad, Plain, device, normal, rng, values};
+use crate::autoregressive::{Grad, Plain, normal, rng, values};
+use crate::double;
 
 fn masked(mask: MaskConfig) -> AutoregressiveConfig {
     AutoregressiveConfig {
@@ -31,7 +32,7 @@ where
 
 #[test]
 fn a_layer_in_natural_order_does_not_load_into_one_in_reversed_order() {
-    let build = |mask| masked(mask).init::<Plain>(&device(), &mut rng(1)).unwrap();
+    let build = |mask| masked(mask).init::<Plain>(double(), &mut rng(1)).unwrap();
     let natural = build(MaskConfig::Autoregressive(Ordering::Natural));
     let reversed = build(MaskConfig::Autoregressive(Ordering::Reversed));
     let graph = build(MaskConfig::Graph(vec![vec![], vec![0], vec![0]]));
@@ -42,7 +43,7 @@ fn a_layer_in_natural_order_does_not_load_into_one_in_reversed_order() {
     );
     refusal(&natural, graph);
     let other_seed = masked(MaskConfig::Autoregressive(Ordering::Natural));
-    let other_seed = other_seed.init::<Plain>(&device(), &mut rng(2)).unwrap();
+    let other_seed = other_seed.init::<Plain>(double(), &mut rng(2)).unwrap();
     let loaded = load_state::<Plain, _>(other_seed, &state(&natural)).unwrap();
     let x = normal::<Plain>(4, 3, 1.0, 1);
     assert_eq!(
@@ -54,7 +55,7 @@ fn a_layer_in_natural_order_does_not_load_into_one_in_reversed_order() {
 #[test]
 fn temperature_cells_permutation_and_base_tell_models_apart() {
     let soft = AutoregressiveConfig::soft(3, vec![8]);
-    let soft = || soft.init::<Plain>(&device(), &mut rng(1)).unwrap();
+    let soft = || soft.init::<Plain>(double(), &mut rng(1)).unwrap();
     let mut cold = soft();
     cold.visit_layers(&mut LayerVisit::set_temperature(0.5).unwrap());
     assert!(refusal(&soft(), cold).contains("temperature: 1"));
@@ -63,7 +64,7 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
         cells,
         ..DdnfBlockConfig::new(2, [4])
     };
-    let block = |cells| block(cells).init::<Plain>(&device(), &mut rng(1)).unwrap();
+    let block = |cells| block(cells).init::<Plain>(double(), &mut rng(1)).unwrap();
     assert!(refusal(&block(16), block(8)).contains("cells: 8"));
     let chain = |cells| Chain::new(vec![block(16), block(cells)]).unwrap();
     assert!(refusal(&chain(16), chain(4)).contains("layers.1.cells: 4"));
@@ -71,21 +72,21 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
     let permutation = |order: Vec<usize>| PermutationConfig::new(3, Ordering::Explicit(order));
     let permutation = |order| {
         let config = permutation(order);
-        config.init::<Plain>(&device(), &mut rng(1)).unwrap()
+        config.init::<Plain>(double(), &mut rng(1)).unwrap()
     };
     refusal(&permutation(vec![0, 2, 1]), permutation(vec![1, 0, 2]));
 
     let normal =
-        |loc: f64| DiagonalNormal::<Plain>::new(&[loc, 0.0], &[1.0, 2.0], &device()).unwrap();
+        |loc: f64| DiagonalNormal::<Plain>::new(&[loc, 0.0], &[1.0, 2.0], double()).unwrap();
     assert!(refusal(&normal(0.0), normal(0.1)).contains("0.1"));
-    let uniform = |high: f64| Uniform::<Plain>::new(&[0.0], &[high], &device()).unwrap();
+    let uniform = |high: f64| Uniform::<Plain>::new(&[0.0], &[high], double()).unwrap();
     refusal(&uniform(1.0), uniform(2.0));
     let mixture = |loc: f64| {
         GaussianMixture::<Plain>::new(
             &[1.0, 1.0],
             &[vec![0.0], vec![loc]],
             &[vec![1.0], vec![1.0]],
-            &device(),
+            double(),
         )
     };
     refusal(&mixture(1.0).unwrap(), mixture(2.0).unwrap());
@@ -98,7 +99,7 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
 fn noise_and_caches_are_no_part_of_a_model() {
     let block = || {
         DdnfBlockConfig::new(2, [4])
-            .init::<Plain>(&device(), &mut rng(1))
+            .init::<Plain>(double(), &mut rng(1))
             .unwrap()
     };
     let mut used = block();
@@ -107,7 +108,7 @@ fn noise_and_caches_are_no_part_of_a_model() {
 
     let masked = || {
         masked(MaskConfig::default())
-            .init::<Plain>(&device(), &mut rng(1))
+            .init::<Plain>(double(), &mut rng(1))
             .unwrap()
     };
     let used = masked();
@@ -118,14 +119,14 @@ fn noise_and_caches_are_no_part_of_a_model() {
 #[test]
 fn a_state_moves_between_backends_and_parameters_alone_between_configurations() {
     let trained = DdnfBlockConfig::new(2, [4])
-        .init::<Grad>(&device(), &mut rng(1))
+        .init::<Grad>(double(), &mut rng(1))
         .unwrap();
     let plain = |cells| {
         let config = DdnfBlockConfig {
             cells,
             ..DdnfBlockConfig::new(2, [4])
         };
-        config.init::<Plain>(&device(), &mut rng(2)).unwrap()
+        config.init::<Plain>(double(), &mut rng(2)).unwrap()
     };
     let saved = state::<Grad, _>(&trained);
     assert!(saved.contains_key(CONFIGURATION));
@@ -145,8 +146,8 @@ fn parameters_that_are_whole_numbers_or_flags_are_saved_too() {
         used: Param<Tensor<B, 1, Bool>>,
     }
     let mixed = |order: [i64; 2], used: [bool; 2]| Mixed::<Plain> {
-        order: Param::initialized(Default::default(), Tensor::from_data(order, &device())),
-        used: Param::initialized(Default::default(), Tensor::from_data(used, &device())),
+        order: Param::initialized(Default::default(), Tensor::from_data(order, double())),
+        used: Param::initialized(Default::default(), Tensor::from_data(used, double())),
     };
     let saved = state(&mixed([1, 0], [true, false]));
     assert_eq!(saved.len(), 3, "two parameters and the configuration");
@@ -185,7 +186,7 @@ fn weights_of_another_width_are_refused_by_the_layer_that_would_read_them() {
         }
     }
     let layer = masked(MaskConfig::default())
-        .init::<Plain>(&device(), &mut rng(1))
+        .init::<Plain>(double(), &mut rng(1))
         .unwrap();
     let wide = layer.map(&mut Widen);
     let call = std::panic::AssertUnwindSafe(|| wide.forward(normal(4, 3, 1.0, 1), None));
@@ -201,9 +202,9 @@ fn weights_of_another_width_are_refused_by_the_layer_that_would_read_them() {
 fn a_density_keeps_its_value_through_a_state() {
     let flow = |seed| {
         let layer = masked(MaskConfig::default())
-            .init::<Plain>(&device(), &mut rng(seed))
+            .init::<Plain>(double(), &mut rng(seed))
             .unwrap();
-        Flow::normalizing(layer, DiagonalNormal::standard(3, &device())).unwrap()
+        Flow::normalizing(layer, DiagonalNormal::standard(3, double())).unwrap()
     };
     let loaded = load_state::<Plain, _>(flow(2), &state(&flow(1))).unwrap();
     let x = normal::<Plain>(4, 3, 1.0, 1);

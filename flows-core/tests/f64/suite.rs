@@ -2,19 +2,22 @@
 //! that look odd pass.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::{ElementwiseAffine, ElementwiseAffineConfig};
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample, Uniform};
 use flows_core::error::Error;
 use flows_core::init;
+use flows_core::init::{options_of, options_of_module};
 use flows_core::testing::{Case, DistributionCase, Failure, Precision, Suite};
 use rand::Rng;
 
-use crate::{Wide, WideNdArray, device};
+use crate::double;
+use crate::{Wide, WideNdArray};
 
 fn suite() -> Suite<Wide> {
-    Suite::new(&device::<Wide>(), Precision::DOUBLE)
+    Suite::new(double(), Precision::DOUBLE)
 }
 
 /// The properties that failed, each once.
@@ -42,7 +45,11 @@ struct Rotation<B: Backend> {
 }
 
 impl<B: Backend> Rotation<B> {
-    fn new(device: &B::Device, rng: &mut dyn Rng, is_detached: bool) -> Result<Self, Error> {
+    fn new(
+        device: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+        is_detached: bool,
+    ) -> Result<Self, Error> {
         Ok(Self {
             angle: init::normal([1, 1], 1.0, device, rng),
             is_detached,
@@ -147,7 +154,7 @@ fn what_is_declared_without_a_gradient_has_none() {
 
 #[test]
 fn a_parameter_that_nothing_trains_is_a_statistic_or_fails() {
-    let build = |device: &_, rng: &mut dyn Rng| {
+    let build = |device: TensorCreationOptions<_>, rng: &mut dyn Rng| {
         let mut layer = Rotation::<Wide>::new(device, rng, false)?;
         layer.angle = layer.angle.no_grad();
         Ok(layer)
@@ -170,10 +177,15 @@ struct ZeroStart<B: Backend> {
 }
 
 impl<B: Backend> ZeroStart<B> {
-    fn new(device: &B::Device, rng: &mut dyn Rng, with_unused: bool) -> Result<Self, Error> {
+    fn new(
+        device: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+        with_unused: bool,
+    ) -> Result<Self, Error> {
+        let device = device.into();
         Ok(Self {
-            first: init::normal([1, 3], 1.0, device, rng),
-            last: init::constant([3, 1], 0.0, device),
+            first: init::normal([1, 3], 1.0, device.clone(), rng),
+            last: init::constant([3, 1], 0.0, device.clone()),
             unused: with_unused.then(|| init::constant([1, 1], 1.0, device)),
         })
     }
@@ -264,7 +276,11 @@ struct Faulty<B: Backend> {
 }
 
 impl<B: Backend> Faulty<B> {
-    fn new(fault: Fault, device: &B::Device, rng: &mut dyn Rng) -> Result<Self, Error> {
+    fn new(
+        fault: Fault,
+        device: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<Self, Error> {
         Ok(Self {
             affine: ElementwiseAffineConfig::new(2).init(device, rng)?,
             fault,
@@ -302,7 +318,7 @@ impl<B: Backend> Bijector<B> for Faulty<B> {
             out.log_det = out.log_det + (size - 0.2).clamp_min(0.0);
         }
         if self.is(Fault::EmptyLogDetHasARow) && out.value.dims()[0] == 0 {
-            out.log_det = Tensor::zeros([1], &out.value.device());
+            out.log_det = Tensor::zeros([1], options_of(&out.value));
         }
         out.value = out.value + context.expect("checked");
         out
@@ -386,11 +402,13 @@ fn a_layer_that_is_right_only_near_where_it_starts_fails_far_from_there_alone() 
 
 #[test]
 fn backends_that_checked_different_cases_do_not_agree() {
-    let affine = |device: &_, rng: &mut dyn Rng| ElementwiseAffineConfig::new(2).init(device, rng);
+    let affine = |device: TensorCreationOptions<_>, rng: &mut dyn Rng| {
+        ElementwiseAffineConfig::new(2).init(device, rng)
+    };
     let mut flex = suite();
     flex.check(Case::new("both"), affine);
     flex.check(Case::new("here"), affine);
-    let mut ndarray = Suite::<WideNdArray>::new(&device::<WideNdArray>(), Precision::DOUBLE);
+    let mut ndarray = Suite::<WideNdArray>::new(double(), Precision::DOUBLE);
     ndarray.check(Case::new("both"), |device, rng| {
         ElementwiseAffineConfig::new(2).init(device, rng)
     });
@@ -443,7 +461,11 @@ struct Around<B: Backend> {
 }
 
 impl<B: Backend> Around<B> {
-    fn new(wrong: Wrong, device: &B::Device, rng: &mut dyn Rng) -> Result<Self, Error> {
+    fn new(
+        wrong: Wrong,
+        device: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<Self, Error> {
         Ok(Self {
             normal: DiagonalNormal::new(&[0.5], &[0.8], device)?,
             wrong,
@@ -460,8 +482,7 @@ impl<B: Backend> Around<B> {
 
     fn assert_context(&self, n: usize, context: &Option<Tensor<B, 2>>) {
         if self.wrong != Wrong::TakesAnyContext {
-            let device = self.normal.devices();
-            let x = Tensor::zeros([n, 1], &device.first().cloned().unwrap_or_default());
+            let x = Tensor::zeros([n, 1], options_of_module::<B, _>(&self.normal));
             if let Err(error) =
                 flows_core::bijector::check_shapes::<B>("around", 1, 1, &x, context.as_ref())
             {
@@ -573,7 +594,8 @@ fn each_fault_of_a_distribution_is_caught_by_its_property() {
 
 #[test]
 fn minus_infinity_is_for_a_bounded_support_alone() {
-    let build = |device: &_, _: &mut dyn Rng| Uniform::new(&[-1.0], &[2.0], device);
+    let build =
+        |device: TensorCreationOptions<_>, _: &mut dyn Rng| Uniform::new(&[-1.0], &[2.0], device);
     let mut open = suite();
     open.check_distribution(DistributionCase::new("uniform"), build);
     assert_eq!(failed(&open), ["finite at extremes"]);

@@ -13,11 +13,12 @@ use flows_core::log_det::{LogDet, ProbeNoise};
 use flows_core::testing::{Precision, Suite};
 use flows_core::visit::{LayerVisit, has_statistics};
 
-use crate::autoregressive::{Grad, Plain, assert_close, device, normal, rng, values};
+use crate::autoregressive::{Grad, Plain, assert_close, normal, rng, values};
+use crate::double;
 
 #[test]
 fn every_composition_hands_a_visit_to_every_layer_inside() {
-    let mut suite = Suite::<Grad>::new(&device(), Precision::DOUBLE);
+    let mut suite = Suite::<Grad>::new(double(), Precision::DOUBLE);
     suite.check_composition("chain", |probe| {
         Chain::new(vec![probe(3), probe(3), probe(3)])
     });
@@ -38,7 +39,7 @@ fn every_composition_hands_a_visit_to_every_layer_inside() {
 }
 
 fn act_norm() -> ActNorm<Plain> {
-    ActNormConfig::new(3).init(&device(), &mut rng(0)).unwrap()
+    ActNormConfig::new(3).init(double(), &mut rng(0)).unwrap()
 }
 
 fn assert_standardized(z: &Tensor<Plain, 2>) {
@@ -53,7 +54,7 @@ fn activation_norm_standardizes_data_from_either_end() {
     inverted.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
     assert_standardized(&inverted.forward(x.clone(), None));
 
-    let base = || DiagonalNormal::standard(3, &device());
+    let base = || DiagonalNormal::standard(3, double());
     let mut flow =
         Flow::generative(Chain::new(vec![act_norm(), act_norm()]).unwrap(), base()).unwrap();
     flow.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
@@ -62,7 +63,7 @@ fn activation_norm_standardizes_data_from_either_end() {
     // A flow whose base is a flow: the inner layers see what the outer ones make of the data.
     let inner = Flow::normalizing(act_norm(), base()).unwrap();
     let outer = ElementwiseAffineConfig::new(3)
-        .init(&device(), &mut rng(1))
+        .init(double(), &mut rng(1))
         .unwrap();
     let mut nested = Flow::normalizing(outer, inner).unwrap();
     nested.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
@@ -76,7 +77,7 @@ fn a_layer_in_a_configured_stack_is_reached_inside_stages() {
         vec![LayerConfig::BatchNorm(BatchNormConfig::new(4))],
         vec![LayerConfig::ActNorm(ActNormConfig::new(2))],
     ]);
-    let mut layers = stages.init::<Plain>(&device(), &mut rng(0)).unwrap();
+    let mut layers = stages.init::<Plain>(double(), &mut rng(0)).unwrap();
     assert!(has_statistics(|visit| layers.visit_layers(visit)));
     let x = normal::<Plain>(60, 4, 3.0, 2) + 1.0;
     layers.visit_layers(&mut LayerVisit::freeze_statistics(vec![x.clone()], None));
@@ -97,9 +98,8 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
         },
         ..DdnfBlockConfig::new(3, [8])
     };
-    let layers =
-        || Chain::new(vec![config.init::<Plain>(&device(), &mut rng(3)).unwrap()]).unwrap();
-    let base = || DiagonalNormal::standard(3, &device());
+    let layers = || Chain::new(vec![config.init::<Plain>(double(), &mut rng(3)).unwrap()]).unwrap();
+    let base = || DiagonalNormal::standard(3, double());
     let x = normal::<Plain>(4, 3, 1.0, 4);
     let mut normalizing = Flow::normalizing(layers(), base()).unwrap();
     let mut generative = Flow::generative(layers(), base()).unwrap();
@@ -118,8 +118,8 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
     }
 
     let soft = AutoregressiveConfig::soft(3, vec![8]);
-    let soft = soft.init_soft::<Grad>(&device(), &mut rng(5)).unwrap();
-    let mut flow = Flow::generative(soft, DiagonalNormal::<Grad>::standard(3, &device())).unwrap();
+    let soft = soft.init_soft::<Grad>(double(), &mut rng(5)).unwrap();
+    let mut flow = Flow::generative(soft, DiagonalNormal::<Grad>::standard(3, double())).unwrap();
     flow.visit_layers(&mut LayerVisit::set_temperature(0.25).unwrap());
     assert_eq!(flow.bijector().conditioner().temperature(), 0.25);
     assert_eq!(flow.valid().bijector().conditioner().temperature(), 0.25);

@@ -100,7 +100,7 @@ pub fn learn<B: AutodiffBackend>(
         ..Training::default()
     };
     let run = run_after(0, seed, on_progress);
-    let flow = fit::<B, _, _>(flow, &mut objective, &training, run, device)?.model;
+    let flow = fit::<B, _, _>(flow, &mut objective, &training, run)?.model;
     let soft = flow.bijector().conditioner().soft_mask().into_data();
     let soft: Vec<f64> = soft.iter::<f64>().collect();
     let hard = flow.bijector().harden(config.threshold)?;
@@ -119,7 +119,7 @@ pub fn learn<B: AutodiffBackend>(
             ..training
         };
         let run = run_after(config.steps, seed, on_progress);
-        hard = fit::<B, _, _>(hard, &mut objective, &training, run, device)?.model;
+        hard = fit::<B, _, _>(hard, &mut objective, &training, run)?.model;
     }
     let seconds = begun.elapsed().as_secs_f64();
 
@@ -189,7 +189,11 @@ impl<B: AutodiffBackend, M: AutodiffModule<B> + LogProb<B>> Objective<B, M>
         let rng = &mut stream(at.seed, "batch", (self.done + at.index) as u64);
         let picked = (0..at.batch).map(|_| rng.random_range(0..self.config.samples));
         let picked = picked.flat_map(|row| &self.rows[row * dim..(row + 1) * dim]);
-        let x = batch::<B>(&picked.copied().collect::<Vec<_>>(), dim, at.device);
+        let x = batch::<B>(
+            &picked.copied().collect::<Vec<_>>(),
+            dim,
+            &at.options.device,
+        );
         let penalty = self.penalty.map(|penalty| penalty(model));
         let loss = model.log_prob(x, None).mean().neg();
         Loss::new(match penalty {

@@ -64,7 +64,10 @@ impl<F> Regularized<F> {
 
 impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'static dyn SampleSet> {
     fn loss(&mut self, model: &NormalizingFlow<B>, at: &Step<'_, B>) -> Loss<B> {
-        let start = points(&self.fit.sample(at.batch, &mut at.rng("batch")), at.device);
+        let start = points(
+            &self.fit.sample(at.batch, &mut at.rng("batch")),
+            &at.options.device,
+        );
         let end = model.bijector().forward_and_log_det(start.clone(), None);
         let log_prob = model.base().log_prob(end.value.clone(), None) + end.log_det;
         self.add(log_prob.mean().neg(), model.bijector(), start, end.value)

@@ -112,7 +112,7 @@ impl Plan for RegularizationPlan {
                     regularizers,
                     geodesic_rows: self.geodesic_rows,
                 };
-                let fitted = fit::<B, _, _>(flow, &mut objective, training, run, device);
+                let fitted = fit::<B, _, _>(flow, &mut objective, training, run);
                 let layers = |fitted: Fitted<_>| {
                     fitted.map(|flow: flows_models::NormalizingFlow<B>| {
                         flow.valid().bijector().layers().to_vec()
@@ -132,7 +132,7 @@ impl Plan for RegularizationPlan {
                     regularizers,
                     geodesic_rows: self.geodesic_rows,
                 };
-                let fitted = fit::<B, _, _>(flow, &mut objective, training, run, device);
+                let fitted = fit::<B, _, _>(flow, &mut objective, training, run);
                 let layers = |fitted: Fitted<_>| {
                     fitted.map(|flow: flows_models::GenerativeFlow<B>| {
                         flow.valid().bijector().layers().to_vec()

@@ -167,7 +167,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let log_det = preprocessing.log_det();
     let score = |trained: &NormalizingFlow<B::InnerBackend>| {
-        let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units, device);
+        let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
         mean_of_finite(&scores) - log_det
     };
 
@@ -197,7 +197,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut objective =
         MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
-    let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run, device)?;
+    let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run)?;
     let best = fitted.best().expect("the loop returns what was evaluated");
 
     let training = Training {

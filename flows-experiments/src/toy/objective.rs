@@ -20,7 +20,10 @@ pub struct MaximumLikelihood {
 impl MaximumLikelihood {
     /// The batch of a step.
     fn batch<B: AutodiffBackend>(&self, at: &Step<'_, B>, purpose: &str) -> Tensor<B, 2> {
-        points(&self.set.sample(at.batch, &mut at.rng(purpose)), at.device)
+        points(
+            &self.set.sample(at.batch, &mut at.rng(purpose)),
+            &at.options.device,
+        )
     }
 }
 

@@ -239,11 +239,11 @@ where
                 wall: settings.wall,
                 annealing: settings.annealing,
             };
-            fit::<B, _, _>(model, &mut objective, training, run, device)?
+            fit::<B, _, _>(model, &mut objective, training, run)?
         }
         Target::Samples(set) => {
             let mut objective = MaximumLikelihood { set };
-            fit::<B, _, _>(model, &mut objective, training, run, device)?
+            fit::<B, _, _>(model, &mut objective, training, run)?
         }
     };
     let mut fitted = fitted.map(|model| model.valid());

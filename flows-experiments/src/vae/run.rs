@@ -119,7 +119,7 @@ impl Plan for VaePlan {
             train_seconds: 0.0,
             curve: Vec::new(),
         };
-        let trained = match train(model, set, &self.training, run, device, on_event) {
+        let trained = match train(model, set, &self.training, run, on_event) {
             Ok(trained) => trained,
             Err(diverged @ (TrainError::Diverged { .. } | TrainError::Unsolved { .. })) => {
                 record.status = Status::Diverged {

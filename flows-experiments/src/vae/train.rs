@@ -66,7 +66,6 @@ pub fn train<B: AutodiffBackend>(
     set: &ImageSet,
     config: &VaeTraining,
     run: Run<'_>,
-    device: &B::Device,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained<Vae<B::InnerBackend>>, TrainError> {
     let mut bound = Bound::<B> {
@@ -100,7 +99,7 @@ pub fn train<B: AutodiffBackend>(
             });
         }
     });
-    let fitted = fit::<B, _, _>(model, &mut bound, &training, run, device)?;
+    let fitted = fit::<B, _, _>(model, &mut bound, &training, run)?;
     let best = fitted.best().expect("the loop returns what was evaluated");
     Ok(Trained {
         curve: curve(&fitted, per_epoch, config),
@@ -167,7 +166,7 @@ impl<B: AutodiffBackend> Objective<B, Vae<B>> for Bound<'_, B> {
             images
         };
         let noise = model.noise(images.len(), &mut at.rng("noise"));
-        let terms = model.terms(tensor(&images, at.device), noise);
+        let terms = model.terms(tensor(&images, &at.options.device), noise);
         let (reconstruction, kl) = (terms.log_likelihood.mean().neg(), terms.kl.mean());
         let share = images.len() as f64 / train.len() as f64;
         let parts = [&reconstruction, &kl].map(|part| part.clone().inner() * share);
@@ -190,7 +189,7 @@ impl<B: AutodiffBackend> Objective<B, Vae<B>> for Bound<'_, B> {
     fn evaluate(&mut self, model: &Vae<B::InnerBackend>, at: &Step<'_, B>) -> Option<Score> {
         let [reconstruction, kl] = self.sums.take()?.map(number);
         let seed = stream_seed(at.seed, "validation", 0);
-        let bound = super::evaluate::bound(model, &self.set.validation, seed, at.device);
+        let bound = super::evaluate::bound(model, &self.set.validation, seed, &at.options.device);
         let validation = bound.iter().map(|t| t.loss()).sum::<f64>() / bound.len() as f64;
         Some(Score {
             value: -validation,

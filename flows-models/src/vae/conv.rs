@@ -3,6 +3,7 @@
 //! van den Berg et al., arXiv:1803.05649, appendix; without batch normalization.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Tensor, backend::Backend};
@@ -44,15 +45,15 @@ impl<B: Backend> GatedConv<B> {
     pub(super) fn init(
         [inputs, outputs]: [usize; 2],
         window: Window,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let [height, width] = window.kernel;
         let bound = ((inputs * height * width) as f64).powf(-0.5);
         let shape = [2 * outputs, inputs, height, width];
         Self {
-            weight: init::uniform(shape, -bound, bound, device, rng),
-            bias: init::uniform([2 * outputs], -bound, bound, device, rng),
+            weight: init::uniform(shape, -bound, bound, options.clone(), rng),
+            bias: init::uniform([2 * outputs], -bound, bound, options.clone(), rng),
             stride: window.stride,
             padding: window.padding,
         }
@@ -84,15 +85,15 @@ impl<B: Backend> GatedConvTranspose<B> {
     pub(super) fn init(
         [inputs, outputs]: [usize; 2],
         window: Window,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let [height, width] = window.kernel;
         let bound = ((outputs * height * width) as f64).powf(-0.5);
         let shape = [inputs, 2 * outputs, height, width];
         Self {
-            weight: init::uniform(shape, -bound, bound, device, rng),
-            bias: init::uniform([2 * outputs], -bound, bound, device, rng),
+            weight: init::uniform(shape, -bound, bound, options.clone(), rng),
+            bias: init::uniform([2 * outputs], -bound, bound, options.clone(), rng),
             stride: window.stride,
             padding: window.padding,
         }

@@ -1,6 +1,7 @@
 //! From `z` to the parameters of `p(x|z)`.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
@@ -57,7 +58,7 @@ impl<B: Backend> Decoder<B> {
         [height, width]: [usize; 2],
         latent: usize,
         parameters: usize,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         match config {
@@ -65,12 +66,12 @@ impl<B: Backend> Decoder<B> {
                 let mut inputs = latent;
                 let mut layers = Vec::with_capacity(hidden.len());
                 for &outputs in hidden.iter().rev() {
-                    layers.push(Linear::init(inputs, outputs, device, rng));
+                    layers.push(Linear::init(inputs, outputs, options, rng));
                     inputs = outputs;
                 }
                 Self::Dense(DenseDecoder {
                     layers,
-                    output: Linear::init(inputs, parameters * height * width, device, rng),
+                    output: Linear::init(inputs, parameters * height * width, options, rng),
                     parameters,
                 })
             }
@@ -80,16 +81,22 @@ impl<B: Backend> Decoder<B> {
                     stride: 1,
                     padding: 0,
                 };
-                let mut layers = vec![GatedConvTranspose::init([latent, 64], first, device, rng)];
+                let mut layers = vec![GatedConvTranspose::init([latent, 64], first, options, rng)];
                 for (channels, stride) in LAYERS {
                     let window = Window::square(5, stride, 2);
-                    layers.push(GatedConvTranspose::init(channels, window, device, rng));
+                    layers.push(GatedConvTranspose::init(channels, window, options, rng));
                 }
                 let bound = 32f64.powf(-0.5);
                 Self::Conv(ConvDecoder {
                     layers,
-                    output: init::uniform([parameters, 32, 1, 1], -bound, bound, device, rng),
-                    bias: init::uniform([parameters], -bound, bound, device, rng),
+                    output: init::uniform(
+                        [parameters, 32, 1, 1],
+                        -bound,
+                        bound,
+                        options.clone(),
+                        rng,
+                    ),
+                    bias: init::uniform([parameters], -bound, bound, options.clone(), rng),
                 })
             }
         }

@@ -1,6 +1,7 @@
 //! From an image to `h(x)`.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use flows_core::error::Error;
 use rand::Rng;
@@ -52,7 +53,7 @@ impl<B: Backend> Encoder<B> {
     pub(super) fn init(
         config: &NetworkConfig,
         [height, width]: [usize; 2],
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Result<(Self, usize), Error> {
         match config {
@@ -68,7 +69,7 @@ impl<B: Backend> Encoder<B> {
                 }
                 let mut inputs = height * width;
                 let layer = |&outputs: &usize| {
-                    let layer = Linear::init(inputs, outputs, device, rng);
+                    let layer = Linear::init(inputs, outputs, options, rng);
                     inputs = outputs;
                     layer
                 };
@@ -85,14 +86,14 @@ impl<B: Backend> Encoder<B> {
                 let mut layers: Vec<_> = CHANNELS
                     .into_iter()
                     .zip(windows)
-                    .map(|(channels, window)| GatedConv::init(channels, window, device, rng))
+                    .map(|(channels, window)| GatedConv::init(channels, window, options, rng))
                     .collect();
                 let last = Window {
                     kernel: [height / 4, width / 4],
                     stride: 1,
                     padding: 0,
                 };
-                layers.push(GatedConv::init([64, CONV_FEATURES], last, device, rng));
+                layers.push(GatedConv::init([64, CONV_FEATURES], last, options, rng));
                 let conv = ConvEncoder {
                     layers,
                     height,

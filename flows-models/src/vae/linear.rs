@@ -1,6 +1,7 @@
 //! An affine map with trained weights.
 
 use burn::module::{Module, Param};
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::init;
 use rand::Rng;
@@ -16,11 +17,16 @@ pub struct Linear<B: Backend> {
 
 impl<B: Backend> Linear<B> {
     /// Weights and biases uniform on `(-1, 1) / sqrt(inputs)`.
-    pub fn init(inputs: usize, outputs: usize, device: &B::Device, rng: &mut dyn Rng) -> Self {
+    pub fn init(
+        inputs: usize,
+        outputs: usize,
+        options: &TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Self {
         let bound = (inputs as f64).powf(-0.5);
         Self {
-            weight: init::uniform([inputs, outputs], -bound, bound, device, rng),
-            bias: init::uniform([outputs], -bound, bound, device, rng),
+            weight: init::uniform([inputs, outputs], -bound, bound, options.clone(), rng),
+            bias: init::uniform([outputs], -bound, bound, options.clone(), rng),
         }
     }
 
@@ -30,13 +36,13 @@ impl<B: Backend> Linear<B> {
         biases: Vec<f64>,
         inputs: usize,
         gain: f64,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Self {
         let std = gain * (inputs as f64).powf(-0.5);
-        let bias = Tensor::from_data(&biases[..], device);
+        let bias = Tensor::from_data(&biases[..], options.clone());
         Self {
-            weight: init::normal([inputs, biases.len()], std, device, rng),
+            weight: init::normal([inputs, biases.len()], std, options.clone(), rng),
             bias: Param::from_tensor(bias),
         }
     }

@@ -1,9 +1,10 @@
 //! Encoder, posterior, decoder.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::error::{Error, fits_f32};
-use flows_core::init::normal_tensor;
+use flows_core::init::{normal_tensor, options_of};
 use flows_core::log_det::LogDet;
 use flows_core::softplus::softplus;
 use flows_core::visit::LayerVisit;
@@ -55,7 +56,12 @@ impl VaeConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for fields out of range.
-    pub fn init<B: Backend>(&self, device: &B::Device, rng: &mut dyn Rng) -> Result<Vae<B>, Error> {
+    pub fn init<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<Vae<B>, Error> {
+        let options = &options.into();
         if self.size.contains(&0) {
             let found = format!("{:?}", self.size);
             return Err(Error::config("vae", "size", found, "at least 1 each"));
@@ -71,16 +77,18 @@ impl VaeConfig {
             return Err(Error::config("vae", "variance_range", found, expected));
         }
         self.likelihood.validate()?;
-        let (encoder, features) = Encoder::init(&self.network, self.size, device, rng)?;
+        let (encoder, features) = Encoder::init(&self.network, self.size, options, rng)?;
         let (latent, parameters) = (self.latent, self.likelihood.parameters());
-        let decoder = Decoder::init(&self.network, self.size, latent, parameters, device, rng);
+        let decoder = Decoder::init(&self.network, self.size, latent, parameters, options, rng);
         Ok(Vae {
             encoder,
-            mean: Linear::init(features, latent, device, rng),
-            variance: Linear::init(features, latent, device, rng),
+            mean: Linear::init(features, latent, options, rng),
+            variance: Linear::init(features, latent, options, rng),
             decoder,
             // Last, so that all posteriors begin with the same networks.
-            flow: self.posterior.init(latent, features, device, rng)?,
+            flow: self
+                .posterior
+                .init(latent, features, options.clone(), rng)?,
             likelihood: self.likelihood,
             variance_range: self.variance_range,
         })
@@ -172,7 +180,7 @@ impl<B: Backend> Vae<B> {
 
     /// Standard normal numbers for `rows` draws, `[rows, latent]`.
     pub fn noise(&self, rows: usize, rng: &mut dyn Rng) -> Tensor<B, 2> {
-        normal_tensor([rows, self.latent()], 1.0, &self.device(), rng)
+        normal_tensor([rows, self.latent()], 1.0, options_of(&self.mean.bias), rng)
     }
 
     /// What the encoder says of `x`.

@@ -13,6 +13,7 @@ pub use stability::{BlockStability, StabilityReport, stability};
 pub use trajectory::{AsDdnfBlock, StackTrajectory, Trajectory, exponential_inverse, trajectories};
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ impl DdnfBlockConfig {
     /// field that depends on time.
     pub fn init<B: Backend>(
         &self,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DdnfBlock<B>, Error> {
         if self.cells == 0 {
@@ -145,7 +146,7 @@ impl DdnfBlockConfig {
             time_dependent: self.time_dependent,
         };
         Ok(DdnfBlock {
-            field: field.init(device, rng)?,
+            field: field.init(options, rng)?,
             cells: self.cells,
             log_det: self.log_det.clone(),
             inverse: self.inverse,

@@ -41,7 +41,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         let x = Tensor::cat(vec![self.normal(layer).x, self.uniform(layer).x], 0);
         let input = self.with_context(layer.context_dim(), x);
         let input = self.points(direction, layer, input);
-        let options = (self.device, input.x.dtype());
+        let options = (&self.options.device, input.x.dtype());
         let columns = input.x.clone().transpose().into_data();
         let turned = Tensor::<B, 2>::from_data(columns, options).transpose();
         let rows_of = |x| layer.mapped(direction, input.at(x));
@@ -224,8 +224,8 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
     pub(super) fn refuses_wrong_shapes(&mut self, layer: &dyn Layer<B>) {
         let right = self.normal(layer);
         let context_dim = layer.context_dim();
-        let wide = normal_batch([ROWS, layer.dim() + 1], 1, self.device);
-        let context = |rows, columns| Some(normal_batch([rows, columns], 1, self.device));
+        let wide = normal_batch([ROWS, layer.dim() + 1], 1, self.options.clone());
+        let context = |rows, columns| Some(normal_batch([rows, columns], 1, self.options.clone()));
         let with = |context| Input {
             x: right.x.clone(),
             context,

@@ -75,7 +75,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
     }
 
     fn context(&self, p: &dyn Distribution<B>, n: usize) -> Option<Tensor<B, 2>> {
-        let x = Tensor::zeros([n, 1], self.device);
+        let x = Tensor::zeros([n, 1], self.options.clone());
         self.with_context(p.context_dim(), x).context
     }
 
@@ -87,7 +87,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
             expected: dim,
             actual: dim + 1,
         };
-        let wide = normal_batch([ROWS, dim + 1], 1, self.device);
+        let wide = normal_batch([ROWS, dim + 1], 1, self.options.clone());
         let wide = self.with_context(context_dim, wide);
         let log_prob = Box::new(move || {
             p.log_prob(wide);
@@ -125,9 +125,10 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
                 ),
             ],
         };
-        let x: Tensor<B, 2> = normal_batch([ROWS, dim], 3, self.device);
+        let x: Tensor<B, 2> = normal_batch([ROWS, dim], 3, self.options.clone());
         for (what, shape, error) in contexts {
-            let context: Option<Tensor<B, 2>> = shape.map(|s| normal_batch(s, 1, self.device));
+            let context: Option<Tensor<B, 2>> =
+                shape.map(|s| normal_batch(s, 1, self.options.clone()));
             let error = error.to_string();
             let input = Input {
                 x: x.clone(),
@@ -151,7 +152,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
     }
 
     fn takes_and_draws_no_rows(&mut self, p: &dyn Distribution<B>) {
-        let x = normal_batch([ROWS, p.dim()], 3, self.device);
+        let x = normal_batch([ROWS, p.dim()], 3, self.options.clone());
         let empty = self.with_context(p.context_dim(), x).empty();
         let context = || empty.context.clone();
         let (none, draw) = (vec![0], vec![0, p.dim()]);
@@ -191,7 +192,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
         a: &dyn Distribution<B>,
         b: &dyn Distribution<B>,
     ) {
-        let input = normal_batch([ROWS, a.dim()], 3, self.device);
+        let input = normal_batch([ROWS, a.dim()], 3, self.options.clone());
         let input = self.with_context(a.context_dim(), input);
         let of = |p: &dyn Distribution<B>| rows(&p.log_prob(input.clone()));
         if of(a) != of(b) {
@@ -254,7 +255,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
     }
 
     fn rows_stand_alone(&mut self, p: &dyn Distribution<B>, draws: &Input<B>) {
-        let wide = uniform_batch([ROWS, p.dim()], 5.0, 5, self.device);
+        let wide = uniform_batch([ROWS, p.dim()], 5.0, 5, self.options.clone());
         for input in [draws.clone(), draws.at(wide)] {
             let whole = rows(&p.log_prob(input.clone()));
             for (r, value) in whole.iter().enumerate() {
@@ -271,7 +272,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
     }
 
     fn context_is_used(&mut self, p: &dyn Distribution<B>) {
-        let x = normal_batch([ROWS, p.dim()], 3, self.device);
+        let x = normal_batch([ROWS, p.dim()], 3, self.options.clone());
         let input = self.with_context(p.context_dim(), x);
         let Some(context) = input.context.clone() else {
             return;
@@ -316,7 +317,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
         // One context for all.
         let context = |n: usize| self.context(p, 1).map(|c| c.repeat_dim(0, n));
         let log_p = rows(&p.log_prob_by_valid(Input {
-            x: batch(&points, self.device),
+            x: batch(&points, self.options.clone()),
             context: context(points.len()),
         }));
         let weights: Vec<f64> = log_p

@@ -8,6 +8,7 @@ mod parameters;
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -31,7 +32,7 @@ pub(super) struct Run<'a, B: AutodiffBackend, C> {
     case: &'a C,
     name: &'a str,
     precision: Precision,
-    device: &'a B::Device,
+    options: &'a TensorCreationOptions<B>,
     /// How the parameters have been moved away from where they start, to say it of a failure.
     place: String,
     failures: Vec<Failure>,
@@ -45,13 +46,13 @@ impl<'a, B: AutodiffBackend, C> Run<'a, B, C> {
         case: &'a C,
         name: &'a str,
         precision: Precision,
-        device: &'a B::Device,
+        options: &'a TensorCreationOptions<B>,
     ) -> Self {
         Self {
             case,
             name,
             precision,
-            device,
+            options,
             place: String::new(),
             failures: Vec::new(),
             outputs: Vec::new(),
@@ -70,7 +71,8 @@ impl<'a, B: AutodiffBackend, C> Run<'a, B, C> {
 
     fn with_context(&self, context_dim: usize, x: Tensor<B, 2>) -> Input<B> {
         let rows = x.dims()[0];
-        let context = (context_dim > 0).then(|| normal_batch([rows, context_dim], 11, self.device));
+        let context =
+            (context_dim > 0).then(|| normal_batch([rows, context_dim], 11, self.options.clone()));
         Input { x, context }
     }
 
@@ -82,7 +84,7 @@ impl<'a, B: AutodiffBackend, C> Run<'a, B, C> {
             .to_vec();
         let alternating = (0..dim).map(|j| clip(if j % 2 == 0 { 1e3 } else { -1e3 }));
         points.push(alternating.collect());
-        batch(&points, self.device)
+        batch(&points, self.options.clone())
     }
 
     /// Calls that must panic, each with the message of the error expected.
@@ -168,12 +170,12 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
     }
 
     fn normal(&self, layer: &dyn Layer<B>) -> Input<B> {
-        let x = normal_batch([ROWS, layer.dim()], 3, self.device);
+        let x = normal_batch([ROWS, layer.dim()], 3, self.options.clone());
         self.with_context(layer.context_dim(), x)
     }
 
     fn uniform(&self, layer: &dyn Layer<B>) -> Input<B> {
-        let x = uniform_batch([ROWS, layer.dim()], 5.0, 5, self.device);
+        let x = uniform_batch([ROWS, layer.dim()], 5.0, 5, self.options.clone());
         self.with_context(layer.context_dim(), x)
     }
 

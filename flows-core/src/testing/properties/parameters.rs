@@ -6,6 +6,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use super::{Run, finite};
 use crate::bijector::Mapped;
+use crate::init::options_of;
 use crate::random::generator;
 use crate::testing::built::Input;
 use crate::testing::case::Case;
@@ -194,7 +195,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
 fn negative_log_likelihood<B: AutodiffBackend>(out: Mapped<B>) -> Tensor<B, 1> {
     let columns = 0..out.value.dims()[1];
     let row =
-        |of: fn(usize) -> f64| batch(&[columns.clone().map(of).collect()], &out.value.device());
+        |of: fn(usize) -> f64| batch(&[columns.clone().map(of).collect()], options_of(&out.value));
     let (location, precision) = (
         row(|j| 0.3 - 0.2 * j as f64),
         row(|j| 1.0 / (1.0 + j as f64)),

@@ -2,6 +2,7 @@
 //! at fixed noise.
 
 use super::*;
+use crate::double;
 use flows_core::log_det::{ProbeNoise, hutchinson, russian_roulette};
 use flows_core::nn::Linearization;
 use flows_core::visit::LayerVisit;
@@ -32,7 +33,7 @@ fn block_at_rest(cells: usize, log_det: LogDet) -> DdnfBlock<Plain> {
         log_det,
         ..DdnfBlockConfig::new(3, [3])
     };
-    let block: DdnfBlock<Plain> = config.init(&device(), &mut rng(1)).unwrap();
+    let block: DdnfBlock<Plain> = config.init(double(), &mut rng(1)).unwrap();
     block.map(&mut SetAll(parameters_of_the_field(cells as f64)))
 }
 
@@ -42,13 +43,13 @@ fn at_rest(
     estimator: impl FnOnce(&Linearization<'_, Plain>) -> Tensor<Plain, 1>,
 ) -> Vec<f64> {
     let block = block_at_rest(1, LogDet::Exact);
-    let x = Tensor::zeros([n, 3], &device());
+    let x = Tensor::zeros([n, 3], double());
     numbers(block.field().linearized(x, None, |b| estimator(&b)).1)
 }
 
 /// `n` independent estimates of `method`.
 fn estimates(method: &LogDet, n: usize, seed: u64) -> Vec<f64> {
-    let x = Tensor::<Plain, 2>::zeros([n, 3], &device());
+    let x = Tensor::<Plain, 2>::zeros([n, 3], double());
     at_rest(n, |b| method.log_det(b, method.noise(&x, seed)))
 }
 
@@ -144,7 +145,7 @@ fn the_squared_norm_of_a_product_is_no_trace_of_a_square() {
     let (trace, frobenius) = ((matrix() * matrix()).trace(), matrix().norm_squared());
     for noise in NOISES {
         let n = 40_000;
-        let like = Tensor::<Plain, 2>::zeros([n, 3], &device());
+        let like = Tensor::<Plain, 2>::zeros([n, 3], double());
         let probes = noise.probes([1, n, 3], &like, &mut rng(14));
         let eps: Tensor<Plain, 2> = probes.squeeze_dim(0);
         let square = |t: Tensor<Plain, 2>| t.sum_dim(1).squeeze_dim::<1>(1);
@@ -177,7 +178,7 @@ fn products_and_weights(context_rank: usize) {
     let (m, n) = (2, 5);
     let probes = Tensor::<Plain, 3>::from_data(
         TensorData::new(numbers(normal(m * n, 3, 2)), [m, n, 3]),
-        &device(),
+        double(),
     );
     let flat = numbers(probes.clone());
     let lengths = vec![vec![3, 1, 5, 2, 5], vec![1, 4, 1, 1, 6]];
@@ -287,7 +288,7 @@ fn fresh_noise_varies_less_in_the_sum_over_steps() {
                 fresh_per_step,
             },
         );
-        let x = Tensor::zeros([10_000, 3], &device());
+        let x = Tensor::zeros([10_000, 3], double());
         variance(&numbers(block.forward_and_log_det(x, None).log_det))
     };
     let ratio = variance_of(false) / variance_of(true);
@@ -305,7 +306,7 @@ fn gradients_at_fixed_noise_agree_with_central_differences() {
                 ..DdnfBlockConfig::new(dim, hidden)
             };
             let blocks = vec![block::<Grad>(&config, 0.2), block::<Grad>(&config, 0.1)];
-            let base = DiagonalNormal::standard(dim, &device());
+            let base = DiagonalNormal::standard(dim, double());
             let mut flow = Flow::normalizing(Chain::new(blocks).unwrap(), base).unwrap();
             LogProb::<Grad>::visit_layers(&mut flow, &mut LayerVisit::resample_noise(5));
             let context = context_of(3, 2).map(Tensor::from_inner);

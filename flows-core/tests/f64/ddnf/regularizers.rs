@@ -1,6 +1,7 @@
 //! Trajectories, the penalties on them, and the stability of a stack.
 
 use super::*;
+use crate::double;
 use flows_core::bijectors::{
     ElementwiseAffineConfig, Layer, LayerConfig, Stack, Trajectory, exponential_inverse, stability,
     trajectories,
@@ -22,7 +23,7 @@ fn stack<B: Backend<Device = FlexDevice>>(dim: usize) -> Stack<B> {
     };
     let affine = LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(dim));
     let mut generator = rng(7);
-    let mut build = |layer: LayerConfig| layer.init::<B>(&device(), &mut generator).unwrap();
+    let mut build = |layer: LayerConfig| layer.init::<B>(double(), &mut generator).unwrap();
     let layers = vec![
         build(block(vec![5])),
         build(affine),
@@ -242,7 +243,7 @@ fn straight<B: Backend<Device = FlexDevice>>(speed: f64) -> Vec<DdnfBlock<B>> {
         cells: CELLS,
         ..DdnfBlockConfig::new(2, [3])
     };
-    let block: DdnfBlock<B> = config.init(&device(), &mut rng(1)).unwrap();
+    let block: DdnfBlock<B> = config.init(double(), &mut rng(1)).unwrap();
     let mut parameters = vec![0.5; 9];
     parameters.extend([0.0; 6]);
     parameters.extend([0.6 * speed, -0.8 * speed]);
@@ -302,7 +303,7 @@ fn regularizers_are_checked_and_read_from_files() {
     }
     // Nothing to regularize is a mistake, not a zero.
     let affine = LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(2));
-    let layers = [affine.init::<Plain>(&device(), &mut rng(1)).unwrap()];
+    let layers = [affine.init::<Plain>(double(), &mut rng(1)).unwrap()];
     assert!(config.penalties(&layers, normal(3, 2, 1), None).is_err());
     let none = Regularizers::default().penalties(&layers, normal(3, 2, 1), None);
     assert!(none.unwrap().weighted.is_none());
@@ -312,15 +313,15 @@ fn regularizers_are_checked_and_read_from_files() {
 fn a_stiff_block_in_a_stack_is_named_in_a_warning() {
     let config = DdnfBlockConfig::new(1, [1]);
     let block = |parameters: Vec<f64>, cells: usize| {
-        let block: DdnfBlock<Plain> = config.init(&device(), &mut rng(1)).unwrap();
+        let block: DdnfBlock<Plain> = config.init(double(), &mut rng(1)).unwrap();
         Layer::Ddnf(block.map(&mut SetAll(parameters)).with_cells(cells))
     };
     let affine = LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(1));
-    let affine = affine.init::<Plain>(&device(), &mut rng(1)).unwrap();
+    let affine = affine.init::<Plain>(double(), &mut rng(1)).unwrap();
     // v(x) = tanh(x) / 2, then v(x) = 3 tanh(-x), whose step folds where x is near 0.
     let tame = block(vec![1.0, 0.0, 0.5, 0.0], 4);
     let stiff = block(vec![-1.0, 0.0, 3.0, 0.0], 2);
-    let x = Tensor::from_data([[0.0], [4.0]], &device());
+    let x = Tensor::from_data([[0.0], [4.0]], double());
     let found = stability(&[tame, affine, stiff], x, None);
     let places: Vec<_> = found.iter().map(|b| (b.layer, b.block, b.cells)).collect();
     assert_eq!(places, [(0, 0, 4), (2, 1, 2)]);
@@ -337,7 +338,7 @@ fn a_path_of_three_cells_has_the_gradient_of_the_block() {
         cells: 3,
         ..DdnfBlockConfig::new(2, [5])
     };
-    let block = config.init::<Grad>(&device(), &mut rng(3)).unwrap();
+    let block = config.init::<Grad>(double(), &mut rng(3)).unwrap();
     let gradient = |end: &dyn Fn(Tensor<Grad, 2>) -> Tensor<Grad, 2>| {
         let x = Tensor::<Grad, 2>::from_inner(normal(6, 2, 1)).require_grad();
         let gradients = end(x.clone()).square().sum().backward();

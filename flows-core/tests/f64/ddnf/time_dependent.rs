@@ -1,6 +1,7 @@
 //! Fields that depend on time.
 
 use super::*;
+use crate::double;
 
 fn config(dim: usize, hidden: Vec<usize>) -> DdnfBlockConfig {
     DdnfBlockConfig {
@@ -65,7 +66,7 @@ fn the_exponential_map_is_refused_with_the_reason() {
         inverse: DdnfInverse::ApproximateExponentialMap,
         ..config(2, vec![4])
     };
-    let built = exponential.init::<Plain>(&device(), &mut rng(1));
+    let built = exponential.init::<Plain>(double(), &mut rng(1));
     refused(built.unwrap_err());
     let block = block::<Plain>(&config(2, vec![4]), 0.2);
     let (y, context) = (normal(3, 2, 1), context_of(3, 2));
@@ -86,7 +87,7 @@ fn gradients_agree_with_central_differences() {
         };
         let context = || context_of(3, 2).map(Tensor::from_inner);
         let block = block::<Grad>(&config, 0.2);
-        let base = DiagonalNormal::standard(3, &device());
+        let base = DiagonalNormal::standard(3, double());
         let flow = Flow::normalizing(block, base).unwrap();
         assert_gradients(
             flow.clone(),

@@ -6,6 +6,7 @@ mod radial;
 mod sylvester;
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijector::{Bijector, Invert, Mapped, context_for};
 use flows_core::bijectors::{Chain, Layer, Stack};
@@ -139,9 +140,10 @@ impl PosteriorConfig {
         &self,
         latent: usize,
         features: usize,
-        device: &B::Device,
+        options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<Option<PosteriorFlow<B>>, Error> {
+        let options = &options.into();
         let size = Size { latent, features };
         let count = match self {
             Self::Gaussian {} => return Ok(None),
@@ -160,19 +162,19 @@ impl PosteriorConfig {
         }
         let flow = match self {
             Self::Planar { flows } => {
-                PosteriorFlow::Planar(AmortizedPlanar::init(*flows, size, device, rng))
+                PosteriorFlow::Planar(AmortizedPlanar::init(*flows, size, options, rng))
             }
             Self::Radial { flows } => {
-                PosteriorFlow::Radial(AmortizedRadial::init(*flows, size, device, rng))
+                PosteriorFlow::Radial(AmortizedRadial::init(*flows, size, options, rng))
             }
             Self::SylvesterOrthogonal { .. }
             | Self::SylvesterHouseholder { .. }
             | Self::SylvesterTriangular { .. } => {
-                PosteriorFlow::Sylvester(AmortizedSylvester::init(self, size, device, rng)?)
+                PosteriorFlow::Sylvester(AmortizedSylvester::init(self, size, options, rng)?)
             }
             _ => {
                 let layers = layers::layers(self, size);
-                let layers = layers.iter().map(|layer| layer.init(device, rng));
+                let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
                 let stack = Chain::new(layers.collect::<Result<Vec<_>, _>>()?)?;
                 match self {
                     Self::Maf { .. } => PosteriorFlow::Inverted(stack),

@@ -1,6 +1,7 @@
 //! Planar maps with parameters from the encoder.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijector::Mapped;
 use flows_core::bijectors::planar;
@@ -38,7 +39,12 @@ pub struct PlanarParameters<B: Backend> {
 
 impl<B: Backend> AmortizedPlanar<B> {
     /// Maps near the identity, with `w ~ N(0, 1/latent)` and `b ~ N(0, 1)` for `h = 0`.
-    pub(super) fn init(flows: usize, size: Size, device: &B::Device, rng: &mut dyn Rng) -> Self {
+    pub(super) fn init(
+        flows: usize,
+        size: Size,
+        options: &TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Self {
         let latent = size.latent;
         let mut biases = Vec::with_capacity(flows * (2 * latent + 1));
         for _ in 0..flows {
@@ -58,7 +64,7 @@ impl<B: Backend> AmortizedPlanar<B> {
             biases.push(normal(1.0));
         }
         Self {
-            parameters: Linear::around(biases, size.features, GAIN, device, rng),
+            parameters: Linear::around(biases, size.features, GAIN, options, rng),
             latent,
         }
     }

@@ -1,6 +1,7 @@
 //! Radial maps with parameters from the encoder.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijector::Mapped;
 use flows_core::bijectors::radial;
@@ -35,7 +36,12 @@ pub struct RadialParameters<B: Backend> {
 
 impl<B: Backend> AmortizedRadial<B> {
     /// Maps near the identity, with centres `N(0, I)` and `alpha = 1` for `h = 0`.
-    pub(super) fn init(flows: usize, size: Size, device: &B::Device, rng: &mut dyn Rng) -> Self {
+    pub(super) fn init(
+        flows: usize,
+        size: Size,
+        options: &TensorCreationOptions<B>,
+        rng: &mut dyn Rng,
+    ) -> Self {
         let mut biases = Vec::with_capacity(flows * (size.latent + 2));
         for _ in 0..flows {
             let mut normal = || -> f64 { StandardNormal.sample(&mut *rng) };
@@ -44,7 +50,7 @@ impl<B: Backend> AmortizedRadial<B> {
             biases.push(UNIT + INIT_STD * normal());
         }
         Self {
-            parameters: Linear::around(biases, size.features, GAIN, device, rng),
+            parameters: Linear::around(biases, size.features, GAIN, options, rng),
             latent: size.latent,
         }
     }

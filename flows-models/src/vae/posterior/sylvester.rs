@@ -1,6 +1,7 @@
 //! Sylvester maps with parameters from the encoder.
 
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijectors::sylvester::{Basis, Parameters, orthonormalize, reflections};
 use flows_core::error::Error;
@@ -78,7 +79,7 @@ impl<B: Backend> AmortizedSylvester<B> {
     pub(super) fn init(
         config: &PosteriorConfig,
         Size { latent, features }: Size,
-        device: &B::Device,
+        options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
     ) -> Result<Self, Error> {
         let (kind, flows) = match *config {
@@ -104,7 +105,7 @@ impl<B: Backend> AmortizedSylvester<B> {
                 let z: f64 = StandardNormal.sample(&mut *rng);
                 around + std * z
             });
-            Linear::around(biases.collect(), features, GAIN, device, &mut *rng)
+            Linear::around(biases.collect(), features, GAIN, options, &mut *rng)
         };
         let maps = (0..flows).map(|_| Parts {
             full: part(m * m, 0.0, INIT_STD),

@@ -2,6 +2,7 @@
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::Module;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijectors::{
     Autoregressive, AutoregressiveInverse, ElementwiseAffine, ElementwiseAffineConfig, Planar,
@@ -68,7 +69,8 @@ layer_enum! {
 
 #[test]
 fn transforms_and_layers_of_another_crate_pass_the_suite() {
-    let mut suite = Suite::<Autodiff<Flex>>::new(&Default::default(), Precision::SINGLE);
+    let mut suite =
+        Suite::<Autodiff<Flex>>::new(TensorCreationOptions::default(), Precision::SINGLE);
     let named: [Own; 2] = ["'shift'", "{ affine = { scale = 'exp' } }"].map(|text| {
         let text = format!("transform = {text}");
         let mut table: std::collections::BTreeMap<String, Own> = toml::from_str(&text).unwrap();

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorCreationOptions, TensorData};
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
@@ -23,9 +23,13 @@ fn draw(len: usize, seed: u64) -> Vec<f64> {
     StandardNormal.sample_iter(rng).take(len).collect()
 }
 
-fn tensor<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
+fn options<B: Backend>(dtype: DType) -> TensorCreationOptions<B> {
+    TensorCreationOptions::default().with_dtype(dtype)
+}
+
+fn tensor<B: Backend, const D: usize>(shape: [usize; D], seed: u64, dtype: DType) -> Tensor<B, D> {
     let data = TensorData::new(draw(shape.iter().product(), seed), shape);
-    Tensor::from_data(data, &Default::default())
+    Tensor::from_data(data, options(dtype))
 }
 
 fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f64> {
@@ -39,7 +43,7 @@ impl<B: Backend> ModuleMapper<B> for Move {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         self.0 += 1;
         let (id, x, mapper) = param.consume();
-        let moved = x.clone() + tensor(x.dims(), self.0) * 0.15;
+        let moved = x.clone() + tensor(x.dims(), self.0, x.dtype()) * 0.15;
         Param::from_mapped_value(id, moved.detach().require_grad(), mapper)
     }
 }
@@ -57,23 +61,32 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
     }
 }
 
-fn results<B: AutodiffBackend>(config: &AutoregressiveConfig, rows: usize) -> Vec<Vec<f64>> {
+fn results<B: AutodiffBackend>(
+    config: &AutoregressiveConfig,
+    rows: usize,
+    dtype: DType,
+) -> Vec<Vec<f64>> {
     let rng = &mut StdRng::seed_from_u64(3);
-    let layer: AnyAutoregressive<B> = config.init(&B::Device::default(), rng).unwrap();
-    results_of(layer, rows)
+    let layer: AnyAutoregressive<B> = config.init(options::<B>(dtype), rng).unwrap();
+    results_of(layer, rows, dtype)
 }
 
 /// Value, log-determinant, and the gradients of a scalar of both for input, context and parameters, after each
 /// parameter was moved.
-fn results_of<B: AutodiffBackend, L: Bijector<B>>(layer: L, rows: usize) -> Vec<Vec<f64>> {
+fn results_of<B: AutodiffBackend, L: Bijector<B>>(
+    layer: L,
+    rows: usize,
+    dtype: DType,
+) -> Vec<Vec<f64>> {
     let layer = layer.map(&mut Move(100));
     let (dim, context_dim) = (layer.dim(), layer.context_dim());
-    let x = tensor::<B, 2>([rows, dim], 1).require_grad();
-    let context = (context_dim > 0).then(|| tensor::<B, 2>([rows, context_dim], 2).require_grad());
+    let x = tensor::<B, 2>([rows, dim], 1, dtype).require_grad();
+    let context =
+        (context_dim > 0).then(|| tensor::<B, 2>([rows, context_dim], 2, dtype).require_grad());
     let mapped = layer.forward_and_log_det(x.clone(), context.clone());
-    let weights = tensor::<B, 2>([rows, dim], 5);
+    let weights = tensor::<B, 2>([rows, dim], 5, dtype);
     let loss = (mapped.value.clone().sin() * weights).sum()
-        + (mapped.log_det.clone() * tensor::<B, 1>([rows], 6)).sum();
+        + (mapped.log_det.clone() * tensor::<B, 1>([rows], 6, dtype)).sum();
     let gradients = loss.backward();
     let mut collect = Collect::<B> {
         gradients: &gradients,
@@ -161,26 +174,34 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
 }
 
 /// Compares `B`, which has a kernel, with the reference.
-pub(crate) fn agrees_with_burn_operations<B: AutodiffBackend, R: AutodiffBackend>(tolerance: f64) {
+pub(crate) fn agrees_with_burn_operations<B: AutodiffBackend, R: AutodiffBackend>(
+    tolerance: f64,
+    dtype: DType,
+) {
     for (config, rows) in cases() {
         let what = format!("{config:?}, {rows} rows");
-        let reference = results::<R>(&config, rows);
-        assert_close(&results::<B>(&config, rows), &reference, tolerance, &what);
+        let reference = results::<R>(&config, rows, dtype);
+        assert_close(
+            &results::<B>(&config, rows, dtype),
+            &reference,
+            tolerance,
+            &what,
+        );
     }
 }
 
 /// Values of the backend without autodiff, which keeps no activations.
-pub(crate) fn agrees_without_gradients<B: AutodiffBackend>(tolerance: f64) {
+pub(crate) fn agrees_without_gradients<B: AutodiffBackend>(tolerance: f64, dtype: DType) {
     for (config, rows) in cases() {
         let what = format!("{config:?}, {rows} rows");
         let rng = &mut StdRng::seed_from_u64(3);
-        let layer: AnyAutoregressive<B::InnerBackend> =
-            config.init(&Default::default(), rng).unwrap();
+        let layer: AnyAutoregressive<B::InnerBackend> = config.init(options(dtype), rng).unwrap();
         let layer = layer.map(&mut Move(100));
-        let context = (config.context_dim > 0).then(|| tensor([rows, config.context_dim], 2));
-        let mapped = layer.forward_and_log_det(tensor([rows, config.dim], 1), context);
+        let context =
+            (config.context_dim > 0).then(|| tensor([rows, config.context_dim], 2, dtype));
+        let mapped = layer.forward_and_log_det(tensor([rows, config.dim], 1, dtype), context);
         let plain = [values(mapped.value), values(mapped.log_det)];
-        let reference = results::<B>(&config, rows);
+        let reference = results::<B>(&config, rows, dtype);
         assert_close(&plain, &reference[..2], tolerance, &what);
     }
 }
@@ -237,56 +258,61 @@ fn stacks() -> Vec<(Vec<LayerConfig>, usize)> {
 /// Compares runs of layers of `B`, which has a kernel, with the reference.
 pub(crate) fn runs_agree_with_burn_operations<B: AutodiffBackend, R: AutodiffBackend>(
     tolerance: f64,
+    dtype: DType,
 ) {
-    fn stack<B: Backend>(configs: &[LayerConfig]) -> Chain<B, Layer<B>> {
+    fn stack<B: Backend>(configs: &[LayerConfig], dtype: DType) -> Chain<B, Layer<B>> {
         let rng = &mut StdRng::seed_from_u64(3);
-        let layers = configs.iter().map(|c| c.init(&Default::default(), rng));
+        let layers = configs.iter().map(|c| c.init(options(dtype), rng));
         Chain::new(layers.collect::<Result<_, _>>().unwrap()).unwrap()
     }
     for (k, (configs, rows)) in stacks().into_iter().enumerate() {
         let what = format!("stack {k}");
-        let reference = results_of::<R, _>(stack(&configs), rows);
-        let fused = results_of::<B, _>(stack(&configs), rows);
+        let reference = results_of::<R, _>(stack(&configs, dtype), rows, dtype);
+        let fused = results_of::<B, _>(stack(&configs, dtype), rows, dtype);
         assert_close(&fused, &reference, tolerance, &what);
         // Without gradients nothing is kept, which is a path of its own.
-        let plain = stack::<B::InnerBackend>(&configs).map(&mut Move(100));
-        let context = (plain.context_dim() > 0).then(|| tensor([rows, plain.context_dim()], 2));
-        let mapped = plain.forward_and_log_det(tensor([rows, plain.dim()], 1), context);
+        let plain = stack::<B::InnerBackend>(&configs, dtype).map(&mut Move(100));
+        let context =
+            (plain.context_dim() > 0).then(|| tensor([rows, plain.context_dim()], 2, dtype));
+        let mapped = plain.forward_and_log_det(tensor([rows, plain.dim()], 1, dtype), context);
         let plain = [values(mapped.value), values(mapped.log_det)];
         assert_close(&plain, &reference[..2], tolerance, &what);
     }
 }
 
 /// A batch large enough for several chunks and threads gives the same bits on any number of threads.
-pub(crate) fn does_not_depend_on_threads<B: AutodiffBackend>() {
+pub(crate) fn does_not_depend_on_threads<B: AutodiffBackend>(dtype: DType) {
     let config = AutoregressiveConfig::new(20, vec![150, 130]);
     let [one, three] = [1, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let pool = pool.build().unwrap();
-        pool.install(|| results::<B>(&config, 1201))
+        pool.install(|| results::<B>(&config, 1201, dtype))
     });
     assert!(one == three);
 }
 
 /// The inverse kernel of a backend without autodiff against the inverse in Burn operations, which an autodiff
 /// backend, `R`, takes; deep masks go through several levels at a time.
-pub(crate) fn inverse_agrees<B: Backend, R: AutodiffBackend>(tolerance: f64) {
+pub(crate) fn inverse_agrees<B: Backend, R: AutodiffBackend>(tolerance: f64, dtype: DType) {
     let deep = [(60, vec![50, 70]), (100, vec![130])].map(|(dim, hidden)| {
         let config = AutoregressiveConfig::new(dim, hidden);
         (config, 33)
     });
     for (config, rows) in cases().into_iter().chain(deep) {
         let what = format!("inverse, {config:?}, {rows} rows");
-        let (kernel, reference) = (inverse::<B>(&config, rows), inverse::<R>(&config, rows));
+        let (kernel, reference) = (
+            inverse::<B>(&config, rows, dtype),
+            inverse::<R>(&config, rows, dtype),
+        );
         assert_close(&kernel, &reference, tolerance, &what);
     }
 }
 
-fn inverse<B: Backend>(config: &AutoregressiveConfig, rows: usize) -> [Vec<f64>; 2] {
+fn inverse<B: Backend>(config: &AutoregressiveConfig, rows: usize, dtype: DType) -> [Vec<f64>; 2] {
     let rng = &mut StdRng::seed_from_u64(3);
-    let layer: AnyAutoregressive<B> = config.init(&Default::default(), rng).unwrap();
-    let context = (config.context_dim > 0).then(|| tensor([rows, config.context_dim], 2));
-    let y = tensor([rows, config.dim], 1);
+    let layer: AnyAutoregressive<B> = config.init(options(dtype), rng).unwrap();
+    let context = (config.context_dim > 0).then(|| tensor([rows, config.context_dim], 2, dtype));
+    let y = tensor([rows, config.dim], 1, dtype);
     let mapped = layer.map(&mut Move(100)).inverse_and_log_det(y, context);
     [values(mapped.value), values(mapped.log_det)]
 }

@@ -3,6 +3,7 @@
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use burn_flex::Flex;
 use burn_ndarray::NdArray;
@@ -18,12 +19,12 @@ use flows_core::transforms::LogScale;
 
 fn normal<B: Backend>(rows: usize, columns: usize, seed: u64) -> Tensor<B, 2> {
     let rng = &mut StdRng::seed_from_u64(seed);
-    normal_tensor([rows, columns], 1.0, &Default::default(), rng)
+    normal_tensor([rows, columns], 1.0, TensorCreationOptions::default(), rng)
 }
 
 fn layer<B: Backend>(config: &AutoregressiveConfig, seed: u64) -> AnyAutoregressive<B> {
     let rng = &mut StdRng::seed_from_u64(seed);
-    config.init(&Default::default(), rng).unwrap()
+    config.init(TensorCreationOptions::default(), rng).unwrap()
 }
 
 fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
@@ -136,7 +137,7 @@ fn a_nan_stays_in_its_row() {
     let mut y = values(normal::<Flex>(40, 4, 1));
     y[4 * 33] = f32::NAN;
     let y = burn::tensor::TensorData::new(y, [40, 4]);
-    let x = values(layer.inverse(Tensor::from_data(y, &Default::default()), None));
+    let x = values(layer.inverse(Tensor::from_data(y, TensorCreationOptions::default()), None));
     for (row, x) in x.chunks(4).enumerate() {
         assert_eq!(x.iter().any(|v| v.is_nan()), row == 33, "row {row}");
     }
