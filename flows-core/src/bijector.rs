@@ -15,7 +15,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Error;
 use crate::magnitude::magnitude;
-use crate::visit::{LayerVisit, Task};
+use crate::visit::{End, LayerVisit, Task};
 
 /// What a map gives back: the mapped rows and the log-determinant of the direction called.
 #[derive(Debug, Clone)]
@@ -247,5 +247,37 @@ pub fn check_context<B: Backend>(
 pub(crate) fn assert_ok(checked: Result<(), Error>) {
     if let Err(error) = checked {
         panic!("{error}");
+    }
+}
+
+/// The context dimension of a composition, whose parts take either none or the same.
+pub(crate) fn shared_context_dim(
+    name: &'static str,
+    first: usize,
+    second: usize,
+) -> Result<usize, Error> {
+    match (first, second) {
+        (a, b) if a == b || b == 0 => Ok(a),
+        (0, b) => Ok(b),
+        (a, b) => Err(Error::config(
+            name,
+            "context_dim",
+            b,
+            format!("{a}, or 0 for a layer without context"),
+        )),
+    }
+}
+
+impl<B: Backend> LayerVisit<B> {
+    /// Does the task on one layer, on which rows arrive at its input, and takes the rows to its output.
+    pub fn layer<L: Bijector<B>>(&mut self, layer: &mut L) {
+        layer.adapt(self.task(End::Input));
+        self.take_rows_through(layer.context_dim(), |x, context| layer.forward(x, context));
+    }
+
+    /// Does the task on one layer, on which rows arrive at its output, and takes the rows to its input.
+    pub fn layer_inverse<L: Invert<B>>(&mut self, layer: &mut L) {
+        layer.adapt(self.task(End::Output));
+        self.take_rows_through(layer.context_dim(), |y, context| layer.inverse(y, context));
     }
 }

@@ -5,10 +5,13 @@ use burn::tensor::{Bool, Tensor, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
 
-use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes, context_for};
-use crate::bijectors::shared_context_dim;
+use crate::bijector::{
+    Bijector, Invert, Mapped, assert_ok, check_shapes, context_for, shared_context_dim,
+};
 use crate::distributions::{LogProb, Sample, assert_sample_context};
 use crate::error::Error;
+use crate::expand::expand;
+use crate::init::options_of;
 use crate::magnitude::magnitude;
 use crate::visit::LayerVisit;
 
@@ -48,7 +51,8 @@ mod sealed {
 /// A row too far out for its float type, such as one that holds `f32::MAX`, has `log_prob` minus infinity or a
 /// very small number; NaN is for rows that hold one, and for those whose inverse was not found.
 ///
-/// A context goes to the bijector, and to a base that takes one.
+/// A context goes to the bijector, and to a base that takes one. It has a row for each row of the batch, or one row for
+/// all of them.
 #[derive(Module, Debug)]
 pub struct Flow<B: Backend, T, P, O: Orientation = Normalizing> {
     bijector: T,
@@ -108,6 +112,11 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
         &self.base
     }
 
+    /// The bijector and the base.
+    pub fn into_parts(self) -> (T, P) {
+        (self.bijector, self.base)
+    }
+
     fn base_context(&self, context: &Option<Tensor<B, 2>>) -> Option<Tensor<B, 2>> {
         if self.base.context_dim() > 0 {
             context.clone()
@@ -120,31 +129,73 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
         self.bijector.context_dim().max(self.base.context_dim())
     }
 
-    /// `log p` of the rows `x` from what the layers make of them, minus infinity where they lie so far out that
-    /// a layer overflows: the difference of two infinities is NaN.
-    fn log_prob_of(
+    /// `log p` of the rows `x`, which `to_base` takes to the base with a context: minus infinity where they lie so far
+    /// out that a layer overflows, since the difference of two infinities is NaN.
+    fn log_prob_through(
         &self,
         x: Tensor<B, 2>,
-        z: Mapped<B>,
-        context: &Option<Tensor<B, 2>>,
+        context: Option<Tensor<B, 2>>,
+        to_base: impl FnOnce(Tensor<B, 2>, Option<Tensor<B, 2>>) -> Mapped<B>,
     ) -> Tensor<B, 1> {
-        let log_prob = self.base.log_prob(z.value, self.base_context(context)) + z.log_det;
+        let rows = x.dims()[0];
+        let context = for_each_row(context, rows);
+        let (dim, context_dim) = (self.base.dim(), self.flow_context_dim());
+        assert_ok(check_shapes("flow", dim, context_dim, &x, context.as_ref()));
+        if rows == 0 {
+            // Slices without elements lose their float type in Burn 0.21.
+            return Tensor::empty([0], options_of(&x));
+        }
+        let z = to_base(x.clone(), context_for(&self.bijector, &context));
+        let log_prob = self.base.log_prob(z.value, self.base_context(&context)) + z.log_det;
         // A row that holds NaN is not greater than anything, and stays NaN.
         let far: Tensor<B, 1, Bool> = magnitude(x).sum_dim(1).greater_elem(FAR).squeeze_dim(1);
         let overflowed = log_prob.clone().is_nan().bool_and(far);
         log_prob.mask_fill(overflowed, f64::NEG_INFINITY)
     }
+}
 
-    fn assert_shapes(&self, x: &Tensor<B, 2>, context: Option<&Tensor<B, 2>>) {
-        let context_dim = self.flow_context_dim();
-        assert_ok(check_shapes(
-            "flow",
-            self.base.dim(),
-            context_dim,
-            x,
-            context,
-        ));
+impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>, O: Orientation> Flow<B, T, P, O> {
+    fn sample_through(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+        to_data: impl FnOnce(Tensor<B, 2>, Option<Tensor<B, 2>>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        let context = for_each_row(context, n);
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let z = self.base.sample(n, self.base_context(&context), rng);
+        if n == 0 {
+            return z;
+        }
+        to_data(z, context_for(&self.bijector, &context))
     }
+
+    fn sample_and_log_prob_through(
+        &self,
+        n: usize,
+        context: Option<Tensor<B, 2>>,
+        rng: &mut dyn Rng,
+        to_data: impl FnOnce(Tensor<B, 2>, Option<Tensor<B, 2>>) -> Mapped<B>,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        let context = for_each_row(context, n);
+        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
+        let own = self.base_context(&context);
+        let (z, log_base) = self.base.sample_and_log_prob(n, own, rng);
+        if n == 0 {
+            return (z, log_base);
+        }
+        let x = to_data(z, context_for(&self.bijector, &context));
+        (x.value, log_base - x.log_det)
+    }
+}
+
+/// A context of one row stands for that row repeated for the whole batch.
+fn for_each_row<B: Backend>(context: Option<Tensor<B, 2>>, rows: usize) -> Option<Tensor<B, 2>> {
+    context.map(|context| match context.dims() {
+        [1, columns] if rows != 1 => expand(context, [rows, columns]),
+        _ => context,
+    })
 }
 
 impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Normalizing> {
@@ -157,10 +208,9 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
     }
 
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
-        self.assert_shapes(&x, context.as_ref());
-        let own = context_for(&self.bijector, &context);
-        let z = self.bijector.forward_and_log_det(x.clone(), own);
-        self.log_prob_of(x, z, &context)
+        self.log_prob_through(x, context, |x, own| {
+            self.bijector.forward_and_log_det(x, own)
+        })
     }
 
     fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
@@ -179,10 +229,9 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
     }
 
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
-        self.assert_shapes(&x, context.as_ref());
-        let own = context_for(&self.bijector, &context);
-        let z = self.bijector.inverse_and_log_det(x.clone(), own);
-        self.log_prob_of(x, z, &context)
+        self.log_prob_through(x, context, |x, own| {
+            self.bijector.inverse_and_log_det(x, own)
+        })
     }
 
     fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
@@ -193,10 +242,7 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
 
 impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, T, P, Normalizing> {
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
-        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
-        let z = self.base.sample(n, self.base_context(&context), rng);
-        self.bijector
-            .inverse(z, context_for(&self.bijector, &context))
+        self.sample_through(n, context, rng, |z, own| self.bijector.inverse(z, own))
     }
 
     fn sample_and_log_prob(
@@ -205,13 +251,9 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, 
         context: Option<Tensor<B, 2>>,
         rng: &mut dyn Rng,
     ) -> (Tensor<B, 2>, Tensor<B, 1>) {
-        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
-        let (z, log_base) = self
-            .base
-            .sample_and_log_prob(n, self.base_context(&context), rng);
-        let own = context_for(&self.bijector, &context);
-        let x = self.bijector.inverse_and_log_det(z, own);
-        (x.value, log_base - x.log_det)
+        self.sample_and_log_prob_through(n, context, rng, |z, own| {
+            self.bijector.inverse_and_log_det(z, own)
+        })
     }
 }
 
@@ -219,10 +261,7 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>> Sample<B>
     for Flow<B, T, P, Generative>
 {
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
-        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
-        let z = self.base.sample(n, self.base_context(&context), rng);
-        self.bijector
-            .forward(z, context_for(&self.bijector, &context))
+        self.sample_through(n, context, rng, |z, own| self.bijector.forward(z, own))
     }
 
     fn sample_and_log_prob(
@@ -231,12 +270,8 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>> Sample<B>
         context: Option<Tensor<B, 2>>,
         rng: &mut dyn Rng,
     ) -> (Tensor<B, 2>, Tensor<B, 1>) {
-        assert_sample_context("flow", n, self.flow_context_dim(), context.as_ref());
-        let (z, log_base) = self
-            .base
-            .sample_and_log_prob(n, self.base_context(&context), rng);
-        let own = context_for(&self.bijector, &context);
-        let x = self.bijector.forward_and_log_det(z, own);
-        (x.value, log_base - x.log_det)
+        self.sample_and_log_prob_through(n, context, rng, |z, own| {
+            self.bijector.forward_and_log_det(z, own)
+        })
     }
 }

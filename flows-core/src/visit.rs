@@ -25,6 +25,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
+#[cfg(doc)]
 use crate::bijector::{Bijector, Invert};
 use crate::error::{Error, check_positive};
 
@@ -149,18 +150,6 @@ impl<B: Backend> LayerVisit<B> {
         Ok(Self::without_rows(Kind::SetTemperature { temperature }))
     }
 
-    /// Does the task on one layer, on which rows arrive at its input, and takes the rows to its output.
-    pub fn layer<L: Bijector<B>>(&mut self, layer: &mut L) {
-        self.adapt(layer, End::Input);
-        self.take_rows_through(layer.context_dim(), |x, context| layer.forward(x, context));
-    }
-
-    /// Does the task on one layer, on which rows arrive at its output, and takes the rows to its input.
-    pub fn layer_inverse<L: Invert<B>>(&mut self, layer: &mut L) {
-        self.adapt(layer, End::Output);
-        self.take_rows_through(layer.context_dim(), |y, context| layer.inverse(y, context));
-    }
-
     /// Visits part `index` of a composition: every part draws noise of its own.
     pub fn part(&mut self, index: usize, visit: impl FnOnce(&mut Self)) {
         let kind = self.kind;
@@ -190,20 +179,22 @@ impl<B: Backend> LayerVisit<B> {
         self.rows.map(|rows| rows.chunks).unwrap_or_default()
     }
 
-    fn adapt<L: Bijector<B>>(&mut self, layer: &mut L, at: End) {
+    /// What a layer is asked to do, on which the rows arrive at this end.
+    pub(crate) fn task(&mut self, at: End) -> Task<'_, B> {
         let chunks = self.rows.as_ref().map_or(&[][..], |rows| &rows.chunks);
         let arriving = Arriving { chunks, at };
-        layer.adapt(match &mut self.kind {
+        match &mut self.kind {
             Kind::InitFromData => Task::InitFromData(arriving),
             Kind::UpdateStatistics => Task::UpdateStatistics(arriving),
             Kind::FreezeStatistics => Task::FreezeStatistics(arriving),
             Kind::FindStatistics { found } => Task::FindStatistics(found),
             Kind::ResampleNoise { seed } => Task::ResampleNoise(*seed),
             Kind::SetTemperature { temperature } => Task::SetTemperature(*temperature),
-        });
+        }
     }
 
-    fn take_rows_through(
+    /// Takes the rows to the other end of a layer.
+    pub(crate) fn take_rows_through(
         &mut self,
         context_dim: usize,
         map: impl Fn(Tensor<B, 2>, Option<Tensor<B, 2>>) -> Tensor<B, 2>,

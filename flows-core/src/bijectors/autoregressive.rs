@@ -441,7 +441,7 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
     }
 
     /// What the kernels read of this layer, if there is one for it: an affine transform by a masked network.
-    pub(super) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Option<Masked<'a, B>> {
+    pub(crate) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Option<Masked<'a, B>> {
         let (conditioner, transform): (&dyn Any, &dyn Any) = (&self.conditioner, &self.transform);
         let made = match conditioner.downcast_ref::<AnyConditioner<B>>() {
             Some(AnyConditioner::Masked(made)) => made,

@@ -4,10 +4,10 @@ use burn::tensor::{DType, Element, Tensor, backend::Backend};
 use flows_kernels::Real;
 use flows_kernels::adam::{Norm, Step};
 
-use super::fused_kernels_enabled;
 use super::host::{Host, HostMut};
 use super::operation::{input, is_plain_host};
 use super::plan::{AdamNorm, AdamParameter, AdamStep};
+use super::switch::fused_kernels_enabled;
 
 impl From<AdamStep> for Step {
     fn from(step: AdamStep) -> Self {

@@ -7,7 +7,8 @@ use flows_kernels::Real;
 use flows_kernels::ddnf::{Block, Gradients, LogDet, Plan};
 
 use super::operation::{Kernel, Trace, input, run};
-use super::{DdnfCells, FusedLogDet, fused_kernels_enabled};
+use super::parts::{DdnfCells, FusedLogDet};
+use super::switch::fused_kernels_enabled;
 use crate::bijector::Mapped;
 
 impl From<FusedLogDet> for LogDet {

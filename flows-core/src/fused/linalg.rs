@@ -3,9 +3,9 @@
 use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
 use flows_kernels::linalg::{self, Number};
 
-use super::fused_kernels_enabled;
 use super::host::Host;
 use super::operation::{input, is_host, is_plain_host};
+use super::switch::fused_kernels_enabled;
 use crate::linalg::Eliminated;
 
 /// Inverses and pivots of `a`, `[n, m, m]`, or nothing where they lie elsewhere.

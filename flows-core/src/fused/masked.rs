@@ -9,9 +9,11 @@ use flows_kernels::masked::{
 };
 
 use super::host::Host;
+use super::operation;
 use super::operation::{Kernel, MOST_INPUTS, Trace, input, is_host, is_plain_host};
+use super::parts::{Masked, Part};
 use super::plan::{Linear, Offset, Patterns};
-use super::{Masked, Part, fused_kernels_enabled, operation};
+use super::switch::fused_kernels_enabled;
 use crate::bijector::Mapped;
 use crate::nn::{ConditionerActivation, Connections, Schedule};
 use crate::transforms::{EXP_LIMIT, GATE_LIMIT, LogScale};

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
+use super::parts::{DdnfCells, FusedLogDet, Masked, Part};
 use super::plan::{AdamParameter, AdamStep};
-use super::{DdnfCells, FusedLogDet, Masked, Part};
 use crate::bijector::Mapped;
 use crate::linalg::Eliminated;
 

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{DdnfCells, FusedLogDet, ddnf_block, has_ddnf_block};
 use crate::autodiff::exclusive;
 use crate::bijector::Mapped;
-use crate::log_det::log_abs_det;
+use crate::continuous::log_det::log_abs_det;
 
 const SHAPES: [(usize, usize); 10] = [
     (2, 64),

@@ -8,6 +8,7 @@ use rand::Rng;
 
 use super::numbers::rows;
 use crate::error::Error;
+use crate::init::options_of;
 use crate::random::generator;
 use crate::state::{load_state, state};
 
@@ -32,7 +33,11 @@ impl<B: AutodiffBackend> Input<B> {
 
     /// A batch without rows.
     pub(super) fn empty(&self) -> Self {
-        self.rows(0, 0)
+        let none = |t: &Tensor<B, 2>| Tensor::empty([0, t.dims()[1]], options_of(t));
+        Self {
+            x: none(&self.x),
+            context: self.context.as_ref().map(none),
+        }
     }
 
     fn rows(&self, from: usize, count: usize) -> Self {

@@ -17,13 +17,14 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::bijectors::{Chain, DdnfBlock, DdnfBlockConfig, DdnfInverse};
+use flows_core::continuous::{VelocityField, VelocityFieldConfig};
 use flows_core::distributions::{DiagonalNormal, LogProb};
 use flows_core::error::Error;
 use flows_core::flow::Flow;
 use flows_core::init::options_of;
 use flows_core::init::{normal_tensor, uniform_tensor};
 use flows_core::log_det::LogDet;
-use flows_core::nn::{Activation, VelocityField, VelocityFieldConfig};
+use flows_core::nn::Activation;
 use flows_core::testing::residual;
 
 type Plain = Flex;

@@ -14,6 +14,7 @@ mod conformance;
 mod ddnf;
 mod distributions;
 mod elementary_layers;
+mod flow;
 mod gaussian;
 mod learned_masks;
 mod masked_kernel;

@@ -154,6 +154,9 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
     fn takes_and_draws_no_rows(&mut self, p: &dyn Distribution<B>) {
         let x = normal_batch([ROWS, p.dim()], 3, self.options.clone());
         let empty = self.with_context(p.context_dim(), x).empty();
+        if self.empty_slices_change_type() {
+            return;
+        }
         let context = || empty.context.clone();
         let (none, draw) = (vec![0], vec![0, p.dim()]);
         let calls: Vec<Call<'_>> = vec![

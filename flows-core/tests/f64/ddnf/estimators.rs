@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::double;
+use flows_core::continuous::Linearization;
 use flows_core::log_det::{ProbeNoise, hutchinson, russian_roulette};
-use flows_core::nn::Linearization;
 use flows_core::visit::LayerVisit;
 
 const NOISES: [ProbeNoise; 2] = [ProbeNoise::Rademacher, ProbeNoise::Gaussian];

@@ -116,7 +116,7 @@ pub(super) fn series_lengths(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log_det::LogDet;
+    use crate::continuous::log_det::LogDet;
     use burn_flex::Flex;
 
     #[test]

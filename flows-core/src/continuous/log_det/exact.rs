@@ -2,10 +2,10 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
+use crate::continuous::Linearization;
+use crate::continuous::field::constant;
 use crate::fused;
 use crate::linalg::{Eliminated, det2, det2_identity_plus, identity_plus, inverse2};
-use crate::nn::Linearization;
-use crate::nn::field::constant;
 
 /// `log |det(I + B)|` from the core of `B`, see [`LogDet::Exact`](super::LogDet::Exact).
 pub(super) fn log_det<B: Backend>(b: &Linearization<'_, B>) -> Tensor<B, 1> {

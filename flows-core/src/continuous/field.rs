@@ -7,13 +7,13 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-use super::activation::Activation;
 use super::field_weight::{FieldWeight, LowRankUpdate};
 use super::linearization::Linearization;
 use crate::bijector::{assert_ok, check_context, check_shapes};
 use crate::error::Error;
 use crate::expand::product;
 use crate::init;
+use crate::nn::Activation;
 
 /// The name used in error messages.
 const NAME: &str = "velocity field";

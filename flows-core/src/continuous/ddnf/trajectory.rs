@@ -2,7 +2,8 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{DdnfBlock, require_stationary};
+use super::block::DdnfBlock;
+use super::inverse::require_stationary;
 use crate::bijector::{Bijector, Invert, assert_ok, context_for};
 use crate::error::Error;
 

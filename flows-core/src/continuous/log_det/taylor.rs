@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::nn::Linearization;
+use crate::continuous::Linearization;
 
 /// `sum_{k=1}^{order} (-1)^{k+1} tr(B^k) / k`.
 ///

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use super::inverse::{Stop, implicit_step, solve};
 use crate::bijector::Mapped;
-use crate::log_det::{LogDet, Noise};
-use crate::nn::field::constant;
-use crate::nn::{BoundField, Linearization};
+use crate::continuous::field::constant;
+use crate::continuous::log_det::{LogDet, Noise};
+use crate::continuous::{BoundField, Linearization};
 use crate::visit::child_seed;
 
 /// Elements of the largest tensor that collecting the steps of a block may make.

@@ -7,9 +7,9 @@ use core::marker::PhantomData;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, shared_context_dim};
-use super::layer::{LayerConfig, Stack};
-use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
+use super::chain::{Chain, Stack};
+use super::layer::LayerConfig;
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
 use crate::error::Error;
 use crate::visit::LayerVisit;
 

@@ -29,6 +29,11 @@ impl<B: Backend, L: Invert<B>> Inverted<B, L> {
     pub fn layer(&self) -> &L {
         &self.layer
     }
+
+    /// The layer inside.
+    pub fn into_layer(self) -> L {
+        self.layer
+    }
 }
 
 impl<B: Backend, L: Invert<B>> Bijector<B> for Inverted<B, L> {

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::Metric;
-use crate::bijectors::Trajectory;
+use crate::continuous::Trajectory;
 
 /// `E[ sum_k sum_t |v^k(z_{k,t})|_G^2 / T ]` over the steps `t = 0..T` of the blocks `k`: the energy of
 /// the path, the mean over the batch.

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Invert;
-use crate::bijectors::{AsDdnfBlock, exponential_inverse};
+use crate::continuous::{AsDdnfBlock, exponential_inverse};
 use crate::error::Error;
 
 /// `E |phi_1^{-1} o ... o phi_K^{-1}(z_K) - z_0|^2` with the exponential-map inverse of the blocks

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, path_energy};
-use crate::bijectors::Trajectory;
+use crate::continuous::Trajectory;
 
 /// What a geodesic penalty measures.
 ///

@@ -17,7 +17,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::Invert;
-use crate::bijectors::{AsDdnfBlock, trajectories};
+use crate::continuous::{AsDdnfBlock, trajectories};
 use crate::error::{Error, check_not_negative};
 
 /// The name used in error messages.

@@ -2,15 +2,13 @@
 
 use burn::tensor::backend::Backend;
 
-use super::{
-    ActNorm, ActNormConfig, AnyAutoregressive, AsDdnfBlock, AutoregressiveConfig, BatchNorm,
-    BatchNormConfig, BlockAffine, BlockAffineConfig, Chain, DdnfBlock, DdnfBlockConfig,
-    ElementwiseAffine, ElementwiseAffineConfig, LuLinear, LuLinearConfig, Permutation,
-    PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
+use crate::bijectors::{
+    ActNorm, ActNormConfig, AnyAutoregressive, AutoregressiveConfig, BatchNorm, BatchNormConfig,
+    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, LuLinear,
+    LuLinearConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
+    Sylvester, SylvesterConfig,
 };
-
-/// Layers of any kind, one after the other.
-pub type Stack<B> = Chain<B, Layer<B>>;
+use crate::continuous::{AsDdnfBlock, DdnfBlock, DdnfBlockConfig};
 
 /// An enum of layers, which is a layer, and the enum of their configurations.
 ///
@@ -130,7 +128,7 @@ macro_rules! layer_enum {
 layer_enum! {
     /// Any layer of this crate.
     ///
-    /// A stack of your own layers needs none of this: [`Chain`] takes any one type,
+    /// A stack of your own layers needs none of this: [`Chain`](crate::bijectors::Chain) takes any one type,
     /// [`Pair`](super::Pair) any two, and [`layer_enum!`](crate::layer_enum) makes an enum of any list.
     pub enum Layer;
     /// Configuration of any layer, as a table with its kind under `layer`.

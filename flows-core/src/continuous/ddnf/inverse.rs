@@ -3,12 +3,14 @@
 use burn::tensor::{Bool, ElementConversion, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::NAME;
+use crate::continuous::field::{Evaluated, constant};
+use crate::continuous::log_det::solve_identity_plus;
+use crate::continuous::{BoundField, Linearization};
 use crate::error::Error;
-use crate::log_det::solve_identity_plus;
 use crate::magnitude::magnitude;
-use crate::nn::field::{Evaluated, constant};
-use crate::nn::{BoundField, Linearization};
+
+/// The name of a block in error messages and reports.
+pub(super) const NAME: &str = "ddnf block";
 
 /// What the inverse direction of a block computes.
 ///

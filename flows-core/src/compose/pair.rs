@@ -4,8 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
-use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
-use crate::bijectors::chain::shared_context_dim;
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
 use crate::error::Error;
 use crate::visit::LayerVisit;
 
@@ -43,6 +42,16 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Pair<B, First, Second>
     /// The layer applied second in the forward direction.
     pub fn second(&self) -> &Second {
         &self.second
+    }
+
+    /// Both layers, to freeze or replace one by another of the same dimensions.
+    pub fn layers_mut(&mut self) -> (&mut First, &mut Second) {
+        (&mut self.first, &mut self.second)
+    }
+
+    /// Both layers.
+    pub fn into_parts(self) -> (First, Second) {
+        (self.first, self.second)
     }
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use core::cmp::Reverse;
 
 use super::hutchinson::{Sides, mean_over_probes};
-use crate::nn::Linearization;
+use crate::continuous::Linearization;
 
 /// `sum_{k=1}^{N} (-1)^{k+1} eps^T B^k eps / (k P(N >= k))`, the mean over the probes `eps`, each
 /// with a length `N` of its own: an unbiased estimate of `log det(I + B)` itself.

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use noise::series_lengths;
 
+use crate::continuous::Linearization;
 use crate::error::Error;
-use crate::nn::Linearization;
 use crate::random::generator;
 
 /// How `log |det(I + B)|` is computed.

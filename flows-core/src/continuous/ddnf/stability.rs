@@ -2,12 +2,14 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{AsDdnfBlock, DdnfBlock, NAME};
+use super::block::DdnfBlock;
+use super::inverse::NAME;
+use super::trajectory::AsDdnfBlock;
 use crate::bijector::{Bijector, assert_ok, context_for};
+use crate::continuous::Linearization;
+use crate::continuous::field::constant;
+use crate::continuous::log_det::{eliminate, spectral_radius};
 use crate::linalg::identity_plus;
-use crate::log_det::{eliminate, spectral_radius};
-use crate::nn::Linearization;
-use crate::nn::field::constant;
 
 /// How close a block came to the edge of where its formulas hold, over samples and cells.
 ///

@@ -5,13 +5,17 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use std::any::Any;
 
-use super::{AnyAutoregressive, Autoregressive, Layer, Permutation};
-use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for};
+use super::layer::Layer;
+use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
+use crate::bijectors::{AnyAutoregressive, Autoregressive, Permutation};
 use crate::error::Error;
 use crate::fused::{self, Part};
 use crate::nn::Made;
 use crate::transforms::Affine;
 use crate::visit::LayerVisit;
+
+/// Layers of any kind, one after the other.
+pub type Stack<B> = Chain<B, Layer<B>>;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
 ///
@@ -48,6 +52,16 @@ impl<B: Backend, L: Bijector<B>> Chain<B, L> {
     /// The layers, the first one applied first.
     pub fn layers(&self) -> &[L] {
         &self.layers
+    }
+
+    /// The layers, to freeze or replace some by others of the same dimensions.
+    pub fn layers_mut(&mut self) -> &mut [L] {
+        &mut self.layers
+    }
+
+    /// The layers, for another chain.
+    pub fn into_layers(self) -> Vec<L> {
+        self.layers
     }
 }
 
@@ -92,24 +106,6 @@ fn part<'a, B: Backend, L: Bijector<B>>(
                 None => any.downcast_ref().and_then(permutation),
             }
         }
-    }
-}
-
-/// The context dimension of a composition, whose parts take either none or the same.
-pub(crate) fn shared_context_dim(
-    name: &'static str,
-    first: usize,
-    second: usize,
-) -> Result<usize, Error> {
-    match (first, second) {
-        (a, b) if a == b || b == 0 => Ok(a),
-        (0, b) => Ok(b),
-        (a, b) => Err(Error::config(
-            name,
-            "context_dim",
-            b,
-            format!("{a}, or 0 for a layer without context"),
-        )),
     }
 }
 

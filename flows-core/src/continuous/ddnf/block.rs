@@ -3,36 +3,25 @@
 //! H. Salman, P. Yadollahpour, T. Fletcher, K. Batmanghelich, *Deep Diffeomorphic Normalizing
 //! Flows*, arXiv:1810.03256 (2018). Re-implementation from a secondary description.
 
-mod cells;
-mod inverse;
-mod stability;
-mod trajectory;
-
-pub use inverse::DdnfInverse;
-pub use stability::{BlockStability, StabilityReport, stability};
-pub use trajectory::{AsDdnfBlock, StackTrajectory, Trajectory, exponential_inverse, trajectories};
-
 use burn::module::Module;
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::cells::Cells;
+use super::inverse::{DdnfInverse, NAME};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
+use crate::continuous::log_det::LogDet;
+use crate::continuous::{VelocityField, VelocityFieldConfig};
 use crate::error::Error;
 use crate::expand::product;
 use crate::fused::{self, DdnfCells, FusedLogDet};
-use crate::log_det::LogDet;
-use crate::nn::{Activation, VelocityField, VelocityFieldConfig};
+use crate::nn::Activation;
 use crate::state::Transient;
 #[cfg(doc)]
 use crate::visit::LayerVisit;
 use crate::visit::Task;
-use cells::Cells;
-use inverse::require_stationary;
-
-/// The name used in error messages and reports.
-const NAME: &str = "ddnf block";
 
 /// Configuration of a [`DdnfBlock`].
 ///
@@ -171,15 +160,15 @@ impl DdnfBlockConfig {
 /// a [`Chain`](super::Chain) of them is resampled.
 #[derive(Module, Debug)]
 pub struct DdnfBlock<B: Backend> {
-    field: VelocityField<B>,
-    cells: usize,
+    pub(super) field: VelocityField<B>,
+    pub(super) cells: usize,
     #[module(skip)]
-    log_det: LogDet,
+    pub(super) log_det: LogDet,
     #[module(skip)]
-    inverse: DdnfInverse,
+    pub(super) inverse: DdnfInverse,
     /// Of the noise of a stochastic log-determinant.
     #[module(skip)]
-    noise_seed: Transient<u64>,
+    pub(super) noise_seed: Transient<u64>,
 }
 
 impl<B: Backend> DdnfBlock<B> {
@@ -247,7 +236,7 @@ impl<B: Backend> DdnfBlock<B> {
         fused.unwrap_or_else(|| self.cells_towards(direction, context).run(x))
     }
 
-    fn run_without_log_det(
+    pub(super) fn run_without_log_det(
         &self,
         direction: f64,
         x: Tensor<B, 2>,

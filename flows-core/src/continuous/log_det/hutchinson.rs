@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::nn::Linearization;
+use crate::continuous::Linearization;
 
 /// `sum_{k=1}^{order} (-1)^{k+1} eps^T B^k eps / k`, the mean over the probes `eps`: an unbiased
 /// estimate of the truncated series, as `E[eps^T B^k eps] = tr B^k`.
