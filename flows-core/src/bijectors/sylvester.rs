@@ -8,6 +8,7 @@
 mod basis;
 
 pub use basis::{Basis, householder, orthonormalize, reflections};
+use basis::{spread, times, times_transposed};
 
 use burn::module::{Module, Param};
 use burn::tensor::TensorCreationOptions;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
-use crate::expand::product;
 use crate::init;
 use crate::solve::affine_tanh_root;
 
@@ -194,41 +194,6 @@ pub fn invert<B: Backend>(y: Tensor<B, 2>, parameters: &Parameters<B>) -> (Mappe
 fn check_dim<B: Backend>(z: &Tensor<B, 2>, parameters: &Parameters<B>) {
     let dim = parameters.basis.dim(parameters.b.dims()[1]);
     assert_ok(check_shapes("sylvester", dim, 0, z, None));
-}
-
-/// Every row over, one after the other, until there are `rows`; one row is left to broadcasting.
-fn spread<B: Backend>(x: Tensor<B, 2>, rows: usize) -> Tensor<B, 2> {
-    let [sets, k] = x.dims();
-    if sets == 1 || sets == rows {
-        return x;
-    }
-    let x = x.unsqueeze_dim::<3>(1).expand([sets, rows / sets, k]);
-    x.reshape([rows, k])
-}
-
-/// `x M^T` row by row: `M x` for each row of `x`.
-fn times_transposed<B: Backend>(x: Tensor<B, 2>, matrix: &Tensor<B, 3>) -> Tensor<B, 2> {
-    let [rows, k] = x.dims();
-    let [sets, m, _] = matrix.dims();
-    if sets == 1 || sets < rows {
-        return times(x, matrix.clone().swap_dims(1, 2));
-    }
-    // A matrix a row: the gradient of a transposed one would have to be turned.
-    matrix
-        .clone()
-        .matmul(x.reshape([rows, k, 1]))
-        .reshape([rows, m])
-}
-
-/// `x M` row by row. Rows that share a matrix are a single product.
-fn times<B: Backend>(x: Tensor<B, 2>, matrix: Tensor<B, 3>) -> Tensor<B, 2> {
-    let [rows, k] = x.dims();
-    let [sets, _, m] = matrix.dims();
-    if sets == 1 {
-        return product(x, matrix.squeeze_dim(0));
-    }
-    let product = x.reshape([sets, rows / sets, k]).matmul(matrix);
-    product.reshape([rows, m])
 }
 
 /// How a [`Sylvester`] layer keeps the columns of its `Q` orthonormal.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{ByLevel, Conditioner};
+use super::conditioner::{ByLevel, Conditioner};
 use crate::masks::DependencyMask;
 use crate::nn::{Made, MadeSweep};
 

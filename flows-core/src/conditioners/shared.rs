@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::Conditioner;
+use super::conditioner::Conditioner;
 use crate::error::Error;
 use crate::masks::DependencyMask;
 use crate::nn::{SharedNetwork, entries};

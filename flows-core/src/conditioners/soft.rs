@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::{AnyConditioner, ByLevel, Conditioner, Shared, pick_parameters, repeated};
+use super::conditioner::{ByLevel, Conditioner, pick_parameters, repeated};
 use crate::error::{Error, check_positive};
 use crate::init;
 use crate::masks::DependencyMask;
@@ -49,7 +49,7 @@ impl Default for SoftStart {
 /// Inverse and log-determinant are those of the triangle `L`, with `dim` levels.
 #[derive(Module, Debug)]
 pub struct Soft<B: Backend> {
-    network: SoftNetwork<B>,
+    pub(super) network: SoftNetwork<B>,
     /// `theta`, `[dim, dim]`; entries outside the triangle are never read.
     logits: Param<Tensor<B, 2>>,
     /// `L`, `[dim, dim]`.
@@ -150,21 +150,6 @@ impl<B: Backend> Soft<B> {
             .map(|row| row.iter().map(|&m| m >= level));
         let rows: Vec<Vec<bool>> = rows.map(Iterator::collect).collect();
         DependencyMask::from_matrix(&rows)
-    }
-
-    /// The conditioner with the mask of [`threshold`](Self::threshold) and the same network, to be trained on: an
-    /// entry that was not 0 or 1 before has changed.
-    ///
-    /// # Errors
-    /// As [`threshold`](Self::threshold).
-    pub fn harden(&self, level: f64) -> Result<AnyConditioner<B>, Error> {
-        let mask = self.threshold(level)?;
-        Ok(match &self.network {
-            SoftNetwork::Shared(network) => {
-                AnyConditioner::Shared(Shared::new(network.clone(), mask)?)
-            }
-            SoftNetwork::Masked(network) => AnyConditioner::Masked(network.under(mask)),
-        })
     }
 }
 

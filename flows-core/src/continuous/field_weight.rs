@@ -5,7 +5,6 @@ use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
 
-use super::field::constant;
 use crate::expand::product;
 use crate::init;
 
@@ -217,4 +216,10 @@ pub(super) fn multiply_rows<B: Backend>(a: Tensor<B, 3>, w: Tensor<B, 2>) -> Ten
     a.reshape([n * rows, inner])
         .matmul(w)
         .reshape([n, rows, columns])
+}
+
+/// The values of a tensor, outside the autodiff graph.
+pub(crate) fn constant<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tensor<B, D> {
+    // `detach` alone turns a parameter into a new leaf that still asks for a gradient.
+    tensor.detach().set_require_grad(false)
 }

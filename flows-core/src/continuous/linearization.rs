@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-use super::field::BoundField;
+use super::bound_field::BoundField;
 use super::field_weight::{FieldWeight, multiply_rows};
 
 /// `J^T = W_1 D_1 W_2 D_2 ... D_L W_{L+1}` at `n` points, as its factors.

@@ -1,16 +1,18 @@
 //! Velocity fields and what flows along them: DDNF, its log-determinants and the penalties on its paths.
 
+mod bound_field;
 mod ddnf;
-pub(crate) mod field;
+mod field;
 mod field_weight;
 mod linearization;
 pub mod log_det;
 pub mod regularizers;
 
+pub use bound_field::BoundField;
 pub use ddnf::{
     AsDdnfBlock, BlockStability, DdnfBlock, DdnfBlockConfig, DdnfInverse, StabilityReport,
     StackTrajectory, Trajectory, exponential_inverse, stability, trajectories,
 };
-pub use field::{BoundField, VelocityField, VelocityFieldConfig};
+pub use field::{VelocityField, VelocityFieldConfig};
 pub use field_weight::LowRankUpdate;
 pub use linearization::Linearization;

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::made_sweep::pick;
+use super::columns::pick;
 use crate::expand::product;
 use crate::fused::plan::{Linear, Offset};
 use crate::init::{self, options_of};

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::made_sweep::pick;
+use super::columns::pick;
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
 use crate::fused::plan::{Linear, Patterns};

@@ -1,12 +1,12 @@
 //! A masked network computed level by level, as variables become known.
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use std::ops::Range;
 
+use super::columns::indices;
 use super::made::{Made, Wiring};
 use super::network::Connections;
 use crate::expand::{expand, product};
-use crate::masks::inverse_permutation;
 
 /// In which order the units of a [`Made`] become computable.
 #[derive(Debug)]
@@ -202,32 +202,7 @@ impl<'a, B: Backend> MadeSweep<'a, B> {
     }
 }
 
-/// The columns of `x` in another order.
-pub(crate) fn sort<B: Backend>(x: Tensor<B, 2>, order: &[usize]) -> Tensor<B, 2> {
-    if order.is_sorted() {
-        return x;
-    }
-    pick(x, order)
-}
-
-/// Some columns of `x`.
-pub(crate) fn pick<B: Backend>(x: Tensor<B, 2>, columns: &[usize]) -> Tensor<B, 2> {
-    let indices = indices(columns, &x.device());
-    x.select(1, indices)
-}
-
-/// Undoes [`sort`].
-pub(crate) fn unsort<B: Backend>(x: Tensor<B, 2>, order: &[usize]) -> Tensor<B, 2> {
-    sort(x, &inverse_permutation(order))
-}
-
 fn columns<B: Backend>(x: Tensor<B, 2>, range: Range<usize>) -> Tensor<B, 2> {
     let rows = x.dims()[0];
     x.slice([0..rows, range])
-}
-
-fn indices<B: Backend>(order: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {
-    let order: Vec<i64> = order.iter().map(|&i| i as i64).collect();
-    let shape = [order.len()];
-    Tensor::from_data(TensorData::new(order, shape), device)
 }

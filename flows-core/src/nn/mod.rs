@@ -1,6 +1,7 @@
 //! Networks: conditioners that parameterize layers, and the velocity fields of continuous-time ones.
 
 pub mod activation;
+mod columns;
 mod import;
 mod linear;
 mod made;
@@ -10,10 +11,11 @@ mod network;
 mod shared_network;
 
 pub use activation::Activation;
+pub(crate) use columns::{pick, sort, unsort};
 pub use import::{LayerParameters, NetworkParameters};
 pub use linear::NetworkLinear;
 pub use made::{Made, MadeConfig};
-pub(crate) use made_sweep::{MadeSweep, Schedule, pick, sort, unsort};
+pub(crate) use made_sweep::{MadeSweep, Schedule};
 pub use mlp::{Mlp, MlpConfig};
 pub use network::{ConditionerActivation, Connections, Network};
 pub(crate) use shared_network::entries;

@@ -24,6 +24,7 @@ mod built;
 mod case;
 mod differentiate;
 mod distribution;
+mod failure;
 mod layer;
 mod numbers;
 mod panics;
@@ -32,6 +33,7 @@ mod visits;
 
 pub use case::{Case, Dependencies, DistributionCase, Precision};
 pub use differentiate::{central_difference, gradients, jacobians, slog_det};
+pub use failure::Failure;
 pub use numbers::{batch, normal_batch, relative_error, residual, rows, uniform_batch};
 pub use visits::Probe;
 
@@ -50,17 +52,6 @@ use crate::error::Error;
 use built::Built;
 use layer::{BuiltLayer, Inverse};
 use properties::Run;
-
-/// One property that did not hold.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// Name of the case: of a layer or a distribution.
-    pub name: String,
-    /// Property that failed.
-    pub property: String,
-    /// What was seen and what was expected.
-    pub detail: String,
-}
 
 /// Runs the properties on one backend and collects what fails.
 #[derive(Debug)]

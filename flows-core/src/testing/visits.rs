@@ -6,8 +6,9 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
+use super::Suite;
+use super::failure::Failure;
 use super::numbers::{normal_batch, rows};
-use super::{Failure, Suite};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::visit::{End, LayerVisit, Task, has_statistics};

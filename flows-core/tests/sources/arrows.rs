@@ -182,7 +182,7 @@ impl Visit<'_> for Reader<'_> {
     fn visit_path(&mut self, path: &syn::Path) {
         let segments: Vec<_> = path.segments.iter().map(|s| s.ident.to_string()).collect();
         // Not `pub(super)`, and not the receiver `self`.
-        if segments.len() > 1 {
+        if !["self", "super", "crate"].contains(&segments[segments.len() - 1].as_str()) {
             self.named.push(Named {
                 from: self.at.clone(),
                 path: segments,
@@ -192,7 +192,7 @@ impl Visit<'_> for Reader<'_> {
     }
 }
 
-/// The file that defines what `path` names inside `from`; `None` for what is of another crate or a local name.
+/// The file that defines what `path` names inside `from`; empty for what is of another crate, `None` for a local name.
 fn resolve(modules: &Modules, from: &[String], path: &[String], depth: usize) -> Option<String> {
     let (first, mut rest) = path.split_first()?;
     let mut at = from.to_vec();
@@ -223,13 +223,17 @@ fn resolve(modules: &Modules, from: &[String], path: &[String], depth: usize) ->
             return None;
         }
         return last.forwards.iter().find_map(|(here, path)| {
-            // A name that forwards to itself is of another crate.
             let whole = match here {
                 Some(here) if here == name => [path, more].concat(),
                 Some(_) => return None,
                 None => [path, rest].concat(),
             };
-            (whole != rest || at != from).then(|| resolve(modules, &at, &whole, depth - 1))?
+            // A name that forwards to itself, or nowhere here, is of another crate.
+            let outside = here.is_some().then(String::new);
+            match whole == rest && at == from {
+                true => outside,
+                false => resolve(modules, &at, &whole, depth - 1).or(outside),
+            }
         });
     }
     Some(last.file.clone())
@@ -278,7 +282,7 @@ fn arrows(
                     path.join("::")
                 ));
             }
-            to.extend(found.filter(|to| to != file && !forwards_only(to)));
+            to.extend(found.filter(|to| !to.is_empty() && to != file && !forwards_only(to)));
         }
     }
     arrows

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, Tensor, backend::Backend};
 
-use super::{spread, times, times_transposed};
+use crate::expand::product;
 use crate::solve::epsilon;
 
 /// `Q` of a Sylvester map, `dim x m` with orthonormal columns.
@@ -128,4 +128,39 @@ pub(super) fn identity<B: Backend>(like: &Tensor<B, 3>) -> Tensor<B, 3> {
     let on_diagonal = Tensor::<B, 2, Bool>::diag_mask([m, m], 0, &device).bool_not();
     let zeros = Tensor::<B, 2>::zeros([m, m], (&device, like.dtype()));
     zeros.mask_fill(on_diagonal, 1.0).unsqueeze()
+}
+
+/// Every row over, one after the other, until there are `rows`; one row is left to broadcasting.
+pub(super) fn spread<B: Backend>(x: Tensor<B, 2>, rows: usize) -> Tensor<B, 2> {
+    let [sets, k] = x.dims();
+    if sets == 1 || sets == rows {
+        return x;
+    }
+    let x = x.unsqueeze_dim::<3>(1).expand([sets, rows / sets, k]);
+    x.reshape([rows, k])
+}
+
+/// `x M^T` row by row: `M x` for each row of `x`.
+pub(super) fn times_transposed<B: Backend>(x: Tensor<B, 2>, matrix: &Tensor<B, 3>) -> Tensor<B, 2> {
+    let [rows, k] = x.dims();
+    let [sets, m, _] = matrix.dims();
+    if sets == 1 || sets < rows {
+        return times(x, matrix.clone().swap_dims(1, 2));
+    }
+    // A matrix a row: the gradient of a transposed one would have to be turned.
+    matrix
+        .clone()
+        .matmul(x.reshape([rows, k, 1]))
+        .reshape([rows, m])
+}
+
+/// `x M` row by row. Rows that share a matrix are a single product.
+pub(super) fn times<B: Backend>(x: Tensor<B, 2>, matrix: Tensor<B, 3>) -> Tensor<B, 2> {
+    let [rows, k] = x.dims();
+    let [sets, _, m] = matrix.dims();
+    if sets == 1 {
+        return product(x, matrix.squeeze_dim(0));
+    }
+    let product = x.reshape([sets, rows / sets, k]).matmul(matrix);
+    product.reshape([rows, m])
 }

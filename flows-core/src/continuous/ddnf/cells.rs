@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::inverse::{Stop, implicit_step, solve};
 use crate::bijector::Mapped;
-use crate::continuous::field::constant;
+use crate::continuous::field_weight::constant;
 use crate::continuous::log_det::{LogDet, Noise};
 use crate::continuous::{BoundField, Linearization};
 use crate::visit::child_seed;

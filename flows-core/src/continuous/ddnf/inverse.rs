@@ -3,7 +3,8 @@
 use burn::tensor::{Bool, ElementConversion, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use crate::continuous::field::{Evaluated, constant};
+use crate::continuous::bound_field::Evaluated;
+use crate::continuous::field_weight::constant;
 use crate::continuous::log_det::solve_identity_plus;
 use crate::continuous::{BoundField, Linearization};
 use crate::error::Error;

@@ -7,7 +7,7 @@ use super::inverse::NAME;
 use super::trajectory::AsDdnfBlock;
 use crate::bijector::{Bijector, assert_ok, context_for};
 use crate::continuous::Linearization;
-use crate::continuous::field::constant;
+use crate::continuous::field_weight::constant;
 use crate::continuous::log_det::{eliminate, spectral_radius};
 use crate::linalg::identity_plus;
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::continuous::Linearization;
-use crate::continuous::field::constant;
+use crate::continuous::field_weight::constant;
 use crate::fused;
 use crate::linalg::{Eliminated, det2, det2_identity_plus, identity_plus, inverse2};
 

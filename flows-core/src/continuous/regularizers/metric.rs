@@ -3,9 +3,11 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::NAME;
 use crate::bijector::assert_ok;
 use crate::error::{Error, fits_f32};
+
+/// The name used in error messages.
+pub(super) const NAME: &str = "regularizer";
 
 /// A constant metric `G` of the space, `|v|_G^2 = v^T G v`.
 ///

@@ -16,12 +16,11 @@ pub use path::{path_energy, path_length};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use metric::NAME;
+
 use crate::bijector::Invert;
 use crate::continuous::{AsDdnfBlock, trajectories};
 use crate::error::{Error, check_not_negative};
-
-/// The name used in error messages.
-const NAME: &str = "regularizer";
 
 /// Which penalties there are, and their weights.
 ///

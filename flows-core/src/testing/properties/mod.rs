@@ -12,9 +12,9 @@ use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::Failure;
 use super::built::{Edited, Input};
 use super::case::{Case, Precision};
+use super::failure::Failure;
 use super::layer::{Direction, Layer};
 use super::numbers::{batch, normal_batch, relative_error, uniform_batch};
 use super::panics::panic_message;
