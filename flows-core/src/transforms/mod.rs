@@ -5,10 +5,13 @@
 //! [`Conditioner`](crate::conditioners::Conditioner), in both directions. How to add one: `docs/own-transform.md`.
 
 mod affine;
+mod rq_spline;
+mod simplex;
 mod sinh_arcsinh;
 
 pub use affine::{Affine, LogScale};
 pub(crate) use affine::{EXP_LIMIT, GATE_LIMIT};
+pub use rq_spline::{RqSpline, SplineForm};
 pub use sinh_arcsinh::SinhArcsinh;
 
 use burn::module::{Module, ModuleDisplay};
@@ -16,6 +19,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
 use crate::error::Error;
+use crate::solve::without_graph;
 
 /// What a transform gives back, variable by variable.
 #[derive(Debug, Clone)]
@@ -78,6 +82,15 @@ pub fn parameter<B: Backend>(raw: &Tensor<B, 3>, p: usize) -> Tensor<B, 2> {
     raw.clone()
         .slice([0..rows, p..p + 1, 0..k])
         .reshape([rows, k])
+}
+
+/// Raw parameters `from`, `from + 1`, and so on, `count` of them, of every variable.
+///
+/// # Shapes
+/// - `raw`: `[batch, parameters, k]`; output `[batch, count, k]`
+pub fn parameter_block<B: Backend>(raw: &Tensor<B, 3>, from: usize, count: usize) -> Tensor<B, 3> {
+    let [rows, _, k] = raw.dims();
+    raw.clone().slice([0..rows, from..from + count, 0..k])
 }
 
 /// An enum of transforms, which is a transform and its own configuration: a name, or a table with one key, such as
@@ -159,6 +172,8 @@ transform_enum! {
         Affine(Affine),
         /// `y = sinh((arcsinh(x) + a) exp(b))`.
         SinhArcsinh(SinhArcsinh),
+        /// A rational-quadratic spline.
+        RqSpline(RqSpline),
     }
 }
 

@@ -8,6 +8,8 @@ mod registry;
 mod extremes;
 #[path = "../conformance/trained.rs"]
 mod trained;
+#[path = "../conformance/transforms.rs"]
+mod transforms;
 
 mod incremental_kernel;
 mod masked_kernel;
@@ -28,6 +30,12 @@ fn every_layer_on_flex() {
 fn saturated_layers_stay_finite() {
     let _alone = exclusive();
     extremes::saturated_layers_stay_finite::<Autodiff<Flex>>(&Default::default());
+}
+
+#[test]
+fn transforms_at_special_points() {
+    let _alone = exclusive();
+    transforms::transforms_at_special_points::<Autodiff<Flex>>(&Default::default(), "");
 }
 
 #[test]

@@ -22,6 +22,11 @@ fn saturated_layers_stay_finite() {
 }
 
 #[test]
+fn transforms_at_special_points() {
+    crate::transforms::transforms_at_special_points::<Wide>(&device::<Wide>(), "");
+}
+
+#[test]
 fn trained_flows_come_back() {
     crate::trained::trained_flows_come_back::<Wide>(&device::<Wide>(), 1e-10);
 }
