@@ -163,7 +163,7 @@ pub(crate) fn epsilon(dtype: DType) -> f64 {
         .map_or(f64::from(f32::EPSILON), |info| info.epsilon)
 }
 
-fn all<B: Backend>(mask: Tensor<B, 2, Bool>) -> bool {
+pub(crate) fn all<B: Backend>(mask: Tensor<B, 2, Bool>) -> bool {
     mask.all().into_data().iter::<bool>().all(|done| done)
 }
 

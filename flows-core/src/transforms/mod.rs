@@ -5,14 +5,22 @@
 //! [`Conditioner`](crate::conditioners::Conditioner), in both directions. How to add one: `docs/own-transform.md`.
 
 mod affine;
+mod bernstein;
+mod inverse;
+mod quadrature;
 mod rq_spline;
+mod sigmoidal;
 mod simplex;
 mod sinh_arcsinh;
+mod sum_of_squares;
 
 pub use affine::{Affine, LogScale};
 pub(crate) use affine::{EXP_LIMIT, GATE_LIMIT};
+pub use bernstein::Bernstein;
 pub use rq_spline::{RqSpline, SplineForm};
+pub use sigmoidal::DeepSigmoidal;
 pub use sinh_arcsinh::SinhArcsinh;
+pub use sum_of_squares::SumOfSquares;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
@@ -174,6 +182,12 @@ transform_enum! {
         SinhArcsinh(SinhArcsinh),
         /// A rational-quadratic spline.
         RqSpline(RqSpline),
+        /// A weighted sum of sigmoids, seen through `logit`.
+        DeepSigmoidal(DeepSigmoidal),
+        /// A polynomial whose derivative is a sum of squares.
+        SumOfSquares(SumOfSquares),
+        /// A Bernstein polynomial.
+        Bernstein(Bernstein),
     }
 }
 

@@ -11,3 +11,10 @@ pub(super) fn softmax<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let sum = powers.clone().sum_dim(1);
     powers / sum
 }
+
+/// `log sum_p exp(x_p)` over the middle axis, `[batch, parameters, k]` to `[batch, k]`.
+pub(super) fn log_sum_exp<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
+    let largest = without_graph(x.clone().max_dim(1));
+    let sum = (x - largest.clone()).exp().sum_dim(1).log() + largest;
+    sum.squeeze_dim(1)
+}

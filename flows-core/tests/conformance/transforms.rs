@@ -87,7 +87,9 @@ fn check<B: AutodiffBackend>(
             return Some(format!("falls from {} to {} at {x}", y[i - 1], y[i]));
         }
         let slope = log_slope[i].exp();
-        if (slopes[i] - slope).abs() > 1e7 * epsilon * slope {
+        // Autodiff adds terms up, whose rounding the smallest slopes of large parameters do not outweigh.
+        let lost = if size > 10.0 { 1e3 * epsilon } else { 0.0 };
+        if (slopes[i] - slope).abs() > 1e7 * epsilon * slope + lost {
             return Some(format!(
                 "slope {} at {x}, log-slope says {slope}",
                 slopes[i]
