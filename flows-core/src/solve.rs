@@ -135,6 +135,21 @@ pub fn affine_tanh_root<B: Backend>(
     }
 }
 
+/// A root that was found without a graph, with the gradients of the implicit function: `-df / f'` for `f(x) = 0`.
+///
+/// `f` is the function at the root, with a graph in everything but the root itself; the root keeps its value.
+///
+/// # Shapes
+/// `[batch, k]` each
+pub(crate) fn with_implicit_gradient<B: Backend>(
+    root: Tensor<B, 2>,
+    f: Tensor<B, 2>,
+    slope: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let moved = f.clone() - without_graph(f);
+    root - moved / slope
+}
+
 /// The values alone. `detach` would leave a trained parameter, which is a leaf, as a leaf that
 /// requires gradients, and every iteration from it would be recorded.
 pub(crate) fn without_graph<B: Backend, const D: usize>(t: Tensor<B, D>) -> Tensor<B, D> {
@@ -148,7 +163,7 @@ pub(crate) fn epsilon(dtype: DType) -> f64 {
         .map_or(f64::from(f32::EPSILON), |info| info.epsilon)
 }
 
-fn all<B: Backend>(mask: Tensor<B, 2, Bool>) -> bool {
+pub(crate) fn all<B: Backend>(mask: Tensor<B, 2, Bool>) -> bool {
     mask.all().into_data().iter::<bool>().all(|done| done)
 }
 

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::{Elementwise, Transform, parameter};
+use super::transform::{Elementwise, Transform, parameter};
 use crate::error::Error;
 use crate::magnitude::magnitude;
 use crate::softplus::{sigmoid, softplus, softplus_inverse};

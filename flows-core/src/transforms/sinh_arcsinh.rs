@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use super::{Elementwise, Transform, parameter};
+use super::transform::{Elementwise, Transform, parameter};
 use crate::magnitude::magnitude;
 
 /// Largest `|a|` and `|b|`: f32 holds the map of numbers up to `1e15`.

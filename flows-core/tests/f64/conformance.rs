@@ -23,6 +23,11 @@ fn saturated_layers_stay_finite() {
 }
 
 #[test]
+fn transforms_at_special_points() {
+    crate::transforms::transforms_at_special_points::<Wide>(&double().into(), "");
+}
+
+#[test]
 fn trained_flows_come_back() {
     crate::trained::trained_flows_come_back::<Wide>(&double().into(), 1e-10);
 }

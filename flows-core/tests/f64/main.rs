@@ -7,6 +7,8 @@ mod registry;
 mod extremes;
 #[path = "../conformance/trained.rs"]
 mod trained;
+#[path = "../conformance/transforms.rs"]
+mod transforms;
 
 mod autoregressive;
 mod batch_norm;

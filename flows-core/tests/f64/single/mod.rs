@@ -26,6 +26,15 @@ fn saturated_layers_stay_finite() {
 }
 
 #[test]
+fn transforms_at_special_points() {
+    let _alone = exclusive();
+    crate::transforms::transforms_at_special_points::<Autodiff<Flex>>(
+        &TensorCreationOptions::default(),
+        "",
+    );
+}
+
+#[test]
 fn trained_flows_come_back() {
     let _alone = exclusive();
     crate::trained::trained_flows_come_back::<Autodiff<Flex>>(

@@ -1,0 +1,119 @@
+//! Every transform on its own, with parameters near and far from the identity: on knots, a rounding error beside them,
+//! at the bound, beyond it, and far out. Value and log-slope are finite, the map increases, its log-slope is that of
+//! autodiff, and the inverse leads back.
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorCreationOptions, TensorData};
+use flows_core::testing::{normal_batch, rows};
+use flows_core::transforms::{AnyTransform, Elementwise, Transform};
+
+use crate::registry::autoregressive::transforms;
+
+/// Numbers where a map may change its form, each with both neighbours, in f32 so that no type rounds them.
+fn points() -> Vec<f64> {
+    // Knots of splines with equal bins, for eight of them and for four.
+    let knots = (-8..=8).map(|k| 0.625 * f64::from(k));
+    let centres = [0.1, 0.3, 1.7, 2.9, 4.99, 10.0, 30.0, 1e3];
+    let signed = centres.into_iter().flat_map(|x| [x, -x]);
+    let all = knots.chain(signed).flat_map(|x| {
+        let x = x as f32;
+        [x.next_down(), x, x.next_up()].map(f64::from)
+    });
+    let mut all: Vec<f64> = all.collect();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    all
+}
+
+/// Runs over the transforms whose text contains `filter`.
+pub(crate) fn transforms_at_special_points<B: AutodiffBackend>(
+    options: &TensorCreationOptions<B>,
+    filter: &str,
+) {
+    let mut failures = Vec::new();
+    let chosen = transforms()
+        .into_iter()
+        .filter(|t| format!("{t:?}").contains(filter));
+    for transform in chosen {
+        for (name, size) in [
+            ("identity", 0.0),
+            ("near", 0.3),
+            ("far", 3.0),
+            ("extreme", 300.0),
+        ] {
+            let failed = check::<B>(&transform, size, options);
+            failures.extend(failed.map(|what| format!("{transform:?}, {name}: {what}")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn check<B: AutodiffBackend>(
+    transform: &AnyTransform,
+    size: f64,
+    options: &TensorCreationOptions<B>,
+) -> Option<String> {
+    let count = Transform::<B>::parameters(transform);
+    let identity = Transform::<B>::identity(transform);
+    let points = points();
+    let n = points.len();
+    let moves: Vec<f64> = rows(&normal_batch::<B>([1, count], 5, options.clone()));
+    let raw: Vec<f64> = moves
+        .iter()
+        .zip(&identity)
+        .map(|(m, i)| i + size * m)
+        .collect();
+    let raw = Tensor::<B, 3>::from_data(TensorData::new(raw, [1, count, 1]), options.clone());
+    let raw = raw.repeat_dim(0, n);
+    let x = Tensor::<B, 2>::from_data(TensorData::new(points.clone(), [n, 1]), options.clone());
+    let epsilon = x.dtype().finfo().expect("a float type").epsilon;
+
+    let input = x.clone().require_grad();
+    let Elementwise { value, log_slope } = transform.forward(raw.clone(), input.clone());
+    let slopes = input
+        .grad(&value.clone().sum().backward())
+        .map(|g| rows(&g));
+    let (y, log_slope) = (rows(&value), rows(&log_slope));
+    let slopes = slopes.unwrap_or_default();
+    let back = transform.inverse(raw.clone(), value.detach());
+    let there = rows(&transform.forward(raw, back.value.clone().detach()).value);
+    let (again, back_slope) = (rows(&back.value), rows(&back.log_slope));
+    for i in 0..n {
+        let x = points[i];
+        let all = [y[i], log_slope[i], again[i], back_slope[i]];
+        if all.iter().any(|v| !v.is_finite()) {
+            return Some(format!("at {x}: {all:?}"));
+        }
+        // A rounding error of the value, and of the parts that it is made of.
+        let rounding = 64.0 * epsilon * (1.0 + x.abs() + y[i].abs());
+        if i > 0 && y[i] < y[i - 1] - rounding {
+            return Some(format!("falls from {} to {} at {x}", y[i - 1], y[i]));
+        }
+        let slope = log_slope[i].exp();
+        // Autodiff adds terms up, whose rounding the smallest slopes of large parameters do not outweigh.
+        let lost = if size > 10.0 { 1e3 * epsilon } else { 0.0 };
+        if (slopes[i] - slope).abs() > 1e7 * epsilon * slope + lost {
+            return Some(format!(
+                "slope {} at {x}, log-slope says {slope}",
+                slopes[i]
+            ));
+        }
+        if (there[i] - y[i]).abs() > (1.0 + slope) * rounding {
+            return Some(format!(
+                "{} comes back as {}, which maps to {}",
+                y[i], again[i], there[i]
+            ));
+        }
+        if size < 10.0 && (again[i] - x).abs() > (1.0 + slope.recip()) * rounding {
+            return Some(format!("{x} comes back as {}, slope {slope}", again[i]));
+        }
+        // Where the slope bends, the point that came back has a slope of its own.
+        if (again[i] - x).abs() == 0.0 && (back_slope[i] + log_slope[i]).abs() > 1e6 * epsilon {
+            return Some(format!(
+                "log-slopes {} and {} at {x}",
+                log_slope[i], back_slope[i]
+            ));
+        }
+    }
+    None
+}
