@@ -13,6 +13,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
+use crate::domain::{Interval, reals_to_reals};
 use crate::error::Error;
 use crate::magnitude::magnitude;
 use crate::visit::{End, LayerVisit, Task};
@@ -102,6 +103,19 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay + 'static {
         0
     }
 
+    /// Where the map takes each column.
+    fn domain(&self) -> Vec<Interval> {
+        vec![Interval::REALS; self.dim()]
+    }
+
+    /// Where the map takes columns to that lie in `of`. Most maps take the reals to the reals, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a column that may lie outside of [`domain`](Self::domain).
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        reals_to_reals(self.name(), of)
+    }
+
     /// Maps `x` and returns `log |det d forward(x) / dx|` with it.
     ///
     /// # Shapes
@@ -140,6 +154,19 @@ pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay + 'static {
 
 /// The other direction, for layers that have one.
 pub trait Invert<B: Backend>: Bijector<B> {
+    /// As [`domain`](Bijector::domain), of the inverse.
+    fn inverse_domain(&self) -> Vec<Interval> {
+        vec![Interval::REALS; self.dim()]
+    }
+
+    /// As [`image`](Bijector::image), of the inverse.
+    ///
+    /// # Errors
+    /// As [`image`](Bijector::image).
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        reals_to_reals(self.name(), of)
+    }
+
     /// Maps `y` back and returns `log |det d inverse(y) / dy|` with it.
     ///
     /// # Shapes

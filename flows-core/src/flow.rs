@@ -1,7 +1,7 @@
 //! A flow: a base distribution and a bijector, with the fast direction in the type.
 
 use burn::module::Module;
-use burn::tensor::{Bool, Tensor, backend::Backend};
+use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
 use core::marker::PhantomData;
 use rand::Rng;
 
@@ -9,6 +9,7 @@ use crate::bijector::{
     Bijector, Invert, Mapped, assert_ok, check_shapes, context_for, shared_context_dim,
 };
 use crate::distributions::{LogProb, Sample, assert_sample_context};
+use crate::domain::{Interval, check_inside};
 use crate::error::Error;
 use crate::expand::expand;
 use crate::init::options_of;
@@ -66,9 +67,12 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Normalizing> {
     /// A flow whose `bijector` maps data to base.
     ///
     /// # Errors
-    /// [`Error::Config`] where dimensions or context dimensions differ.
+    /// [`Error::Config`] where dimensions or context dimensions differ, or the base has mass where the layers do not lead.
     pub fn normalizing(bijector: T, base: P) -> Result<Self, Error> {
-        Self::with_orientation(bijector, base)
+        let flow = Self::with_orientation(bijector, base)?;
+        let image = flow.bijector.image(&flow.bijector.domain())?;
+        check_inside("flow", &flow.base.support(), &image)?;
+        Ok(flow)
     }
 }
 
@@ -76,9 +80,21 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Generative> {
     /// A flow whose `bijector` maps base to data.
     ///
     /// # Errors
-    /// [`Error::Config`] where dimensions or context dimensions differ.
+    /// [`Error::Config`] where dimensions or context dimensions differ, or the base has mass where the layers are not
+    /// defined.
     pub fn generative(bijector: T, base: P) -> Result<Self, Error> {
-        Self::with_orientation(bijector, base)
+        let flow = Self::with_orientation(bijector, base)?;
+        flow.data_domain()?;
+        Ok(flow)
+    }
+
+    /// Where the layers take the base to.
+    fn data_domain(&self) -> Result<Vec<Interval>, Error> {
+        let domain = self.bijector.domain();
+        match domain.iter().all(|of| *of == Interval::REALS) {
+            true => self.bijector.image(&domain),
+            false => self.bijector.image(&self.base.support()),
+        }
     }
 }
 
@@ -129,12 +145,13 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
         self.bijector.context_dim().max(self.base.context_dim())
     }
 
-    /// `log p` of the rows `x`, which `to_base` takes to the base with a context: minus infinity where they lie so far
-    /// out that a layer overflows, since the difference of two infinities is NaN.
+    /// `log p` of the rows `x`, which `to_base` takes to the base with a context: minus infinity outside of `domain`, and
+    /// where they lie so far out that a layer overflows, since the difference of two infinities is NaN.
     fn log_prob_through(
         &self,
         x: Tensor<B, 2>,
         context: Option<Tensor<B, 2>>,
+        domain: &[Interval],
         to_base: impl FnOnce(Tensor<B, 2>, Option<Tensor<B, 2>>) -> Mapped<B>,
     ) -> Tensor<B, 1> {
         let rows = x.dims()[0];
@@ -145,12 +162,17 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>, O: Orientation> Flow<B, T, P, O>
             // Slices without elements lose their float type in Burn 0.21.
             return Tensor::empty([0], options_of(&x));
         }
+        let outside = outside(&x, domain);
         let z = to_base(x.clone(), context_for(&self.bijector, &context));
         let log_prob = self.base.log_prob(z.value, self.base_context(&context)) + z.log_det;
         // A row that holds NaN is not greater than anything, and stays NaN.
         let far: Tensor<B, 1, Bool> = magnitude(x).sum_dim(1).greater_elem(FAR).squeeze_dim(1);
         let overflowed = log_prob.clone().is_nan().bool_and(far);
-        log_prob.mask_fill(overflowed, f64::NEG_INFINITY)
+        let log_prob = log_prob.mask_fill(overflowed, f64::NEG_INFINITY);
+        match outside {
+            Some(outside) => log_prob.mask_fill(outside, f64::NEG_INFINITY),
+            None => log_prob,
+        }
     }
 }
 
@@ -190,6 +212,21 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>, O: Orientation> Flow
     }
 }
 
+/// The rows with a column outside of its interval; `None` where all are the reals.
+fn outside<B: Backend>(x: &Tensor<B, 2>, domain: &[Interval]) -> Option<Tensor<B, 1, Bool>> {
+    if domain.iter().all(|of| *of == Interval::REALS) {
+        return None;
+    }
+    let ends = |end: fn(&Interval) -> f64| {
+        let most = f64::from(f32::MAX);
+        let ends: Vec<f64> = domain.iter().map(|of| end(of).clamp(-most, most)).collect();
+        Tensor::<B, 2>::from_data(TensorData::new(ends, [1, domain.len()]), options_of(x))
+    };
+    let below = (x.clone() - ends(|of| of.low)).lower_equal_elem(0.0);
+    let above = (x.clone() - ends(|of| of.high)).greater_equal_elem(0.0);
+    Some(below.bool_or(above).any_dim(1).squeeze_dim(1))
+}
+
 /// A context of one row stands for that row repeated for the whole batch.
 fn for_each_row<B: Backend>(context: Option<Tensor<B, 2>>, rows: usize) -> Option<Tensor<B, 2>> {
     context.map(|context| match context.dims() {
@@ -207,8 +244,12 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
         self.flow_context_dim()
     }
 
+    fn support(&self) -> Vec<Interval> {
+        self.bijector.domain()
+    }
+
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
-        self.log_prob_through(x, context, |x, own| {
+        self.log_prob_through(x, context, &self.support(), |x, own| {
             self.bijector.forward_and_log_det(x, own)
         })
     }
@@ -228,8 +269,12 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
         self.flow_context_dim()
     }
 
+    fn support(&self) -> Vec<Interval> {
+        self.data_domain().expect("checked where the flow was made")
+    }
+
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
-        self.log_prob_through(x, context, |x, own| {
+        self.log_prob_through(x, context, &self.support(), |x, own| {
             self.bijector.inverse_and_log_det(x, own)
         })
     }

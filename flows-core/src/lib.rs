@@ -20,6 +20,7 @@ mod compose;
 pub mod conditioners;
 pub mod continuous;
 pub mod distributions;
+pub mod domain;
 pub mod error;
 mod expand;
 pub mod flow;

@@ -1,6 +1,7 @@
 //! From numbers to a fitted conditional flow, saved, loaded in f64, scored and sampled: docs/getting-started.md.
 
 use burn::backend::{Autodiff, Flex, NdArray};
+use burn::tensor::DType;
 use flows_models::prelude::*;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,15 +13,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut maf = MafConfig::new(2);
     maf.context_dim = 1;
-    let (config, device) = (ModelConfig::from(maf), Default::default());
-    let flow = config.init::<Autodiff<Flex>>(&device, &mut generator(0))?;
+    let config = ModelConfig::from(maf);
+    let flow = config.init::<Autodiff<Flex>>(&Default::default(), &mut generator(0))?;
     let mut objective = MaximumLikelihood::new(&train).validated_on(&validation);
     let (training, run) = (Training::new(200), Run::new("first", 0));
     let fitted = fit(flow, &mut objective, &training, run)?;
     save("first.flow", &config, fitted.model)?;
 
     let (device, rng) = (Default::default(), &mut generator(1));
-    let flow = load::<NdArray<f64>>("first.flow", &device)?;
+    let flow = load::<NdArray>("first.flow", (&device, DType::F64))?;
     let scores = log_probs(&flow, &validation); // nats
     let samples = sample_given(&flow, &Rows::try_new(vec![0.5], 1)?, 1000, rng);
     println!("{} nats, then {:?}, ...", scores[0], samples.row(0));

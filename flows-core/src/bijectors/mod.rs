@@ -5,6 +5,7 @@ mod autoregressive;
 mod batch_norm;
 mod block_affine;
 mod elementwise_affine;
+mod elementwise_map;
 mod jacobi;
 mod lu_linear;
 mod permutation;
@@ -20,6 +21,7 @@ pub use autoregressive::{
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
+pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};
 pub use lu_linear::{LuLinear, LuLinearConfig};
 pub use permutation::{Permutation, PermutationConfig};
 pub use planar::{Planar, PlanarConfig};

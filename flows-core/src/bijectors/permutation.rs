@@ -8,8 +8,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
+use crate::domain::Interval;
 use crate::error::Error;
-use crate::masks::Ordering;
+use crate::masks::{Ordering, inverse_permutation};
 use crate::nn::{sort, unsort};
 
 /// Configuration of a [`Permutation`].
@@ -73,6 +74,10 @@ impl<B: Backend> Bijector<B> for Permutation<B> {
         self.order.len()
     }
 
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        Ok(self.order.iter().map(|&column| of[column]).collect())
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         Mapped::volume_preserving(sort(x, &self.order))
@@ -80,6 +85,11 @@ impl<B: Backend> Bijector<B> for Permutation<B> {
 }
 
 impl<B: Backend> Invert<B> for Permutation<B> {
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        let back = inverse_permutation(&self.order);
+        Ok(back.iter().map(|&column| of[column]).collect())
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&y, context.as_ref()));
         Mapped::volume_preserving(unsort(y, &self.order))

@@ -8,6 +8,7 @@ use std::any::Any;
 use super::layer::Layer;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
 use crate::bijectors::{AnyAutoregressive, Autoregressive, Permutation};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::fused::{self, Part};
 use crate::nn::Made;
@@ -31,7 +32,8 @@ impl<B: Backend, L: Bijector<B>> Chain<B, L> {
     /// Composes `layers`, the first one applied first.
     ///
     /// # Errors
-    /// [`Error::Config`] without layers, and where dimensions or context dimensions differ.
+    /// [`Error::Config`] without layers, where dimensions or context dimensions differ, and where a layer does not take
+    /// what the one before gives.
     pub fn new(layers: Vec<L>) -> Result<Self, Error> {
         let Some(first) = layers.first() else {
             return Err(Error::config("chain", "layers", 0, "at least one layer"));
@@ -43,10 +45,12 @@ impl<B: Backend, L: Bijector<B>> Chain<B, L> {
                 return Err(Error::config("chain", "dim", layer.dim(), dim.to_string()));
             }
         }
-        Ok(Self {
+        let chain = Self {
             layers,
             backend: PhantomData,
-        })
+        };
+        chain.image(&chain.domain())?;
+        Ok(chain)
     }
 
     /// The layers, the first one applied first.
@@ -122,6 +126,15 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
         self.layers.iter().map(L::context_dim).max().unwrap_or(0)
     }
 
+    fn domain(&self) -> Vec<Interval> {
+        self.layers[0].domain()
+    }
+
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        let mut layers = self.layers.iter();
+        layers.try_fold(of.to_vec(), |of, layer| layer.image(&of))
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let (start, mut at) = self.step(0, x, &context);
@@ -151,6 +164,15 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {
 }
 
 impl<B: Backend, L: Invert<B>> Invert<B> for Chain<B, L> {
+    fn inverse_domain(&self) -> Vec<Interval> {
+        self.layers[self.layers.len() - 1].inverse_domain()
+    }
+
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        let mut layers = self.layers.iter().rev();
+        layers.try_fold(of.to_vec(), |of, layer| layer.inverse_image(&of))
+    }
+
     fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
         for (k, layer) in self.layers.iter_mut().enumerate().rev() {
             visit.part(k, |visit| layer.visit_layers_inverse(visit));

@@ -5,6 +5,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
 use crate::bijector::{Bijector, Invert, Mapped};
+use crate::domain::Interval;
+use crate::error::Error;
 use crate::visit::LayerVisit;
 
 /// `forward` is the inverse of the layer inside, and the reverse.
@@ -49,6 +51,14 @@ impl<B: Backend, L: Invert<B>> Bijector<B> for Inverted<B, L> {
         self.layer.context_dim()
     }
 
+    fn domain(&self) -> Vec<Interval> {
+        self.layer.inverse_domain()
+    }
+
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        self.layer.inverse_image(of)
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         self.layer.inverse_and_log_det(x, context)
     }
@@ -63,6 +73,14 @@ impl<B: Backend, L: Invert<B>> Bijector<B> for Inverted<B, L> {
 }
 
 impl<B: Backend, L: Invert<B>> Invert<B> for Inverted<B, L> {
+    fn inverse_domain(&self) -> Vec<Interval> {
+        self.layer.domain()
+    }
+
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        self.layer.image(of)
+    }
+
     fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
         self.layer.visit_layers(visit);
     }

@@ -4,9 +4,9 @@ use burn::tensor::backend::Backend;
 
 use crate::bijectors::{
     ActNorm, ActNormConfig, AnyAutoregressive, AutoregressiveConfig, BatchNorm, BatchNormConfig,
-    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, LuLinear,
-    LuLinearConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
-    Sylvester, SylvesterConfig,
+    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap,
+    ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
+    PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, DdnfBlock, DdnfBlockConfig};
 
@@ -60,19 +60,29 @@ macro_rules! layer_enum {
         const _: () = {
             use burn::tensor::{Tensor, backend::Backend};
             use $crate::bijector::{Bijector, Invert, Mapped};
+            use $crate::domain::Interval;
+            use $crate::error::Error;
             use $crate::visit::{LayerVisit, Task};
 
             impl<B: Backend> Bijector<B> for $name<B> {
                 fn name(&self) -> &'static str {
-                    match self { $(Self::$variant(layer) => layer.name(),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::name(layer),)+ }
                 }
 
                 fn dim(&self) -> usize {
-                    match self { $(Self::$variant(layer) => layer.dim(),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::dim(layer),)+ }
+                }
+
+                fn domain(&self) -> Vec<Interval> {
+                    match self { $(Self::$variant(layer) => Bijector::<B>::domain(layer),)+ }
+                }
+
+                fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+                    match self { $(Self::$variant(layer) => Bijector::<B>::image(layer, of),)+ }
                 }
 
                 fn context_dim(&self) -> usize {
-                    match self { $(Self::$variant(layer) => layer.context_dim(),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::context_dim(layer),)+ }
                 }
 
                 fn forward_and_log_det(
@@ -80,25 +90,33 @@ macro_rules! layer_enum {
                     x: Tensor<B, 2>,
                     context: Option<Tensor<B, 2>>,
                 ) -> Mapped<B> {
-                    match self { $(Self::$variant(layer) => layer.forward_and_log_det(x, context),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::forward_and_log_det(layer, x, context),)+ }
                 }
 
                 fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-                    match self { $(Self::$variant(layer) => layer.forward(x, context),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::forward(layer, x, context),)+ }
                 }
 
                 fn adapt(&mut self, task: Task<'_, B>) {
-                    match self { $(Self::$variant(layer) => layer.adapt(task),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::adapt(layer, task),)+ }
                 }
 
                 fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
-                    match self { $(Self::$variant(layer) => layer.visit_layers(visit),)+ }
+                    match self { $(Self::$variant(layer) => Bijector::<B>::visit_layers(layer, visit),)+ }
                 }
             }
 
             impl<B: Backend> Invert<B> for $name<B> {
+                fn inverse_domain(&self) -> Vec<Interval> {
+                    match self { $(Self::$variant(layer) => Invert::<B>::inverse_domain(layer),)+ }
+                }
+
+                fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+                    match self { $(Self::$variant(layer) => Invert::<B>::inverse_image(layer, of),)+ }
+                }
+
                 fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
-                    match self { $(Self::$variant(layer) => layer.visit_layers_inverse(visit),)+ }
+                    match self { $(Self::$variant(layer) => Invert::<B>::visit_layers_inverse(layer, visit),)+ }
                 }
 
                 fn inverse_and_log_det(
@@ -106,11 +124,11 @@ macro_rules! layer_enum {
                     y: Tensor<B, 2>,
                     context: Option<Tensor<B, 2>>,
                 ) -> Mapped<B> {
-                    match self { $(Self::$variant(layer) => layer.inverse_and_log_det(y, context),)+ }
+                    match self { $(Self::$variant(layer) => Invert::<B>::inverse_and_log_det(layer, y, context),)+ }
                 }
 
                 fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
-                    match self { $(Self::$variant(layer) => layer.inverse(y, context),)+ }
+                    match self { $(Self::$variant(layer) => Invert::<B>::inverse(layer, y, context),)+ }
                 }
 
                 fn inverse_and_passes(
@@ -118,7 +136,7 @@ macro_rules! layer_enum {
                     y: Tensor<B, 2>,
                     context: Option<Tensor<B, 2>>,
                 ) -> (Mapped<B>, usize) {
-                    match self { $(Self::$variant(layer) => layer.inverse_and_passes(y, context),)+ }
+                    match self { $(Self::$variant(layer) => Invert::<B>::inverse_and_passes(layer, y, context),)+ }
                 }
             }
         };
@@ -146,6 +164,8 @@ layer_enum! {
     Ddnf(DdnfBlock<B>, DdnfBlockConfig),
     /// Elementwise affine map.
     ElementwiseAffine(ElementwiseAffine<B>, ElementwiseAffineConfig),
+    /// Fixed function of each column.
+    ElementwiseMap(ElementwiseMap, ElementwiseMapConfig),
     /// Learned linear map.
     LuLinear(LuLinear<B>, LuLinearConfig),
     /// Fixed permutation.

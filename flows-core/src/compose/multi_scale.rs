@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Chain, Stack};
 use super::layer::LayerConfig;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::visit::LayerVisit;
 
@@ -84,10 +85,12 @@ impl<B: Backend, L: Bijector<B>> MultiScale<B, L> {
                 return Err(Error::config(NAME, "dim", after, expected));
             }
         }
-        Ok(Self {
+        let whole = Self {
             stages,
             backend: PhantomData,
-        })
+        };
+        whole.image(&whole.domain())?;
+        Ok(whole)
     }
 
     /// The stages, the first one applied first.
@@ -186,6 +189,19 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
         self.stages.iter().map(L::context_dim).max().unwrap_or(0)
     }
 
+    fn domain(&self) -> Vec<Interval> {
+        self.stages[0].domain()
+    }
+
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        let (mut left, mut done) = (of.to_vec(), Vec::new());
+        for (stage, leaving) in self.stages.iter().zip(self.leaving()) {
+            left = stage.image(&left)?;
+            done.extend(left.drain(..leaving));
+        }
+        Ok(done)
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let mut log_det = None;
@@ -226,6 +242,16 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
 }
 
 impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        let (mut end, mut left) = (of.len(), Vec::new());
+        for (stage, leaving) in self.stages.iter().zip(self.leaving()).rev() {
+            let own = [&of[end - leaving..end], &left].concat();
+            end -= leaving;
+            left = stage.inverse_image(&own)?;
+        }
+        Ok(left)
+    }
+
     fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
         let last = self.stages.len() - 1;
         let mut done: Vec<Vec<Tensor<B, 2>>> = Vec::new();

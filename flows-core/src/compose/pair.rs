@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::visit::LayerVisit;
 
@@ -20,18 +21,20 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Pair<B, First, Second>
     /// Composes two layers, `first` applied first.
     ///
     /// # Errors
-    /// [`Error::Config`] where dimensions or context dimensions differ.
+    /// [`Error::Config`] where dimensions or context dimensions differ, or the second does not take what the first gives.
     pub fn new(first: First, second: Second) -> Result<Self, Error> {
         shared_context_dim("pair", first.context_dim(), second.context_dim())?;
         if first.dim() != second.dim() {
             let expected = first.dim().to_string();
             return Err(Error::config("pair", "dim", second.dim(), expected));
         }
-        Ok(Self {
+        let pair = Self {
             first,
             second,
             backend: PhantomData,
-        })
+        };
+        pair.image(&pair.domain())?;
+        Ok(pair)
     }
 
     /// The layer applied first in the forward direction.
@@ -68,6 +71,14 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Bijector<B> for Pair<B
         self.first.context_dim().max(self.second.context_dim())
     }
 
+    fn domain(&self) -> Vec<Interval> {
+        self.first.domain()
+    }
+
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        self.second.image(&self.first.image(of)?)
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         self.first
@@ -92,6 +103,14 @@ impl<B: Backend, First: Bijector<B>, Second: Bijector<B>> Bijector<B> for Pair<B
 }
 
 impl<B: Backend, First: Invert<B>, Second: Invert<B>> Invert<B> for Pair<B, First, Second> {
+    fn inverse_domain(&self) -> Vec<Interval> {
+        self.second.inverse_domain()
+    }
+
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        self.first.inverse_image(&self.second.inverse_image(of)?)
+    }
+
     fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
         visit.part(1, |visit| self.second.visit_layers_inverse(visit));
         visit.part(0, |visit| self.first.visit_layers_inverse(visit));

@@ -13,6 +13,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 
 use crate::bijector::check_context;
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::visit::LayerVisit;
 
@@ -24,6 +25,11 @@ pub trait LogProb<B: Backend>: Module<B> + ModuleDisplay {
     /// Number of context columns, 0 without context.
     fn context_dim(&self) -> usize {
         0
+    }
+
+    /// Where a sample may lie, one interval a column.
+    fn support(&self) -> Vec<Interval> {
+        vec![Interval::REALS; self.dim()]
     }
 
     /// `log p(x | context)` of each row, in nats.

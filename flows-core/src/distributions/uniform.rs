@@ -7,6 +7,7 @@ use rand::Rng;
 
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::expand::expand;
 use crate::init::{options_of, uniform_tensor};
@@ -68,6 +69,13 @@ impl<B: Backend> Uniform<B> {
 impl<B: Backend> LogProb<B> for Uniform<B> {
     fn dim(&self) -> usize {
         self.low.dims()[1]
+    }
+
+    fn support(&self) -> Vec<Interval> {
+        let [low, high] =
+            [&self.low, &self.high].map(|t| t.to_data().iter::<f64>().collect::<Vec<_>>());
+        let ends = low.into_iter().zip(high);
+        ends.map(|(low, high)| Interval { low, high }).collect()
     }
 
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {

@@ -14,6 +14,7 @@ use rand::Rng;
 use super::built::{Built, Edit, Input};
 use super::differentiate;
 use crate::bijector::{Bijector, InverseReport, Invert, Mapped};
+use crate::domain::Interval;
 use crate::error::Error;
 
 /// Which way a layer is called.
@@ -37,6 +38,8 @@ pub(super) trait Layer<B: AutodiffBackend> {
     fn name(&self) -> &'static str;
     fn dim(&self) -> usize;
     fn context_dim(&self) -> usize;
+    /// Where it takes columns, and where it takes them to.
+    fn domain_and_image(&self) -> Result<[Vec<Interval>; 2], Error>;
     /// Forward, and inverse where there is one.
     fn directions(&self) -> &'static [Direction];
     fn check(&self, input: &Input<B>) -> Result<(), Error>;
@@ -144,6 +147,12 @@ where
 
     fn context_dim(&self) -> usize {
         self.built.module.context_dim()
+    }
+
+    fn domain_and_image(&self) -> Result<[Vec<Interval>; 2], Error> {
+        let domain = self.built.module.domain();
+        let image = self.built.module.image(&domain)?;
+        Ok([domain, image])
     }
 
     fn directions(&self) -> &'static [Direction] {

@@ -7,6 +7,7 @@
 mod affine;
 mod any;
 mod bernstein;
+pub(crate) mod hyperbolic;
 mod inverse;
 mod quadrature;
 mod rq_spline;

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use super::hyperbolic::{arcsinh, log_cosh, sinh};
 use super::transform::{Elementwise, Transform, parameter};
-use crate::magnitude::magnitude;
 
 /// Largest `|a|` and `|b|`: f32 holds the map of numbers up to `1e15`.
 const BOUNDS: [f64; 2] = [4.0, std::f64::consts::LN_2];
@@ -17,30 +17,6 @@ const BOUNDS: [f64; 2] = [4.0, std::f64::consts::LN_2];
 #[derive(Module, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinhArcsinh {}
-
-/// 1 where a number is not negative, -1 elsewhere, so that `x` times it is `|x|` with a slope at 0.
-fn side<B: Backend>(x: &Tensor<B, 2>) -> Tensor<B, 2> {
-    let not_negative = x.clone().detach().greater_equal_elem(0.0);
-    not_negative.float().cast(x.dtype()) * 2.0 - 1.0
-}
-
-/// `arcsinh x = +-log(|x| + sqrt(1 + x^2))`: by the magnitude, whose sum loses no digits.
-fn arcsinh<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let side = side(&x);
-    let size = x * side.clone();
-    let root = (size.clone().square() + 1.0).sqrt();
-    (size.clone() + size.square() / (root + 1.0)).log1p() * side
-}
-
-/// `log cosh u = |u| + log1p(exp(-2 |u|)) - log 2`.
-fn log_cosh<B: Backend>(u: Tensor<B, 2>) -> Tensor<B, 2> {
-    let size = magnitude(u);
-    size.clone() + (size * -2.0).exp().log1p() - std::f64::consts::LN_2
-}
-
-fn sinh<B: Backend>(u: Tensor<B, 2>) -> Tensor<B, 2> {
-    (u.clone().exp() - u.neg().exp()) * 0.5
-}
 
 fn bounded<B: Backend>(raw: &Tensor<B, 3>) -> [Tensor<B, 2>; 2] {
     [0, 1].map(|p| {

@@ -10,6 +10,30 @@ use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
 use flows_core::testing::{Case, Suite};
 
+/// Every function of one variable.
+pub(crate) fn elementwise_maps() -> Vec<UnivariateMap> {
+    use UnivariateMap::*;
+    vec![
+        Identity,
+        Sigmoid,
+        Logit,
+        Softplus,
+        InverseSoftplus,
+        Exp,
+        Log,
+        Tanh,
+        Arctanh,
+        Sinh,
+        Arcsinh,
+        Power { exponent: 2.5 },
+        Power { exponent: -0.5 },
+        Affine {
+            scale: -2.0,
+            shift: 0.7,
+        },
+    ]
+}
+
 /// Runs the conformance suite over every layer and distribution; iterative inverses stop at `solver`.
 pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     for dim in [1, 3] {
@@ -66,6 +90,15 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
             },
         );
     }
+    let maps = elementwise_maps();
+    let diagonal = |i: usize| (0..maps.len()).map(|j| i == j).collect();
+    let case = Case::new("elementwise map")
+        .dependencies((0..maps.len()).map(diagonal).collect())
+        // Beyond it the sigmoid and the hyperbolic tangent round to 1, and the exponential overflows.
+        .bounded_domain(8.0);
+    suite.check(case, |device, rng| {
+        ElementwiseMapConfig::new(elementwise_maps()).init(device, rng)
+    });
     continuous::ddnf_blocks(suite, solver);
     autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);

@@ -15,6 +15,7 @@ mod batch_norm;
 mod conformance;
 mod ddnf;
 mod distributions;
+mod domains;
 mod elementary_layers;
 mod flow;
 mod gaussian;

@@ -6,6 +6,7 @@ use nalgebra::DMatrix;
 
 use super::{ROUNDING, ROWS, Run, epsilon, finite};
 use crate::bijector::Mapped;
+use crate::domain::Interval;
 use crate::testing::built::Input;
 use crate::testing::case::Case;
 use crate::testing::differentiate::{jacobians, slog_det};
@@ -34,6 +35,27 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         self.untouched_columns(direction, layer);
         self.context_matters(direction, layer);
         self.valid_keeps_outputs(direction, layer, &point, &both);
+    }
+
+    /// What lies in the domain is mapped to where the layer says.
+    fn leads_to_its_image(&mut self, direction: Direction, layer: &dyn Layer<B>) {
+        let [domain, image] = layer
+            .domain_and_image()
+            .expect("a layer takes its own domain");
+        let ends = match direction {
+            Direction::Forward => image,
+            Direction::Inverse => domain,
+        };
+        let points = self.points(direction, layer, self.uniform(layer));
+        let out = rows(&layer.value(direction, points));
+        let lies = |(value, of): (&f64, &Interval)| of.low <= *value && *value <= of.high;
+        if !out
+            .chunks(ends.len())
+            .all(|row| row.iter().zip(&ends).all(lies))
+        {
+            let detail = format!("{direction} leads out of {ends:?}: {out:?}");
+            self.fail("leads to its image", detail);
+        }
     }
 
     /// A batch that is not row-major in memory, as picked or transposed columns are, gives what its numbers give.
@@ -87,6 +109,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
 
     /// Values, log-determinants and every gradient at extreme points and on a batch of one.
     fn finite(&mut self, direction: Direction, layer: &dyn Layer<B>) {
+        self.leads_to_its_image(direction, layer);
         let extremes = self.points(direction, layer, self.extremes(layer));
         for r in 0..extremes.x.dims()[0] {
             let mut one = extremes.row(r);

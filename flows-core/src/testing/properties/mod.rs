@@ -6,19 +6,21 @@ mod inverse;
 mod parameters;
 
 use std::collections::BTreeMap;
+use std::f64::consts::PI;
 
-use burn::tensor::Tensor;
-use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorCreationOptions, TensorData};
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::built::{Edited, Input};
 use super::case::{Case, Precision};
 use super::failure::Failure;
 use super::layer::{Direction, Layer};
-use super::numbers::{batch, normal_batch, relative_error, uniform_batch};
+use super::numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
 use super::panics::panic_message;
+use crate::domain::Interval;
 use crate::error::Error;
+use crate::init::options_of;
 use crate::random::{ChaCha12Rng, generator};
 
 /// Rows in the random batches.
@@ -178,18 +180,18 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
 
     fn normal(&self, layer: &dyn Layer<B>) -> Input<B> {
         let x = normal_batch([ROWS, layer.dim()], 3, self.options.clone());
-        self.with_context(layer.context_dim(), x)
+        self.with_context(layer.context_dim(), inside(layer, x))
     }
 
     fn uniform(&self, layer: &dyn Layer<B>) -> Input<B> {
         let x = uniform_batch([ROWS, layer.dim()], 5.0, 5, self.options.clone());
-        self.with_context(layer.context_dim(), x)
+        self.with_context(layer.context_dim(), inside(layer, x))
     }
 
     fn extremes(&self, layer: &dyn Layer<B>) -> Input<B> {
         let bound = self.case.bounded_domain.unwrap_or(f64::INFINITY);
         let x = self.extreme_rows(layer.dim(), bound);
-        self.with_context(layer.context_dim(), x)
+        self.with_context(layer.context_dim(), inside(layer, x))
     }
 
     /// `input` itself for forward; what forward makes of it for the inverse, whose domain may be smaller.
@@ -217,6 +219,28 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         let solver = self.case.inverse_tolerance.unwrap_or(0.0);
         solver.max(self.precision.log_det)
     }
+}
+
+/// Points of the domain of a layer from any: those themselves where it takes the reals.
+fn inside<B: AutodiffBackend>(layer: &dyn Layer<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [domain, _] = layer
+        .domain_and_image()
+        .expect("a layer takes its own domain");
+    if domain.iter().all(|of| *of == Interval::REALS) {
+        return x;
+    }
+    let point = |of: &Interval, x: f64| match (of.low.is_finite(), of.high.is_finite()) {
+        (false, false) => x,
+        (true, false) => of.low + x.clamp(-3.0, 3.0).exp(),
+        (false, true) => of.high - x.clamp(-3.0, 3.0).exp(),
+        (true, true) => of.low + (of.high - of.low) * (0.5 + x.atan() * 0.97 / PI),
+    };
+    let points = rows(&x);
+    let points: Vec<f64> = points
+        .chunks(domain.len())
+        .flat_map(|row| row.iter().zip(&domain).map(|(x, of)| point(of, *x)))
+        .collect();
+    Tensor::from_data(TensorData::new(points, x.dims()), options_of(&x))
 }
 
 /// Independent normal moves of every trained parameter.

@@ -41,6 +41,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         let trained = trained(layer);
         for (k, ((path, first), (_, second))) in likelihood.into_iter().zip(reverse).enumerate() {
             let all = [first, second].map(Option::unwrap_or_default).concat();
+            self.outputs.extend(&all);
             let is = |names: &[&str]| names.iter().any(|name| path.ends_with(name));
             let (statistic, declared) =
                 (is(&self.case.statistics), is(&self.case.without_gradient));
