@@ -18,6 +18,7 @@ mod ddnf;
 mod distributions;
 mod elementary_layers;
 mod gaussian;
+mod golden_parity;
 mod learned_masks;
 mod masked_kernel;
 mod parity;
