@@ -155,7 +155,7 @@ fn models_start_near_the_identity_and_go_there_and_back() {
         let z = flow.bijector().forward(x.clone(), None);
         let moved = residual(z.clone(), x.clone());
         assert!(
-            moved > 1e-6 && moved < 0.5,
+            moved > 1e-6 && moved < 1.5,
             "{kind} starts {moved} off the identity"
         );
         let back = residual(flow.bijector().inverse(z, None), x);

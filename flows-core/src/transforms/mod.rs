@@ -17,6 +17,7 @@ mod sum_of_squares;
 pub use affine::{Affine, LogScale};
 pub(crate) use affine::{EXP_LIMIT, GATE_LIMIT};
 pub use bernstein::Bernstein;
+pub use inverse::monotone_inverse;
 pub use rq_spline::{RqSpline, SplineForm};
 pub use sigmoidal::DeepSigmoidal;
 pub use sinh_arcsinh::SinhArcsinh;
