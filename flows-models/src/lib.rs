@@ -44,7 +44,9 @@ pub mod vae;
 pub use ddnf::DdnfConfig;
 pub use file::{AnyFlow, load, save};
 pub use iaf::IafConfig;
-pub use maf::MafConfig;
+pub use maf::{
+    BernsteinConfig, MafConfig, MaskedFlowConfig, NafConfig, NamedTransform, NsfConfig, SosConfig,
+};
 pub use mixing::Mixing;
 pub use model::{
     FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
@@ -55,7 +57,7 @@ pub use nice::NiceConfig;
 pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
-pub use real_nvp::RealNvpConfig;
+pub use real_nvp::{CouplingFlowConfig, NsfCouplingConfig, RealNvpConfig};
 pub use sylvester::SylvesterFlowConfig;
 
 /// What most programs that use a model need: configurations, [`load`] and [`save`], and the preludes of flows-core and
@@ -65,8 +67,9 @@ pub mod prelude {
     pub use flows_train::prelude::*;
 
     pub use crate::{
-        AnyFlow, DdnfConfig, IafConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig,
-        RadialFlowConfig, RealNvpConfig, SylvesterFlowConfig, load, save,
+        AnyFlow, BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
+        NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+        RealNvpConfig, SosConfig, SylvesterFlowConfig, load, save,
     };
 }
 

@@ -1,4 +1,4 @@
-//! Masked autoregressive flow.
+//! Masked autoregressive flows: MAF, and those that are named after another map of each variable.
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
@@ -6,7 +6,9 @@ use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerCo
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
-use flows_core::transforms::{AnyTransform, LogScale};
+use flows_core::transforms::{
+    AnyTransform, Bernstein, DeepSigmoidal, LogScale, RqSpline, SumOfSquares,
+};
 use rand::Rng;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,14 +16,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
-/// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
+/// Masked autoregressive layers with the map `T` of each variable, and the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
 ///
-/// Papamakarios, Pavlakou & Murray, *Masked Autoregressive Flow for Density Estimation*,
-/// arXiv:1705.07057, equations 3 to 5. Sampling runs the incremental inverse: the work of one pass.
+/// Sampling runs the incremental inverse: the work of one pass, and of the inverse of each map.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MafConfig {
+#[serde(bound(deserialize = "T: NamedTransform"))]
+pub struct MaskedFlowConfig<T> {
     /// Number of columns.
     pub dim: usize,
     /// Number of layers.
@@ -44,9 +46,10 @@ pub struct MafConfig {
     /// needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
-    /// Map of each variable; the paper's is affine with [`LogScale::Exp`](flows_core::transforms::LogScale::Exp).
-    #[serde(default, alias = "scale", deserialize_with = "transform_or_scale")]
-    pub transform: AnyTransform,
+    /// Map of each variable. For a [`MafConfig`] it is affine by default; the paper's has
+    /// [`LogScale::Exp`](flows_core::transforms::LogScale::Exp).
+    #[serde(default, alias = "scale", deserialize_with = "T::read")]
+    pub transform: T,
     /// Activation of the conditioners.
     #[serde(default)]
     pub activation: ConditionerActivation,
@@ -58,13 +61,58 @@ pub struct MafConfig {
     pub inverse: AutoregressiveInverse,
 }
 
-/// Configurations of before hold the scale of an affine map in the place of a transform.
-fn transform_or_scale<'de, D: Deserializer<'de>>(from: D) -> Result<AnyTransform, D::Error> {
-    let value = serde_json::Value::deserialize(from)?;
-    if let Ok(scale) = <LogScale as Deserialize>::deserialize(&value) {
-        return Ok(scale.into());
+/// Masked autoregressive flow, with an affine map of each variable unless another one is named.
+///
+/// Papamakarios, Pavlakou & Murray, *Masked Autoregressive Flow for Density Estimation*, arXiv:1705.07057, equations 3
+/// to 5.
+pub type MafConfig = MaskedFlowConfig<AnyTransform>;
+
+/// Neural spline flow: a [rational-quadratic spline](RqSpline) of each variable, eight bins on `[-5, 5]`.
+///
+/// Durkan, Bekasov, Murray & Papamakarios, *Neural Spline Flows*, arXiv:1906.04032, section 3.2.
+pub type NsfConfig = MaskedFlowConfig<RqSpline>;
+
+/// Neural autoregressive flow: a [deep sigmoidal map](DeepSigmoidal) of each variable.
+///
+/// Huang, Krueger, Lacoste & Courville, *Neural Autoregressive Flows*, arXiv:1804.00779.
+pub type NafConfig = MaskedFlowConfig<DeepSigmoidal>;
+
+/// Sum-of-squares polynomial flow: a [polynomial](SumOfSquares) of each variable.
+///
+/// Jaini, Selby & Yu, *Sum-of-Squares Polynomial Flow*, arXiv:1905.02325.
+pub type SosConfig = MaskedFlowConfig<SumOfSquares>;
+
+/// Bernstein polynomial flow: a [Bernstein polynomial](Bernstein) of each variable.
+///
+/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial Normalizing Flows*,
+/// arXiv:2204.13939.
+pub type BernsteinConfig = MaskedFlowConfig<Bernstein>;
+
+/// A map of each variable as the configuration of a model holds it.
+pub trait NamedTransform: Clone + Default + Into<AnyTransform> + for<'de> Deserialize<'de> {
+    /// Reads it from a configuration.
+    ///
+    /// # Errors
+    /// Those of serde.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <Self as Deserialize>::deserialize(from)
     }
-    <AnyTransform as Deserialize>::deserialize(value).map_err(D::Error::custom)
+}
+
+impl NamedTransform for RqSpline {}
+impl NamedTransform for DeepSigmoidal {}
+impl NamedTransform for SumOfSquares {}
+impl NamedTransform for Bernstein {}
+
+impl NamedTransform for AnyTransform {
+    /// Configurations of before hold the scale of an affine map in the place of a transform.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = <serde_json::Value as Deserialize>::deserialize(from)?;
+        if let Ok(scale) = <LogScale as Deserialize>::deserialize(&value) {
+            return Ok(scale.into());
+        }
+        <AnyTransform as Deserialize>::deserialize(value).map_err(D::Error::custom)
+    }
 }
 
 mod defaults {
@@ -84,7 +132,7 @@ mod defaults {
     }
 }
 
-impl MafConfig {
+impl<T: NamedTransform> MaskedFlowConfig<T> {
     /// Five layers with two hidden layers of 64.
     pub fn new(dim: usize) -> Self {
         Self {
@@ -95,7 +143,7 @@ impl MafConfig {
             mask: MaskConfig::default(),
             mixing: defaults::mixing(),
             batch_norm: false,
-            transform: AnyTransform::default(),
+            transform: T::default(),
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
             inverse: AutoregressiveInverse::default(),
@@ -105,7 +153,7 @@ impl MafConfig {
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
         let layer = LayerConfig::Autoregressive(AutoregressiveConfig {
-            transform: self.transform.clone(),
+            transform: self.transform.clone().into(),
             mask: self.mask.clone(),
             activation: self.activation,
             connections: self.connections,

@@ -10,8 +10,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DdnfConfig, IafConfig, MafConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, SylvesterFlowConfig,
+    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NiceConfig, NsfConfig,
+    NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
+    SylvesterFlowConfig,
 };
 
 /// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
@@ -78,98 +79,88 @@ fn stack_dim<B: Backend>(stack: &Stack<B>) -> usize {
     stack.dim()
 }
 
-/// Any model of this crate, as a TOML or JSON table with a `kind`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ModelConfig {
-    /// Deep diffeomorphic normalizing flow.
-    Ddnf(DdnfConfig),
-    /// Planar flow.
-    Planar(PlanarFlowConfig),
-    /// Radial flow.
-    Radial(RadialFlowConfig),
-    /// Sylvester flow.
-    Sylvester(SylvesterFlowConfig),
-    /// NICE.
-    Nice(NiceConfig),
-    /// RealNVP.
-    RealNvp(RealNvpConfig),
-    /// Masked autoregressive flow.
-    Maf(MafConfig),
-    /// Inverse autoregressive flow.
-    Iaf(IafConfig),
-}
+/// The models that have a `kind`: one line each.
+macro_rules! models {
+    ($($(#[$doc:meta])* $variant:ident($config:ty) = $kind:literal,)+) => {
+        /// Any model of this crate, as a TOML or JSON table with a `kind`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum ModelConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $variant($config),)+
+        }
 
-macro_rules! from_configurations {
-    ($($config:ident => $variant:ident),* $(,)?) => {$(
-        impl From<$config> for ModelConfig {
+        $(impl From<$config> for ModelConfig {
             fn from(config: $config) -> Self {
                 Self::$variant(config)
             }
+        })+
+
+        impl ModelConfig {
+            /// Every value of `kind`.
+            pub const KINDS: &[&str] = &[$($kind),+];
+
+            /// The value of `kind`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $kind,)+
+                }
+            }
+
+            /// Number of columns of the data.
+            pub fn dim(&self) -> usize {
+                match self {
+                    $(Self::$variant(c) => c.dim,)+
+                }
+            }
+
+            /// The layers, first to last in their one-pass direction.
+            pub fn layers(&self) -> Vec<LayerConfig> {
+                match self {
+                    $(Self::$variant(c) => c.layers(),)+
+                }
+            }
         }
-    )*};
+    };
 }
 
-from_configurations! {
-    DdnfConfig => Ddnf,
-    PlanarFlowConfig => Planar,
-    RadialFlowConfig => Radial,
-    SylvesterFlowConfig => Sylvester,
-    NiceConfig => Nice,
-    RealNvpConfig => RealNvp,
-    MafConfig => Maf,
-    IafConfig => Iaf,
+models! {
+    /// Deep diffeomorphic normalizing flow.
+    Ddnf(DdnfConfig) = "ddnf",
+    /// Planar flow.
+    Planar(PlanarFlowConfig) = "planar",
+    /// Radial flow.
+    Radial(RadialFlowConfig) = "radial",
+    /// Sylvester flow.
+    Sylvester(SylvesterFlowConfig) = "sylvester",
+    /// NICE.
+    Nice(NiceConfig) = "nice",
+    /// RealNVP.
+    RealNvp(RealNvpConfig) = "realnvp",
+    /// Masked autoregressive flow.
+    Maf(MafConfig) = "maf",
+    /// Inverse autoregressive flow.
+    Iaf(IafConfig) = "iaf",
+    /// Neural spline flow.
+    Nsf(NsfConfig) = "nsf",
+    /// Neural spline flow by couplings.
+    NsfCoupling(NsfCouplingConfig) = "nsf-coupling",
+    /// Neural autoregressive flow.
+    Naf(NafConfig) = "naf",
+    /// Sum-of-squares polynomial flow.
+    Sos(SosConfig) = "sos",
+    /// Bernstein polynomial flow.
+    Bernstein(BernsteinConfig) = "bernstein",
 }
 
 impl ModelConfig {
-    /// The value of `kind`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Ddnf(_) => "ddnf",
-            Self::Planar(_) => "planar",
-            Self::Radial(_) => "radial",
-            Self::Sylvester(_) => "sylvester",
-            Self::Nice(_) => "nice",
-            Self::RealNvp(_) => "realnvp",
-            Self::Maf(_) => "maf",
-            Self::Iaf(_) => "iaf",
-        }
-    }
-
-    /// Number of columns of the data.
-    pub fn dim(&self) -> usize {
-        match self {
-            Self::Ddnf(c) => c.dim,
-            Self::Planar(c) => c.dim,
-            Self::Radial(c) => c.dim,
-            Self::Sylvester(c) => c.dim,
-            Self::Nice(c) => c.dim,
-            Self::RealNvp(c) => c.dim,
-            Self::Maf(c) => c.dim,
-            Self::Iaf(c) => c.dim,
-        }
-    }
-
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Maf(_) => FastDirection::Density,
+            Self::Maf(_) | Self::Nsf(_) | Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => {
+                FastDirection::Density
+            }
             Self::Iaf(_) => FastDirection::Sampling,
             _ => FastDirection::Either,
-        }
-    }
-
-    /// The layers, first to last in their one-pass direction.
-    pub fn layers(&self) -> Vec<LayerConfig> {
-        match self {
-            Self::Ddnf(c) => c.layers(),
-            Self::Planar(c) => c.layers(),
-            Self::Radial(c) => c.layers(),
-            Self::Sylvester(c) => c.layers(),
-            Self::Nice(c) => c.layers(),
-            Self::RealNvp(c) => c.layers(),
-            Self::Maf(c) => c.layers(),
-            Self::Iaf(c) => c.layers(),
         }
     }
 
@@ -189,6 +180,11 @@ impl ModelConfig {
             Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::NsfCoupling(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::Nsf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Naf(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Sos(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Bernstein(c) => network(c.layers, c.dim, &c.hidden),
             Self::Planar(c) => network(c.layers, 1, &[c.dim]),
             Self::Radial(c) => network(c.layers, 1, &[c.dim]),
             Self::Sylvester(c) => network(c.layers, 1, &[c.dim]),
@@ -213,6 +209,12 @@ impl ModelConfig {
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
+            Self::NsfCoupling(_) => text("exact, sum of log-slopes", "closed form"),
+            Self::Nsf(_) => text("exact, sum of log-slopes", "incremental, closed form"),
+            Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => text(
+                "exact, sum of log-slopes",
+                "incremental, monotone root finds",
+            ),
             Self::Maf(_) | Self::Iaf(_) => text("exact, sum of log-scales", "incremental, exact"),
         }
     }

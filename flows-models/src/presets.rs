@@ -1,8 +1,9 @@
 //! Models by name, each after what it reproduces.
 
 use crate::{
-    DdnfConfig, IafConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, SylvesterFlowConfig,
+    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig, NiceConfig,
+    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
+    SylvesterFlowConfig,
 };
 
 /// A named model.
@@ -98,6 +99,31 @@ pub const PRESETS: &[Preset] = &[
         name: "iaf",
         about: "IAF: 5 masked autoregressive layers, samples in one pass (arXiv:1606.04934)",
         build: |dim| ModelConfig::Iaf(IafConfig::new(dim)),
+    },
+    Preset {
+        name: "nsf",
+        about: "NSF: 5 masked autoregressive layers of splines with 8 bins (arXiv:1906.04032)",
+        build: |dim| ModelConfig::Nsf(NsfConfig::new(dim)),
+    },
+    Preset {
+        name: "nsf-coupling",
+        about: "NSF: 8 couplings of splines with 8 bins (arXiv:1906.04032)",
+        build: |dim| ModelConfig::NsfCoupling(NsfCouplingConfig::new(dim)),
+    },
+    Preset {
+        name: "naf",
+        about: "NAF: 5 masked autoregressive layers of 8 sigmoids (arXiv:1804.00779)",
+        build: |dim| ModelConfig::Naf(NafConfig::new(dim)),
+    },
+    Preset {
+        name: "sos",
+        about: "SOS: 5 masked autoregressive layers of polynomials of degree 9 (arXiv:1905.02325)",
+        build: |dim| ModelConfig::Sos(SosConfig::new(dim)),
+    },
+    Preset {
+        name: "bernstein",
+        about: "5 masked autoregressive layers of Bernstein polynomials of degree 21 (arXiv:2204.13939)",
+        build: |dim| ModelConfig::Bernstein(BernsteinConfig::new(dim)),
     },
 ];
 

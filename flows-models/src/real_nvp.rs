@@ -1,4 +1,4 @@
-//! RealNVP.
+//! Couplings: RealNVP, and couplings of splines.
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
@@ -6,20 +6,19 @@ use flows_core::bijectors::{AutoregressiveConfig, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::Untouched;
 use flows_core::nn::{ConditionerActivation, Connections};
-use flows_core::transforms::AnyTransform;
+use flows_core::transforms::{AnyTransform, RqSpline};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::maf::NamedTransform;
 use crate::mixing::{Mixing, stacked};
 use crate::model::{NormalizingFlow, build_normalizing};
 
-/// Couplings, affine by default, that swap halves from layer to layer.
-///
-/// Dinh, Sohl-Dickstein & Bengio, *Density estimation using Real NVP*, arXiv:1605.08803,
-/// equations 7 and 8.
+/// Couplings with the map `T` of each variable, that swap halves from layer to layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RealNvpConfig {
+#[serde(bound(deserialize = "T: NamedTransform"))]
+pub struct CouplingFlowConfig<T> {
     /// Number of columns.
     pub dim: usize,
     /// Number of layers.
@@ -38,9 +37,9 @@ pub struct RealNvpConfig {
     /// then needs statistics fixed by `LayerVisit::freeze_statistics`.
     #[serde(default)]
     pub batch_norm: bool,
-    /// Map of each variable.
+    /// Map of each variable; for a [`RealNvpConfig`] it is affine by default.
     #[serde(default)]
-    pub transform: AnyTransform,
+    pub transform: T,
     /// Activation of the conditioners.
     #[serde(default)]
     pub activation: ConditionerActivation,
@@ -48,6 +47,16 @@ pub struct RealNvpConfig {
     #[serde(default)]
     pub connections: Connections,
 }
+
+/// RealNVP: affine couplings, unless another map is named.
+///
+/// Dinh, Sohl-Dickstein & Bengio, *Density estimation using Real NVP*, arXiv:1605.08803, equations 7 and 8.
+pub type RealNvpConfig = CouplingFlowConfig<AnyTransform>;
+
+/// Neural spline flow by couplings: a [rational-quadratic spline](RqSpline) of each variable that is moved.
+///
+/// Durkan, Bekasov, Murray & Papamakarios, *Neural Spline Flows*, arXiv:1906.04032, section 3.2.
+pub type NsfCouplingConfig = CouplingFlowConfig<RqSpline>;
 
 mod defaults {
     use crate::mixing::Mixing;
@@ -66,7 +75,7 @@ mod defaults {
     }
 }
 
-impl RealNvpConfig {
+impl<T: NamedTransform> CouplingFlowConfig<T> {
     /// Eight couplings with two hidden layers of 64.
     pub fn new(dim: usize) -> Self {
         Self {
@@ -76,7 +85,7 @@ impl RealNvpConfig {
             context_dim: defaults::context_dim(),
             mixing: defaults::mixing(),
             batch_norm: false,
-            transform: AnyTransform::default(),
+            transform: T::default(),
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
         }
@@ -85,7 +94,7 @@ impl RealNvpConfig {
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
         let couplings = alternating(self.layers, |untouched| AutoregressiveConfig {
-            transform: self.transform.clone(),
+            transform: self.transform.clone().into(),
             activation: self.activation,
             connections: self.connections,
             context_dim: self.context_dim,

@@ -9,6 +9,7 @@ use flows_core::distributions::{LogProb, Sample};
 use flows_core::init::normal_tensor;
 use flows_core::masks::MaskConfig;
 use flows_core::testing::residual;
+use flows_core::transforms::{RqSpline, SplineForm};
 use flows_core::visit::LayerVisit;
 use flows_models::{
     FastDirection, GenerativeFlow, IafConfig, MafConfig, Mixing, ModelConfig,
@@ -104,6 +105,64 @@ fn masks_and_mixing_come_from_toml() {
         "batch_norms = true",
     ] {
         assert!(toml::from_str::<ModelConfig>(&format!("kind = 'maf'\ndim = 2\n{wrong}")).is_err());
+    }
+}
+
+#[test]
+fn models_named_after_a_transform_come_from_toml() {
+    let text = "kind = 'nsf'\ndim = 3\nlayers = 2\nhidden = [8]\ncontext_dim = 2\n\
+                transform = { bins = 6, bound = 3.0, form = 'soft_clip' }";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    let LayerConfig::Autoregressive(layer) = &config.layers()[0] else {
+        panic!("a masked layer first");
+    };
+    let spline = RqSpline {
+        bins: 6,
+        bound: 3.0,
+        form: SplineForm::SoftClip { min_slope: 1e-3 },
+    };
+    assert_eq!(layer.transform, spline.into());
+    assert_eq!((layer.context_dim, layer.dim), (2, 3));
+    for wrong in [
+        "transform = { bin = 6 }",
+        "transform = 'affine'",
+        "transform = { bins = 1 }",
+        "transform = { bins = 8, form = { softplus = { min_width = 0.2 } } }",
+    ] {
+        let text = format!("kind = 'nsf'\ndim = 2\n{wrong}");
+        let built = toml::from_str::<ModelConfig>(&text)
+            .map_err(|e| e.to_string())
+            .and_then(|c| {
+                build_normalizing::<Flex>(&c.layers(), &Default::default(), &mut rng(1))
+                    .map_err(|e| e.to_string())
+            });
+        assert!(built.is_err(), "{wrong}");
+    }
+    let coupling: ModelConfig = toml::from_str("kind = 'nsf-coupling'\ndim = 4").unwrap();
+    assert_eq!(kinds(&coupling.layers()), ["coupling"; 8]);
+    assert_eq!(coupling.fast_direction(), FastDirection::Either);
+}
+
+#[test]
+fn models_start_near_the_identity_and_go_there_and_back() {
+    for kind in ["nsf", "nsf-coupling", "naf", "sos", "bernstein"] {
+        let text = format!("kind = '{kind}'\ndim = 4\nlayers = 2\nmixing = 'nothing'");
+        let config: ModelConfig = toml::from_str(&text).unwrap();
+        let device = Default::default();
+        let flow: NormalizingFlow<Flex> =
+            build_normalizing(&config.layers(), &device, &mut rng(1)).unwrap();
+        let x = batch(20, 4);
+        let z = flow.bijector().forward(x.clone(), None);
+        let moved = residual(z.clone(), x.clone());
+        assert!(
+            moved > 1e-6 && moved < 1.5,
+            "{kind} starts {moved} off the identity"
+        );
+        let back = residual(flow.bijector().inverse(z, None), x);
+        assert!(back < 1e-4, "{kind} comes back {back} off");
+        assert_eq!(config.name(), kind);
+        let preset = flows_models::preset(kind).expect("a preset of the name");
+        assert_eq!(preset.config(4).name(), kind);
     }
 }
 

@@ -10,11 +10,12 @@ use crate::solve::{Evaluation, all, epsilon, monotone_root, with_implicit_gradie
 /// The inverse of a transform that has none in closed form, by a root find without a graph, with the gradients of the
 /// implicit function in `raw` and `y`.
 ///
-/// The root is bracketed by doubling the distance from `y`.
+/// The root is bracketed by doubling the distance from `y`. A map calls it as its own [`Transform::inverse`]; its slope must
+/// not underflow.
 ///
 /// # Shapes
 /// As in [`Transform::inverse`].
-pub(super) fn monotone_inverse<B: Backend, T: Transform<B>>(
+pub fn monotone_inverse<B: Backend, T: Transform<B>>(
     map: &T,
     raw: Tensor<B, 3>,
     y: Tensor<B, 2>,

@@ -21,6 +21,7 @@ pub use affine::{Affine, LogScale};
 pub(crate) use affine::{EXP_LIMIT, GATE_LIMIT};
 pub use any::AnyTransform;
 pub use bernstein::Bernstein;
+pub use inverse::monotone_inverse;
 pub use rq_spline::{RqSpline, SplineForm};
 pub use sigmoidal::DeepSigmoidal;
 pub use sinh_arcsinh::SinhArcsinh;

@@ -84,6 +84,9 @@ fn check<B: AutodiffBackend>(
         if all.iter().any(|v| !v.is_finite()) {
             return Some(format!("at {x}: {all:?}"));
         }
+        if size == 0.0 && (y[i] - x).abs() > 64.0 * epsilon * (1.0 + x.abs()) {
+            return Some(format!("the identity takes {x} to {}", y[i]));
+        }
         // A rounding error of the value, and of the parts that it is made of.
         let rounding = 64.0 * epsilon * (1.0 + x.abs() + y[i].abs());
         if i > 0 && y[i] < y[i - 1] - rounding {

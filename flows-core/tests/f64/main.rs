@@ -19,6 +19,7 @@ mod domains;
 mod elementary_layers;
 mod flow;
 mod gaussian;
+mod golden_parity;
 mod learned_masks;
 mod masked_kernel;
 mod parity;

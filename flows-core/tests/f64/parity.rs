@@ -27,7 +27,7 @@ use crate::double;
 type Matrix = Vec<Vec<f64>>;
 
 /// A file of golden values.
-struct Golden(Vec<u8>);
+pub(crate) struct Golden(pub(crate) Vec<u8>);
 
 impl Golden {
     fn open(name: &str) -> Self {
@@ -35,7 +35,7 @@ impl Golden {
         Self(std::fs::read(format!("{folder}/{name}.safetensors")).unwrap())
     }
 
-    fn numbers(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn numbers(&self, name: &str) -> Vec<f64> {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let tensor = file.tensor(name).unwrap();
         assert_eq!(tensor.dtype(), Dtype::F64, "{name}");
@@ -45,7 +45,7 @@ impl Golden {
             .collect()
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         file.tensor(name).is_ok()
     }
@@ -59,14 +59,19 @@ impl Golden {
             .collect()
     }
 
-    fn tensor(&self, name: &str) -> Tensor<Flex, 2> {
+    pub(crate) fn tensor(&self, name: &str) -> Tensor<Flex, 2> {
         let rows = self.matrix(name);
         let data = TensorData::new(rows.concat(), [rows.len(), rows[0].len()]);
         Tensor::from_data(data, double())
     }
 
+    /// A matrix `[out, in]` as ours are, `[in, out]`.
+    pub(crate) fn transposed_matrix(&self, name: &str) -> Matrix {
+        transposed(&self.matrix(name))
+    }
+
     /// A PyTorch linear layer, with its mask if it has one.
-    fn linear(&self, name: &str) -> LayerParameters {
+    pub(crate) fn linear(&self, name: &str) -> LayerParameters {
         let mask = format!("{name}.mask");
         LayerParameters {
             weight: transposed(&self.matrix(&format!("{name}.weight"))),

@@ -174,6 +174,11 @@ impl Job {
                 maf.batch_norm = batch_norm;
             }
             ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm = batch_norm,
+            ModelConfig::Nsf(nsf) => nsf.batch_norm = batch_norm,
+            ModelConfig::NsfCoupling(nsf) => nsf.batch_norm = batch_norm,
+            ModelConfig::Naf(naf) => naf.batch_norm = batch_norm,
+            ModelConfig::Sos(sos) => sos.batch_norm = batch_norm,
+            ModelConfig::Bernstein(bernstein) => bernstein.batch_norm = batch_norm,
             ModelConfig::Ddnf(ddnf) => ddnf.cells = self.spec.cells.unwrap_or(ddnf.cells),
             _ => {}
         }

@@ -57,11 +57,7 @@ impl FitConfig {
     /// Whether the model has layers whose statistics come from the batch while it trains, and from the
     /// whole training set afterwards.
     pub(super) fn batch_norm(&self) -> bool {
-        match &self.model {
-            ModelConfig::Maf(maf) => maf.batch_norm,
-            ModelConfig::RealNvp(real_nvp) => real_nvp.batch_norm,
-            _ => false,
-        }
+        self.model.needs_data()
     }
 
     /// Says what is out of range, if anything.
@@ -129,6 +125,11 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
         ModelConfig::Iaf(c) => Some(c.context_dim),
         ModelConfig::Nice(c) => Some(c.context_dim),
         ModelConfig::RealNvp(c) => Some(c.context_dim),
+        ModelConfig::Nsf(c) => Some(c.context_dim),
+        ModelConfig::NsfCoupling(c) => Some(c.context_dim),
+        ModelConfig::Naf(c) => Some(c.context_dim),
+        ModelConfig::Sos(c) => Some(c.context_dim),
+        ModelConfig::Bernstein(c) => Some(c.context_dim),
         ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
     }
 }

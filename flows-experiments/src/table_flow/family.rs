@@ -1,9 +1,10 @@
 //! Models by name, sized for a table.
 
 use flows_core::log_det::LogDet;
+use flows_core::transforms::{AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares};
 use flows_models::{
-    DdnfConfig, MafConfig, ModelConfig, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, SylvesterFlowConfig,
+    CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig, NamedTransform,
+    NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
 };
 
 use super::config::sampling_only;
@@ -43,6 +44,17 @@ pub const MODELS: &[(&str, &str)] = &[
     ),
     ("made", "a single layer of it"),
     ("realnvp", "affine couplings: samples as fast as it scores"),
+    (
+        "nsf",
+        "neural spline flow: masked layers of rational-quadratic splines",
+    ),
+    (
+        "nsf-coupling",
+        "the same by couplings: samples as fast as it scores",
+    ),
+    ("naf", "masked layers of deep sigmoidal maps"),
+    ("sos", "masked layers of sum-of-squares polynomials"),
+    ("bernstein", "masked layers of Bernstein polynomials"),
     ("nice", "additive couplings"),
     (
         "ddnf",
@@ -65,7 +77,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
         hidden,
     } = shape;
     let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
-    if dim == 1 && ["realnvp", "nice"].contains(&name) {
+    if dim == 1 && ["realnvp", "nsf-coupling", "nice"].contains(&name) {
         return Err(Misuse(format!(
             "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
         )));
@@ -93,22 +105,17 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
     let wide = hidden.map_or_else(|| vec![64, 64], <[usize]>::to_vec);
     let mut training_log_det = None;
     let model = match name {
-        "maf" | "made" => ModelConfig::Maf(MafConfig {
-            layers: if name == "made" {
-                1
-            } else {
-                layers.unwrap_or(5)
-            },
-            hidden: wide,
-            context_dim,
-            ..MafConfig::new(dim)
+        "maf" => masked::<AnyTransform>(shape, wide).into(),
+        "made" => ModelConfig::Maf(MafConfig {
+            layers: 1,
+            ..masked(shape, wide)
         }),
-        "realnvp" => ModelConfig::RealNvp(RealNvpConfig {
-            layers: layers.unwrap_or(8),
-            hidden: wide,
-            context_dim,
-            ..RealNvpConfig::new(dim)
-        }),
+        "realnvp" => couplings::<AnyTransform>(shape, wide).into(),
+        "nsf" => masked::<RqSpline>(shape, wide).into(),
+        "nsf-coupling" => couplings::<RqSpline>(shape, wide).into(),
+        "naf" => masked::<DeepSigmoidal>(shape, wide).into(),
+        "sos" => masked::<SumOfSquares>(shape, wide).into(),
+        "bernstein" => masked::<Bernstein>(shape, wide).into(),
         "nice" => ModelConfig::Nice(NiceConfig {
             layers: layers.unwrap_or(8),
             hidden: wide,
@@ -162,6 +169,26 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
         whiten: slender,
         learning_rate: if slender { 6e-3 } else { 2e-3 },
     })
+}
+
+/// Masked layers, five unless the shape says otherwise.
+fn masked<T: NamedTransform>(shape: Shape<'_>, hidden: Vec<usize>) -> MaskedFlowConfig<T> {
+    MaskedFlowConfig {
+        layers: shape.layers.unwrap_or(5),
+        hidden,
+        context_dim: shape.context_dim,
+        ..MaskedFlowConfig::new(shape.dim)
+    }
+}
+
+/// Couplings, eight unless the shape says otherwise.
+fn couplings<T: NamedTransform>(shape: Shape<'_>, hidden: Vec<usize>) -> CouplingFlowConfig<T> {
+    CouplingFlowConfig {
+        layers: shape.layers.unwrap_or(8),
+        hidden,
+        context_dim: shape.context_dim,
+        ..CouplingFlowConfig::new(shape.dim)
+    }
 }
 
 /// The truncated series where the determinant itself has no fused kernel and the series has; the

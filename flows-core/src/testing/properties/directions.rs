@@ -17,8 +17,9 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
     pub(super) fn direction_properties(&mut self, direction: Direction, layer: &dyn Layer<B>) {
         let point = self.points(direction, layer, self.normal(layer));
         let both = layer.mapped(direction, point.clone());
-        self.outputs.extend(rows(&both.value));
-        self.outputs.extend(rows(&both.log_det));
+        if self.place.is_empty() {
+            self.records(&both);
+        }
         self.expect_close(
             &format!("{direction} is the value of {direction}_and_log_det"),
             &rows(&layer.value(direction, point.clone())),
@@ -59,7 +60,11 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
     }
 
     /// A batch that is not row-major in memory, as picked or transposed columns are, gives what its numbers give.
-    fn order_of_memory_does_not_matter(&mut self, direction: Direction, layer: &dyn Layer<B>) {
+    pub(super) fn order_of_memory_does_not_matter(
+        &mut self,
+        direction: Direction,
+        layer: &dyn Layer<B>,
+    ) {
         let x = Tensor::cat(vec![self.normal(layer).x, self.uniform(layer).x], 0);
         let input = self.with_context(layer.context_dim(), x);
         let input = self.points(direction, layer, input);

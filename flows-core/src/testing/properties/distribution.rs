@@ -38,11 +38,23 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
         }
     }
 
+    /// Draws and their densities where the distribution starts.
+    pub(in super::super) fn values_of_distribution(&mut self, p: &dyn Distribution<B>) {
+        self.draws(p);
+    }
+
+    fn draws(&mut self, p: &dyn Distribution<B>) -> Draws<B> {
+        let (x, log_p) = p.sample_and_log_prob(ROWS, self.context(p, ROWS), SEED);
+        if self.place.is_empty() {
+            self.outputs.extend(rows(&x));
+            self.outputs.extend(rows(&log_p));
+        }
+        (x, log_p)
+    }
+
     /// What depends on the values of the parameters.
     fn of_its_parameters(&mut self, p: &dyn Distribution<B>) {
-        let (x, log_p) = p.sample_and_log_prob(ROWS, self.context(p, ROWS), SEED);
-        self.outputs.extend(rows(&x));
-        self.outputs.extend(rows(&log_p));
+        let (x, log_p) = self.draws(p);
         let input = self.with_context(p.context_dim(), x.detach());
         let again = rows(&p.log_prob(input.clone()));
         let tolerance = self.tolerance_of(self.precision.log_det);

@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::layer::{Direction, Layer};
 use super::numbers::{batch, normal_batch, relative_error, rows, uniform_batch};
 use super::panics::panic_message;
+use crate::bijector::Mapped;
 use crate::domain::Interval;
 use crate::error::Error;
 use crate::init::options_of;
@@ -164,6 +165,21 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
             self.place.clear();
         }
         self.reports_dead_parameters(if moves.count > 0 { 2 } else { 1 });
+    }
+
+    /// Values and gradients where the layer starts.
+    pub(super) fn values_of_layer(&mut self, layer: &dyn Layer<B>) {
+        for &direction in layer.directions() {
+            let point = self.points(direction, layer, self.normal(layer));
+            self.records(&layer.mapped(direction, point.clone()));
+            self.order_of_memory_does_not_matter(direction, layer);
+            self.every_parameter_learns(direction, layer, &point);
+        }
+    }
+
+    fn records(&mut self, mapped: &Mapped<B>) {
+        self.outputs.extend(rows(&mapped.value));
+        self.outputs.extend(rows(&mapped.log_det));
     }
 
     /// What depends on the values of the parameters.

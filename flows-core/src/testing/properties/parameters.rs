@@ -26,7 +26,7 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
     /// The base has another scale in each column: it would not feel a rotation otherwise. A parameter
     /// may be reached by none of them in one place, as those of a network whose output layer starts at zero,
     /// if it moves nothing there either; then it must be reached in the other place.
-    fn every_parameter_learns(
+    pub(super) fn every_parameter_learns(
         &mut self,
         direction: Direction,
         layer: &dyn Layer<B>,
@@ -41,7 +41,9 @@ impl<B: AutodiffBackend> Run<'_, B, Case> {
         let trained = trained(layer);
         for (k, ((path, first), (_, second))) in likelihood.into_iter().zip(reverse).enumerate() {
             let all = [first, second].map(Option::unwrap_or_default).concat();
-            self.outputs.extend(&all);
+            if self.place.is_empty() {
+                self.outputs.extend(&all);
+            }
             let is = |names: &[&str]| names.iter().any(|name| path.ends_with(name));
             let (statistic, declared) =
                 (is(&self.case.statistics), is(&self.case.without_gradient));
