@@ -195,7 +195,7 @@ impl Programs {
             flows_experiments::flows::Args::command().name("flows"),
             flows_experiments::graph::Args::command().name("graph"),
             flows_experiments::regularization::Args::command().name("regularization"),
-            flows_experiments::toy::Args::command().name("toy"),
+            flows_experiments::runner::command::<flows_experiments::toy::Toy>(),
             flows_experiments::vae::Args::command().name("vae"),
             cargo_command(&packages),
         ];

@@ -25,20 +25,21 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let chain = error
-        .chain()
-        .map(|cause| cause.to_string())
-        .collect::<Vec<_>>();
-    // A transparent error repeats its source's words.
+    eprintln!("error: {}", one_line(&error));
+    let misuse = error.chain().any(|cause| cause.is::<Misuse>());
+    ExitCode::from(if misuse { 2 } else { 1 })
+}
+
+/// An error and what caused it, on one line.
+pub fn one_line(error: &anyhow::Error) -> String {
     let mut words: Vec<String> = Vec::new();
-    for cause in chain {
+    for cause in error.chain().map(ToString::to_string) {
+        // A transparent error repeats its source's words.
         if !words.last().is_some_and(|last| last.contains(&cause)) {
             words.push(cause);
         }
     }
-    eprintln!("error: {}", words.join(": ").replace('\n', " "));
-    let misuse = error.chain().any(|cause| cause.is::<Misuse>());
-    ExitCode::from(if misuse { 2 } else { 1 })
+    words.join(": ").replace('\n', " ")
 }
 
 /// Makes an unexpected panic one line with a place, instead of a backtrace.
@@ -90,10 +91,13 @@ impl DeviceArgs {
     /// # Errors
     /// [`Misuse`] for a backend that is not there, or zero threads.
     pub fn resolve(&self) -> Result<Compute, Misuse> {
-        self.resolve_from(None)
+        let compute = self.resolve_from(None)?;
+        set_threads(compute.threads);
+        Ok(compute)
     }
 
-    /// As [`resolve`](Self::resolve), with the choices of an earlier sitting where no option is given.
+    /// As [`resolve`](Self::resolve), with the choices of an earlier run where no option is given, and
+    /// without setting the threads.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
@@ -110,7 +114,6 @@ impl DeviceArgs {
         if threads == 0 {
             return Err(Misuse::new("--threads is 0, expected at least 1"));
         }
-        set_threads(threads);
         Ok(Compute {
             backend,
             dtype: self.dtype.or(earlier.map(|c| c.dtype)).unwrap_or_default(),

@@ -13,6 +13,8 @@ pub mod lock;
 pub mod regularization;
 pub mod report;
 pub mod run_info;
+pub mod runner;
+pub mod stability;
 pub mod table_flow;
 pub mod targets;
 pub mod toy;

@@ -42,7 +42,7 @@ impl RunInfo {
 }
 
 /// The versions that the lock file pinned when the program was built, of the crates that decide numbers.
-fn versions() -> BTreeMap<String, String> {
+pub(crate) fn versions() -> BTreeMap<String, String> {
     #[derive(serde::Deserialize)]
     struct Lock {
         #[serde(default)]

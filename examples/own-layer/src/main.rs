@@ -8,7 +8,8 @@ use flows_core::bijector::{Bijector, Invert, Mapped};
 use flows_core::bijectors::{ElementwiseAffineConfig, Pair};
 use flows_core::{distributions::DiagonalNormal, error::Error, flow::Flow, init};
 use flows_experiments::targets::Target;
-use flows_experiments::toy::{Preset, TargetSettings, ToyConfig, train_and_measure};
+use flows_experiments::runner::{Experiment, preset};
+use flows_experiments::toy::{TargetSettings, Toy, ToyConfig, train_and_measure};
 use flows_train::{Run, Training, stream};
 use rand::Rng;
 
@@ -71,10 +72,8 @@ fn train(training: &Training) -> anyhow::Result<f64> {
 }
 
 fn main() -> anyhow::Result<()> {
-    println!(
-        "KL to u2: {:.3} nats",
-        train(&Training::from(&ToyConfig::preset(Preset::Quick).training))?
-    );
+    let quick: ToyConfig = preset(Toy::PRESETS, "quick");
+    println!("KL to u2: {:.3} nats", train(&quick.training)?);
     Ok(())
 }
 

@@ -46,7 +46,7 @@ fn a_wrong_log_det_is_caught() {
 fn the_layer_trains() {
     let budget = |steps| Training {
         steps,
-        ..Training::from(&ToyConfig::preset(Preset::Quick).training)
+        ..preset::<ToyConfig>(Toy::PRESETS, "quick").training
     };
     let (before, after) = (train(&budget(1)).unwrap(), train(&budget(300)).unwrap());
     assert!(after < 0.5 * before, "KL {before} -> {after}");

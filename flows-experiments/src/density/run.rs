@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::config::{ConfigError, DensityConfig, Job};
 use crate::data::sets::{DataSet, SetId};
 use crate::data::{DataError, FullGaussian, Rows, Table};
-use crate::experiment::{self, Event, Plan, RunError, RunFolder, Stability};
+use crate::experiment::{self, Event, Plan, RunError, RunFolder};
 use crate::report::format_estimate;
+use crate::stability::Stability;
 use crate::table_flow::{Checkpointing, Estimate, FitConfig, FitError, TableFlow, fit_parts};
 use flows_train::{Evaluation, Stopped, TrainError, stream};
 

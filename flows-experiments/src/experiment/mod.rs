@@ -9,11 +9,9 @@ mod options;
 mod plan;
 mod screen;
 mod session;
-pub(crate) mod stability;
 mod workers;
 
 pub use folder::{Folder, FolderError, RunFolder};
 pub use options::{ConfigFile, RunArgs, parse_toml};
 pub use plan::{Event, Experiment, Job, Plan, Progress, Record, RunError};
 pub use session::{Run, check_models, run_all, serve};
-pub use stability::{Stability, measure_stability, measure_stability_in};

@@ -86,7 +86,9 @@ impl RunArgs {
             .map(Folder::compute)
             .transpose()
             .map_err(Misuse::new)?;
-        self.device.resolve_from(earlier)
+        let compute = self.device.resolve_from(earlier)?;
+        crate::backend::set_threads(compute.threads);
+        Ok(compute)
     }
 
     /// Begins the experiment in its folder, or goes on with it.

@@ -6,11 +6,11 @@ use flows_core::bijectors::DdnfInverse;
 use flows_core::log_det::LogDet;
 use flows_core::regularizers::{Geodesic, Metric, Regularizers};
 use flows_models::DdnfConfig;
+use flows_train::Training;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::parse_toml;
 use crate::targets::{SoftWall, Target};
-use crate::toy::TrainConfig;
 use crate::toy::{Annealing, Evaluation};
 
 /// The regularization experiment.
@@ -22,7 +22,7 @@ pub struct RegularizationConfig {
     /// Runs of each kind, with seeds 0, 1, ...
     pub seeds: usize,
     /// Budget and optimizer of every run.
-    pub training: TrainConfig,
+    pub training: Training,
     /// The model. Its `cells` are those of the weights' list, its `log_det` is what training uses.
     pub model: DdnfConfig,
     /// The regularizers of the first study.
@@ -149,7 +149,7 @@ pub struct Job {
     /// Its seed.
     pub seed: usize,
     /// Budget.
-    pub training: TrainConfig,
+    pub training: Training,
     /// Whether the pictures show it.
     pub drawn: bool,
 }
@@ -380,7 +380,7 @@ impl RegularizationConfig {
             return Err(format!("{name} is empty or 0, expected at least one"));
         }
         if let Some(problem) = self.training.problem() {
-            return Err(problem);
+            return Err(format!("training.{problem}"));
         }
         if self.model.dim != 2 {
             let dim = self.model.dim;

@@ -14,7 +14,7 @@ use super::record::{RunRecord, Status};
 use crate::experiment::{Event, Job as _, Plan, RunError, RunFolder};
 use crate::targets::Target;
 use crate::toy::{ReverseKl, TargetSettings};
-use flows_train::{Fitted, Run, TrainError, Training, fit, stream, stream_seed};
+use flows_train::{Fitted, Run, TrainError, fit, stream, stream_seed};
 
 /// File of the lines that a picture shows, in the folder of a run.
 pub(super) const DRAWING: &str = "drawing.json";
@@ -102,7 +102,7 @@ impl Plan for RegularizationPlan {
             .on_event(Event::of_losses(on_event));
         let regularizers = job.regularizers.clone();
         let rng = &mut stream(seed, "parameters", 0);
-        let (training, layers) = (&Training::from(&job.training), job.model.layers());
+        let (training, layers) = (&job.training, job.model.layers());
         let (parameters, done): (usize, Done<B>) = match job.target {
             Target::Samples(set) => {
                 let flow = build_normalizing::<B>(&layers, device, rng).map_err(refuse)?;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use curve_panels::{CurveLine, CurvePanel, Mark, Stroke, draw_curve_panels};
 pub use curves::{CurvePlot, Scale, Series, draw_curves};
 pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
-pub use json::{read_json, write_atomically, write_json};
+pub use json::{JsonText, read_json, write_atomically, write_json, write_json_lines};
 pub use marginals::{Marginal, draw_marginals};
 pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
 pub use matrix_plot::{MatrixPanel, draw_matrix_panels};

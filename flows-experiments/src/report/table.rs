@@ -219,7 +219,9 @@ impl Table {
     fn numeric_columns(&self) -> Vec<bool> {
         (0..self.columns.len())
             .map(|i| {
-                let mut cells = self.rows.iter().map(|row| &row[i]).peekable();
+                let empty = |cell: &&Cell| matches!(cell, Cell::Text(text) if text.is_empty());
+                let cells = self.rows.iter().map(|row| &row[i]);
+                let mut cells = cells.filter(|cell| !empty(cell)).peekable();
                 cells.peek().is_some() && cells.all(|cell| !matches!(cell, Cell::Text(_)))
             })
             .collect()

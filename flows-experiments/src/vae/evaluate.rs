@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::config::VaeEvaluation;
 use super::train::tensor;
 use crate::data::images::{ImageSet, Images};
-use crate::experiment::{FolderError, RunFolder, Stability, measure_stability_in};
+use crate::experiment::{FolderError, RunFolder};
+use crate::stability::{Stability, measure_stability_in};
 use flows_train::{stream, stream_seed};
 
 /// Images in a batch without gradients.

@@ -6,42 +6,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use assert_cmd::Command;
-use flows_experiments::data::{Format, Sink};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::{json, run_with_interruptions};
+use crate::{gas, json, run_with_interruptions};
 
 fn density() -> Command {
     let mut command = Command::cargo_bin("density").unwrap();
     command.env_remove("FLOWS_DATA");
     command
-}
-
-/// Three columns of a set as a converter leaves it: the second follows the square of the first.
-fn gas(folder: &Path) {
-    fs::create_dir_all(folder.join("gas")).unwrap();
-    let mut state = 1u64;
-    let mut uniform = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (state >> 11) as f64 / (1u64 << 53) as f64
-    };
-    for (name, rows) in [("train", 600), ("validation", 150), ("test", 200)] {
-        let values: Vec<f64> = (0..rows)
-            .flat_map(|_| {
-                let [a, b, c] = [uniform(), uniform(), uniform()];
-                [a, a * a + 0.2 * b, b - c]
-            })
-            .collect();
-        let path = folder.join("gas").join(format!("{name}.npy"));
-        let mut sink =
-            Sink::create(&path, Format::Npy, vec!["x".to_owned(); 3], vec![6; 3]).unwrap();
-        sink.push(&values).unwrap();
-        sink.finish().unwrap();
-    }
 }
 
 fn small(folder: &Path, more: &str) -> std::path::PathBuf {
@@ -104,7 +78,9 @@ fn a_killed_run_resumes_to_the_same_bits_on_any_number_of_workers() {
     }
     first.kill().unwrap();
     first.wait().unwrap();
-    run_with_interruptions("density", &config, &cut);
+    run_with_interruptions("density", &config, &cut, || {
+        std::process::Command::new(assert_cmd::cargo::cargo_bin("density"))
+    });
     let (whole_runs, cut_runs) = (runs(&whole), runs(&cut));
     assert_eq!(whole_runs.len(), 5);
     assert_eq!(whole_runs, cut_runs);

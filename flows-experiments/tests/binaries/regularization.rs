@@ -183,7 +183,9 @@ fn a_killed_run_resumes_to_the_same_rows() {
         .arg("--out")
         .arg(&whole);
     command.assert().success();
-    run_with_interruptions("regularization", &config, &cut);
+    run_with_interruptions("regularization", &config, &cut, || {
+        std::process::Command::new(assert_cmd::cargo::cargo_bin("regularization"))
+    });
     assert_eq!(bits(&whole), bits(&cut));
     for picture in ["overview.png", "trade-off.png"] {
         let read = |folder: &Path| fs::read(folder.join(picture)).unwrap();

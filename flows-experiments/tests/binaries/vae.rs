@@ -88,7 +88,9 @@ fn a_killed_run_resumes_to_the_same_rows() {
         .assert()
         .success();
 
-    run_with_interruptions("vae", &folder.path().join("small.toml"), &cut);
+    run_with_interruptions("vae", &folder.path().join("small.toml"), &cut, || {
+        std::process::Command::new(assert_cmd::cargo::cargo_bin("vae"))
+    });
     let (whole, cut) = (rows(&whole), rows(&cut));
     assert_eq!(whole, cut);
 }
