@@ -6,7 +6,6 @@ pub mod cli;
 pub mod data;
 pub mod density;
 pub mod energy_distance;
-pub mod experiment;
 pub mod flows;
 pub mod graph;
 pub mod lock;

@@ -30,10 +30,10 @@ impl Stability {
         [
             Column::largest("max_rho", "max rho", move |_, m| of(m)?.max_rho)
                 .written(Format::Decimals(2)),
-            Column::total("rho_at_least_one", "", move |_, m| {
+            Column::total("rho_at_least_one", "rho ≥ 1", move |_, m| {
                 count(m, |s| s.rho_at_least_one)
             }),
-            Column::total("non_positive_determinants", "", move |_, m| {
+            Column::total("non_positive_determinants", "det ≤ 0", move |_, m| {
                 count(m, |s| s.non_positive_determinants)
             }),
         ]

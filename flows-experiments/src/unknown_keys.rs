@@ -9,7 +9,6 @@ use flows_models::{ModelConfig, MultiScaleRealNvpConfig, PRESETS};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Value;
 
-use crate::graph::GraphConfig;
 use crate::runner::{self, Experiment};
 use crate::table_flow::FitConfig;
 use crate::{density, regularization, toy, vae};
@@ -176,13 +175,9 @@ fn autoencoders_refuse_unknown_keys() {
 
 #[test]
 fn experiments_refuse_unknown_keys() {
-    use clap::ValueEnum;
     check_experiment::<toy::Toy>();
-    let presets = regularization::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&regularization::RegularizationConfig::preset(*preset)));
-    let presets = density::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&density::DensityConfig::preset(*preset)));
-    let presets = vae::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&vae::VaeExperimentConfig::preset(*preset)));
-    check(&GraphConfig::default());
+    check_experiment::<regularization::Regularization>();
+    check_experiment::<density::Density>();
+    check_experiment::<vae::VaeExperiment>();
+    check_experiment::<crate::graph::Graph>();
 }

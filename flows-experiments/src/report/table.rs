@@ -138,6 +138,12 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Writes a cell in bold.
+    pub fn embolden(&mut self, row: usize, column: usize) {
+        let cell = &mut self.rows[row][column];
+        *cell = Cell::Text(format!("**{}**", cell.show()));
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()

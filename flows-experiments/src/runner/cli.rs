@@ -285,6 +285,7 @@ impl<E: Experiment> Task for Session<E> {
         };
         let mut results = Results {
             folder: folder.map_err(FolderError::for_binary)?,
+            dtype: begun.compute.dtype,
             records: jobs.iter().map(|_| None).collect(),
             jobs,
         };
@@ -319,7 +320,7 @@ impl<E: Experiment> Task for Session<E> {
             let rows = write(&experiment, &results, &text, &ended)?;
             done.context("stopped; --resume continues from here")?;
             experiment.pictures::<B>(&results, &rows, &device)?;
-            let table = experiment.tables(&rows).into_iter().next();
+            let table = experiment.tables(&results, &rows).into_iter().next();
             let table = table.map_or(String::new(), |table| table.to_terminal());
             let notes = experiment.notes(&results);
             print(&format!("\n{table}\n{notes}\nresults in {path}\n"))?;
@@ -362,7 +363,7 @@ fn write<E: Experiment>(
     write_atomically(path("results.jsonl"), lines.collect::<String>().as_bytes())?;
 
     let rows = results.rows(&columns);
-    let tables = experiment.tables(&rows);
+    let tables = experiment.tables(results, &rows);
     let tables = tables.iter().map(|table| table.to_markdown());
     let text = [experiment.notes(results) + "\n"].into_iter().chain(tables);
     let text = text.collect::<Vec<_>>().join("\n");

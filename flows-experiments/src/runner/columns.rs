@@ -153,6 +153,7 @@ enum Over {
     Mean,
     Ratio,
     Largest,
+    Least,
     Total,
     First,
     Each,
@@ -222,6 +223,16 @@ impl<'a, E: Experiment> Column<'a, E> {
             title,
             Box::new(move |j, m| of(j, m).into()),
         )
+    }
+
+    /// A number whose smallest value counts.
+    pub fn least(
+        name: &'static str,
+        title: impl Into<String>,
+        of: impl Fn(&E::Job, &E::Measured) -> Option<f64> + 'a,
+    ) -> Self {
+        let of = Box::new(move |j: &E::Job, m: &E::Measured| of(j, m).into());
+        Self::new(Over::Least, name, title, of)
     }
 
     /// A count whose sum over the seeds counts.
@@ -319,6 +330,10 @@ impl<'a, E: Experiment> Column<'a, E> {
             Over::Largest => {
                 let largest = numbers().reduce(|a, b| Some(a?.max(b?)));
                 Summary::Value(largest.flatten().into())
+            }
+            Over::Least => {
+                let least = numbers().flatten().reduce(f64::min);
+                Summary::Value(least.into())
             }
             Over::Total => {
                 let counts = values().filter_map(|value| match value {

@@ -114,6 +114,7 @@ pub(super) fn run_jobs<B: AutodiffBackend, E: Experiment>(
         folder,
         jobs,
         records,
+        ..
     } = results;
     let steps = which.iter().map(|&job| jobs[job].steps() as u64).collect();
     let ended: Vec<bool> = which.iter().map(|&job| records[job].is_some()).collect();

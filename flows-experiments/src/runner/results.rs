@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::columns::{Column, Estimate, Format, Summary, Value};
 use super::folder::{Folder, RunFolder};
 use super::{Experiment, Job};
+use crate::backend::Dtype;
 use crate::report::{Cell, Table};
 
 /// What a job left behind.
@@ -34,6 +35,8 @@ pub enum Outcome<M> {
 pub struct Results<E: Experiment> {
     /// The folder.
     pub folder: Folder,
+    /// The float type in which it computes.
+    pub dtype: Dtype,
     /// The jobs.
     pub jobs: Vec<E::Job>,
     /// The record of each, where it has ended.
@@ -179,6 +182,14 @@ impl Row {
     pub fn label(&self, name: &str) -> &Value {
         let found = self.labels.iter().find(|(label, _)| *label == name);
         found.map_or(&Value::Missing, |(_, value)| value)
+    }
+
+    /// A label that is a whole number.
+    pub fn count(&self, name: &str) -> Option<usize> {
+        match self.label(name) {
+            Value::Count(count) => Some(*count as usize),
+            _ => None,
+        }
     }
 
     /// Whether a label has this text.

@@ -495,11 +495,25 @@ impl Experiment for Toy {
         columns
     }
 
-    fn tables(&self, rows: &Rows) -> Vec<Table> {
-        vec![
-            rows.pivot("model", "target", &METRICS.map(Metric::name)),
-            rows.table(),
-        ]
+    fn tables(&self, _: &Results<Self>, rows: &Rows) -> Vec<Table> {
+        let names = [
+            "target",
+            "model",
+            "kl",
+            "entropy_gap",
+            "nll",
+            "mass_outside",
+            "seeds",
+            "parameters",
+            "steps",
+            "train_seconds",
+            "log_det",
+            "inverse",
+            "inverse_residual",
+            "max_rho",
+        ];
+        let overview = rows.pivot("model", "target", &METRICS.map(Metric::name));
+        vec![overview, rows.table_of(|_| true, &names)]
     }
 
     fn notes(&self, _: &Results<Self>) -> String {

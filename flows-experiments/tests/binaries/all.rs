@@ -25,6 +25,49 @@ const TOY: Case = Case {
     pictures: &["u1", "8gaussians", "overview"],
 };
 
+const GRAPH: Case = Case {
+    binary: "graph",
+    config: "dim = 4\nseeds = 2\nmechanism = 'linear'\nhidden = [16]\nsteps = 60\nhard_steps = 40\nbatch = 64\n\
+        learning_rate = 1e-2\n",
+    data: false,
+    pictures: &["graph"],
+};
+
+const DENSITY: Case = Case {
+    binary: "density",
+    config: crate::density::SMALL,
+    data: true,
+    pictures: &["gas-pairs", "gas-marginals"],
+};
+
+/// Two posteriors with two latent variables on the embedded digits.
+const VAE: Case = Case {
+    binary: "vae",
+    config: crate::vae::SMALL,
+    data: false,
+    pictures: &[
+        "samples-latent-2",
+        "reconstructions-latent-2",
+        "posteriors-latent-2",
+        "curves-latent-2",
+    ],
+};
+
+const REGULARIZATION: Case = Case {
+    binary: "regularization",
+    config: crate::regularization::SMALL,
+    data: false,
+    pictures: &[
+        "overview",
+        "u1-T4",
+        "8gaussians-T4",
+        "trade-off",
+        "truncation",
+        "training",
+        "capacity",
+    ],
+};
+
 impl Case {
     fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin(self.binary));
@@ -115,9 +158,7 @@ fn runs_alike_whatever_happens(case: &Case) {
     }
 
     let cut = at("cut");
-    run_with_interruptions(case.binary, Path::new(config), &cut, || {
-        case.command(folder)
-    });
+    run_with_interruptions(Path::new(config), &cut, || case.command(folder));
     assert_eq!(results(&cut), rows, "killed and resumed");
 
     let parts = out("parts");
@@ -181,6 +222,26 @@ fn toy_runs_alike_whatever_happens() {
     runs_alike_whatever_happens(&TOY);
 }
 
+#[test]
+fn graph_runs_alike_whatever_happens() {
+    runs_alike_whatever_happens(&GRAPH);
+}
+
+#[test]
+fn density_runs_alike_whatever_happens() {
+    runs_alike_whatever_happens(&DENSITY);
+}
+
+#[test]
+fn vae_runs_alike_whatever_happens() {
+    runs_alike_whatever_happens(&VAE);
+}
+
+#[test]
+fn regularization_runs_alike_whatever_happens() {
+    runs_alike_whatever_happens(&REGULARIZATION);
+}
+
 /// Everything a user can get wrong is one line on stderr and exit code 2, and leaves no folder.
 #[test]
 fn usage_errors_are_one_line_and_leave_no_folder() {
@@ -201,6 +262,7 @@ fn usage_errors_are_one_line_and_leave_no_folder() {
     let relu = file("relu.toml", &relu);
     let none = folder.join("none").display().to_string();
     let out = folder.join("new").display().to_string();
+    let here = folder.display().to_string();
     fs::create_dir(folder.join("full")).unwrap();
     fs::write(folder.join("full/thesis.txt"), "mine").unwrap();
     let full = folder.join("full").display().to_string();
@@ -264,6 +326,87 @@ fn usage_errors_are_one_line_and_leave_no_folder() {
             "toy",
             &["--resume", "--out", &none],
             "holds no experiment to resume",
+        ),
+        ("graph", &["--set", "dim=1"], "dim is 1"),
+        ("graph", &["--set", "penalty=-1"], "penalty is -1"),
+        (
+            "density",
+            &[],
+            "no data: --data-dir or FLOWS_DATA names a folder",
+        ),
+        ("density", &["--data-dir", &none], "none is no folder"),
+        (
+            "density",
+            &["--set", "training.weight_decay=-1"],
+            "training.weight_decay is -1",
+        ),
+        (
+            "density",
+            &["--set", "override=[{ speed = 3 }]"],
+            "override: unknown field `speed`",
+        ),
+        (
+            "density",
+            &["--set", "grid=[{ sets = ['mnist'] }]"],
+            "unknown set 'mnist'; sets are power",
+        ),
+        (
+            "vae",
+            &["--posterior", "spline"],
+            "no posterior is called 'spline'",
+        ),
+        ("vae", &["--data", "mnist"], "--data-dir or FLOWS_DATA"),
+        (
+            "vae",
+            &["--data", "omniglot", "--data-dir", &here],
+            "looked for omniglot/chardata.mat",
+        ),
+        (
+            "vae",
+            &["--data", "cifar"],
+            "--data cifar: unknown variant `cifar`",
+        ),
+        (
+            "vae",
+            &["--set", "training.epochs=0"],
+            "training.epochs is 0",
+        ),
+        ("vae", &["--posterior", "planar,planar"], "is listed twice"),
+        ("vae", &["--set", "latents=0"], "latent is 0"),
+        (
+            "vae",
+            &["--set", "latents=1", "--posterior", "realnvp"],
+            "model 'realnvp latent 1 seed 0': coupling: untouched is []",
+        ),
+        (
+            "regularization",
+            &["--targets", "u5"],
+            "unknown target 'u5'",
+        ),
+        (
+            "regularization",
+            &["--set", "regularizers.cells=0"],
+            "regularizers.cells has 0",
+        ),
+        (
+            "regularization",
+            &["--set", "regularizers.rows=3"],
+            "unknown field `rows`",
+        ),
+        (
+            "regularization",
+            &["--set", "model.time_dependent=true"],
+            "model.time_dependent",
+        ),
+        (
+            "regularization",
+            &["--set", "model.activation=relu"],
+            "relu",
+        ),
+        (
+            "regularization",
+            &["--set", "model.hidden=[]"],
+            "hidden is []",
         ),
         ("toy", &["--out", &full], "exists and is not empty"),
     ];

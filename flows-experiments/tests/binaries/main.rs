@@ -2,6 +2,7 @@
 
 mod all;
 mod density;
+mod graph;
 #[path = "../interruptions/mod.rs"]
 mod interruptions;
 mod regularization;
@@ -21,7 +22,7 @@ fn json(path: &Path) -> Value {
 }
 
 /// Runs an experiment and kills it again and again until a sitting comes to its end.
-fn run_with_interruptions(_binary: &str, config: &Path, out: &Path, command: impl Fn() -> Command) {
+fn run_with_interruptions(config: &Path, out: &Path, command: impl Fn() -> Command) {
     interruptions::run_with_interruptions(out, || {
         let mut command = command();
         command.arg("--out").arg(out);
@@ -34,19 +35,10 @@ fn run_with_interruptions(_binary: &str, config: &Path, out: &Path, command: imp
     });
 }
 
-/// The rows of a summary without what a clock measured.
+/// The rows of a summary.
 fn rows(folder: &Path) -> Vec<Value> {
-    let mut rows = json(&folder.join("summary.json"))["rows"]
-        .as_array()
-        .unwrap()
-        .clone();
-    for row in &mut rows {
-        row.as_object_mut()
-            .unwrap()
-            .remove("train_seconds")
-            .unwrap();
-    }
-    rows
+    let summary = json(&folder.join("summary.json"));
+    summary["rows"].as_array().unwrap().clone()
 }
 
 /// Three columns of a set as a converter leaves it: the second follows the square of the first.

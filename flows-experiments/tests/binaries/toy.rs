@@ -7,7 +7,7 @@ use predicates::prelude::*;
 use predicates::str::{contains, starts_with};
 use serde_json::Value;
 
-use crate::json;
+use crate::rows;
 
 fn toy() -> Command {
     Command::cargo_bin("toy").unwrap()
@@ -29,8 +29,7 @@ fn a_diverging_run_is_reported_and_the_others_are_kept() {
     failed
         .stdout(contains("diverged: the loss became"))
         .stderr(contains("1 of 2 runs diverged"));
-    let rows = json(&out.join("summary.json"))["rows"].clone();
-    let rows = rows.as_array().unwrap();
+    let rows = rows(&out);
     let of = |model: &str| rows.iter().find(|r| r["model"] == model).unwrap();
     assert!(of("planar-2")["kl"]["mean"].is_f64());
     assert!(of("ddnf-1")["kl"].is_null());
@@ -76,8 +75,7 @@ fn a_field_too_stiff_for_its_cells_is_named() {
     let done = command.assert().success();
     let named = "warning: 8gaussians stiff seed 0: ddnf block 0: field too stiff for T = 1, rho";
     done.stderr(contains(named));
-    let rows = json(&out.join("summary.json"))["rows"].clone();
-    let rows = rows.as_array().unwrap();
+    let rows = rows(&out);
     let of = |model: &str| rows.iter().find(|r| r["model"] == model).unwrap();
     let stiff = of("stiff");
     assert!(stiff["max_rho"].as_f64().unwrap() >= 1.0);
