@@ -368,7 +368,8 @@ impl Experiment for Regularization {
     }
 
     fn notes(&self, _: &Results<Self>) -> String {
-        "Nats, mean ± standard error over seeds; gain: how many times smaller than without regularizer. The          round trip is of the exponential map, densities use the exact inverse. Data: exact generators."
+        "Nats, mean ± standard error over seeds; gain: how many times smaller than without regularizer. The \
+         round trip is of the exponential map, densities use the exact inverse. Data: exact generators."
             .to_owned()
     }
 

@@ -10,6 +10,8 @@ pub const NOT_AVAILABLE: &str = "not available";
 pub enum Cell {
     /// Words, left-aligned.
     Text(String),
+    /// A number as it is written, right-aligned.
+    Number(String),
     /// A whole number, in groups of three digits.
     Count(u64),
     /// A measured number with the standard error of its mean; `None` where one run cannot tell.
@@ -38,6 +40,7 @@ impl Cell {
         match self {
             // A line break would end the row.
             Self::Text(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+            Self::Number(number) => number.clone(),
             Self::Count(n) => group_digits(*n),
             Self::Estimate { mean, stderr } => format_estimate(*mean, *stderr),
             Self::Missing => NOT_AVAILABLE.to_owned(),

@@ -385,9 +385,9 @@ impl Summary {
                     };
                     Cell::estimate(estimate.mean, error)
                 }
-                _ => Cell::text(plain(estimate.mean)),
+                _ => Cell::Number(plain(estimate.mean)),
             },
-            Self::Value(Value::Number(number)) => Cell::text(plain(*number)),
+            Self::Value(Value::Number(number)) => Cell::Number(plain(*number)),
             Self::Value(Value::Count(count)) => Cell::Count(*count),
             Self::Value(other) => Cell::text(other.to_string()),
         }

@@ -283,7 +283,7 @@ impl Rows {
                 (Some(Summary::Mean(None)), _) if std::mem::take(&mut unsaid) => row.missing(),
                 (Some(value), Some(head)) => value.cell(head.format),
                 _ if *name == "seeds" => Cell::text(match row.diverged {
-                    0 => row.seeds.to_string(),
+                    0 => return Cell::Count(row.seeds as u64),
                     n => format!("{} ({n} diverged)", row.seeds),
                 }),
                 _ if *name == "notes" => Cell::text(row.notes.join("; ")),

@@ -2,7 +2,9 @@
 
 use super::drawing::{CELLS, Drawing};
 use super::{DRAWING, Job, Measured, VaeExperiment, VaeExperimentConfig};
-use crate::report::{Bitmap, CurvePlot, ReportError, Series, draw_curves, draw_mosaic};
+use crate::report::{
+    Bitmap, CurveLine, CurvePanel, CurvePlot, ReportError, draw_curve_panels, draw_mosaic,
+};
 use crate::runner::Results;
 
 /// Draws what the first seed of every posterior has kept.
@@ -91,23 +93,24 @@ pub(super) fn draw_pictures(
             let warm = measured.curve.iter().filter(|e| e.weight >= 1.0);
             warm.map(|e| [e.epoch as f64, e.validation]).collect()
         };
-        let series: Vec<Series> = results
-            .measured()
-            .filter(of_latent)
-            .map(|(job, measured)| Series {
-                name: job.posterior.clone(),
-                points: points(measured),
-            })
-            .filter(|series| !series.points.is_empty())
-            .collect();
-        if !series.is_empty() {
+        let lines = results.measured().filter(of_latent).enumerate();
+        let line = |(i, (job, measured)): (usize, (&Job, &Measured))| {
+            CurveLine::plain(job.posterior.clone(), points(measured), i)
+        };
+        let lines: Vec<CurveLine> = lines.map(line).filter(|l| !l.points.is_empty()).collect();
+        if !lines.is_empty() {
             let plot = CurvePlot {
                 title: format!("{set}: validation after the warm-up, {latent} latent variables"),
                 x_label: "epoch".to_owned(),
                 y_label: "-ELBO in nats".to_owned(),
                 ..CurvePlot::default()
             };
-            draw_curves(path("curves"), &plot, &series)?;
+            let panel = CurvePanel {
+                plot,
+                lines,
+                ..CurvePanel::default()
+            };
+            draw_curve_panels(path("curves"), "", &[panel], 1)?;
         }
     }
     Ok(())
