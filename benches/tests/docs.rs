@@ -194,7 +194,8 @@ impl Programs {
             flows_experiments::runner::command::<flows_experiments::density::Density>(),
             flows_experiments::flows::Args::command().name("flows"),
             flows_experiments::runner::command::<flows_experiments::graph::Graph>(),
-            flows_experiments::runner::command::<flows_experiments::regularization::Regularization>(),
+            flows_experiments::runner::command::<flows_experiments::regularization::Regularization>(
+            ),
             flows_experiments::runner::command::<flows_experiments::toy::Toy>(),
             flows_experiments::runner::command::<flows_experiments::vae::VaeExperiment>(),
             cargo_command(&packages),

@@ -11,23 +11,23 @@ use crate::backend::{BackendError, BackendKind, Dtype, set_threads};
 /// An error that the user can mend by calling the program differently: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Misuse(pub String);
+pub struct UsageError(pub String);
 
-impl Misuse {
+impl UsageError {
     /// Wraps an error's words.
     pub fn new(error: impl Display) -> Self {
         Self(error.to_string())
     }
 }
 
-/// Runs a binary: one line for an error with its chain, exit code 2 for misuse and 1 for failure.
+/// Runs a binary: one line for an error with its chain, exit code 2 for a usage error and 1 for failure.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     eprintln!("error: {}", one_line(&error));
-    let misuse = error.chain().any(|cause| cause.is::<Misuse>());
-    ExitCode::from(if misuse { 2 } else { 1 })
+    let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
+    ExitCode::from(if is_usage { 2 } else { 1 })
 }
 
 /// An error and what caused it, on one line.
@@ -89,8 +89,8 @@ impl DeviceArgs {
     /// Resolves the options and sets the process's threads.
     ///
     /// # Errors
-    /// [`Misuse`] for a backend that is not there, or zero threads.
-    pub fn resolve(&self) -> Result<Compute, Misuse> {
+    /// [`UsageError`] for a backend that is not there, or zero threads.
+    pub fn resolve(&self) -> Result<Compute, UsageError> {
         let compute = self.resolve_from(None)?;
         set_threads(compute.threads);
         Ok(compute)
@@ -101,18 +101,18 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub fn resolve_from(&self, earlier: Option<Compute>) -> Result<Compute, Misuse> {
+    pub fn resolve_from(&self, earlier: Option<Compute>) -> Result<Compute, UsageError> {
         let backend = match (&self.backend, earlier) {
-            (Some(name), _) => name.parse().map_err(Misuse::new)?,
-            (None, Some(earlier)) => earlier.backend.name().parse().map_err(Misuse::new)?,
+            (Some(name), _) => name.parse().map_err(UsageError::new)?,
+            (None, Some(earlier)) => earlier.backend.name().parse().map_err(UsageError::new)?,
             (None, None) => BackendKind::default_compiled().ok_or_else(|| {
-                Misuse::new("this build has no backend; build with `--features flex`")
+                UsageError::new("this build has no backend; build with `--features flex`")
             })?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.or(earlier.map(|c| c.threads)).unwrap_or(cores);
         if threads == 0 {
-            return Err(Misuse::new("--threads is 0, expected at least 1"));
+            return Err(UsageError::new("--threads is 0, expected at least 1"));
         }
         Ok(Compute {
             backend,
@@ -133,7 +133,7 @@ impl fmt::Display for Compute {
     }
 }
 
-impl From<BackendError> for Misuse {
+impl From<BackendError> for UsageError {
     fn from(error: BackendError) -> Self {
         Self::new(error)
     }

@@ -11,7 +11,7 @@ pub mod graph;
 pub mod lock;
 pub mod regularization;
 pub mod report;
-pub mod run_info;
+mod run_info;
 pub mod runner;
 pub mod stability;
 pub mod table_flow;

@@ -18,7 +18,7 @@ use super::process::{run_for_parent, run_jobs};
 use super::results::{Results, Rows};
 use super::{Experiment, Job, data_folder};
 use crate::backend::{Task, dispatch, set_threads};
-use crate::cli::{Compute, DeviceArgs, Misuse, exit_code, install_panic_hook};
+use crate::cli::{Compute, DeviceArgs, UsageError, exit_code, install_panic_hook};
 use crate::data::DATA_FOLDER;
 use crate::report::{JsonText, write_atomically, write_json, write_json_lines};
 use crate::run_info::versions;
@@ -114,7 +114,7 @@ fn start<E: Experiment>(matches: &ArgMatches) -> anyhow::Result<()> {
     } else {
         None
     };
-    let experiment = E::new(config, data.clone()).map_err(Misuse)?;
+    let experiment = E::new(config, data.clone()).map_err(UsageError)?;
     if args.list {
         return print(&experiment.list());
     }
@@ -127,7 +127,7 @@ fn start<E: Experiment>(matches: &ArgMatches) -> anyhow::Result<()> {
         let place = jobs.iter().position(|job| job.path() == *name);
         place.ok_or_else(|| {
             let name = name.display();
-            Misuse(format!(
+            UsageError(format!(
                 "no job is called '{name}'; --list-jobs prints them"
             ))
         })
@@ -139,7 +139,7 @@ fn start<E: Experiment>(matches: &ArgMatches) -> anyhow::Result<()> {
         (false, Some(begun), _) => Place::Shared(begun),
         (false, None, Some(out)) => Place::Shared(out.clone()),
         (false, None, None) => {
-            return Err(Misuse::new("--only needs --out, the folder of all jobs").into());
+            return Err(UsageError::new("--only needs --out, the folder of all jobs").into());
         }
     };
     let before = match &place {
@@ -174,7 +174,7 @@ fn start<E: Experiment>(matches: &ArgMatches) -> anyhow::Result<()> {
         workers,
         child: args.child,
     };
-    dispatch(compute.backend, compute.dtype, session).map_err(Misuse::from)?
+    dispatch(compute.backend, compute.dtype, session).map_err(UsageError::from)?
 }
 
 /// The configuration that options, file, preset and folder come to.
@@ -187,7 +187,7 @@ fn configure<E: Experiment>(
     let (text, origin) = match (&args.config, begun, named) {
         (Some(file), ..) => {
             let text = std::fs::read_to_string(file)
-                .map_err(|e| Misuse::new(format!("--config {}: {e}", file.display())))?;
+                .map_err(|e| UsageError::new(format!("--config {}: {e}", file.display())))?;
             (text, file.display().to_string())
         }
         (None, Some(begun), None) => {
@@ -201,32 +201,32 @@ fn configure<E: Experiment>(
             (text, format!("preset {name}"))
         }
     };
-    let mut config: E::Config = parse_toml(&text, &origin).map_err(Misuse)?;
+    let mut config: E::Config = parse_toml(&text, &origin).map_err(UsageError)?;
     for flag in E::FLAGS {
         if let Some(value) = matches.get_one::<String>(flag.name) {
             let origin = format!("--{} {value}", flag.name);
-            config = set(&config, flag.key, value, flag.removes, &origin).map_err(Misuse)?;
+            config = set(&config, flag.key, value, flag.removes, &origin).map_err(UsageError)?;
         }
     }
     for setting in &args.set {
         let origin = format!("--set {setting}");
         let Some((key, value)) = setting.split_once('=') else {
-            return Err(Misuse(format!("{origin}: expected KEY=VALUE")).into());
+            return Err(UsageError(format!("{origin}: expected KEY=VALUE")).into());
         };
-        config = set(&config, key.trim(), value.trim(), None, &origin).map_err(Misuse)?;
+        config = set(&config, key.trim(), value.trim(), None, &origin).map_err(UsageError)?;
     }
     Ok(config)
 }
 
 /// The jobs, each with a folder of its own.
 fn jobs<E: Experiment>(experiment: &E) -> anyhow::Result<Vec<E::Job>> {
-    let jobs = experiment.jobs().map_err(Misuse)?;
+    let jobs = experiment.jobs().map_err(UsageError)?;
     if jobs.is_empty() {
-        return Err(Misuse::new("the configuration has no jobs").into());
+        return Err(UsageError::new("the configuration has no jobs").into());
     }
     let mut paths = std::collections::HashSet::new();
     match jobs.iter().find(|job| !paths.insert(job.path())) {
-        Some(twice) => Err(Misuse(format!("'{}' is listed twice", twice.name())).into()),
+        Some(twice) => Err(UsageError(format!("'{}' is listed twice", twice.name())).into()),
         None => Ok(jobs),
     }
 }
@@ -276,7 +276,7 @@ impl<E: Experiment> Task for Session<E> {
         if !child {
             // Before there is a folder: what cannot be read or built leaves none behind.
             let checked = experiment.check::<B>(&jobs, &device);
-            checked.map_err(|error| Misuse(crate::cli::one_line(&error)))?;
+            checked.map_err(|error| UsageError(crate::cli::one_line(&error)))?;
         }
         let folder = match &place {
             Place::New(out) => Folder::create(out.as_deref(), &begun, &text),

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Job;
-use crate::cli::{Compute, Misuse};
+use crate::cli::{Compute, UsageError};
 use crate::lock::Lock;
 use crate::report::{ReportError, read_json, write_atomically, write_json};
 use flows_train::atomic::is_temporary;
@@ -75,7 +75,7 @@ impl FolderError {
     pub fn for_binary(self) -> anyhow::Error {
         match self {
             Self::Create { .. } | Self::Lock { .. } | Self::Report(_) => self.into(),
-            usage => Misuse::new(usage).into(),
+            usage => UsageError::new(usage).into(),
         }
     }
 }
