@@ -9,7 +9,7 @@ use flows_experiments::report::{
     CurveLine, CurvePanel, CurvePlot, Scale, Table, draw_curve_panels, format_estimate,
 };
 use flows_experiments::runner::{
-    self, Column, Experiment, Flag, Format, Preset, Results, Rows, Run, Value,
+    self, Column, Experiment, Flag, Format, Labels, Preset, Results, Rows, Run,
 };
 use flows_experiments::targets::Target;
 use flows_experiments::toy::{Evaluation, TargetSettings, train_and_measure};
@@ -38,7 +38,7 @@ struct Job {
 }
 
 impl runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         vec![
             ("target", self.target.name().into()),
             ("width", self.width.into()),

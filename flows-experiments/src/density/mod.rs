@@ -23,7 +23,7 @@ use crate::data::sets::{DataSet, SetId};
 use crate::data::{FullGaussian, Rows as DataRows, Table as DataTable};
 use crate::report::{Table, format_estimate};
 use crate::runner::{
-    Column, Error, Experiment, Flag, Format, Override, Preset, Refused, Results, Rows, Run, Value,
+    Column, Error, Experiment, Flag, Format, Labels, Override, Preset, Refused, Results, Rows, Run,
     with_values,
 };
 use crate::stability::Stability;
@@ -110,7 +110,7 @@ pub struct Job {
 }
 
 impl crate::runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         vec![
             ("set", self.set.name().into()),
             ("model", self.spec.name.as_str().into()),

@@ -17,7 +17,7 @@ pub use learn::{Learned, learn};
 pub use structural::StructuralModel;
 
 use crate::report::{Cell, MatrixPanel, Table, draw_matrix_panels};
-use crate::runner::{Column, Experiment, Flag, Format, Preset, Results, Rows, Run, Value};
+use crate::runner::{Column, Experiment, Flag, Format, Labels, Preset, Results, Rows, Run};
 
 /// How a variable depends on its parents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ pub struct Job {
 }
 
 impl crate::runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         vec![("variables", self.dim.into())]
     }
 

@@ -7,7 +7,7 @@ use flows_models::DdnfConfig;
 use flows_train::Training;
 use serde::{Deserialize, Serialize};
 
-use crate::runner::Value;
+use crate::runner::Labels;
 use crate::targets::{SoftWall, Target};
 use crate::toy::{Annealing, Evaluation, TargetSettings};
 
@@ -177,7 +177,7 @@ pub(super) fn label(regularizers: &Regularizers) -> String {
 }
 
 impl crate::runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         let study = match self.study {
             Study::Regularizers => "regularizers",
             Study::Capacity => "capacity",

@@ -72,13 +72,16 @@ impl Job {
     }
 }
 
+/// Layers of a trained model on the backend without gradients.
+type FittedLayers<B> = Fitted<Vec<Layer<<B as AutodiffBackend>::InnerBackend>>>;
+
 impl Regularization {
-    /// Layers of the trained model on the backend without gradients, and its trained scalars.
+    /// The trained model, and its trained scalars.
     fn fit<B: AutodiffBackend>(
         &self,
         job: &Job,
         run: &mut Run<'_, B>,
-    ) -> anyhow::Result<(usize, Fitted<Vec<Layer<B::InnerBackend>>>)> {
+    ) -> anyhow::Result<(usize, FittedLayers<B>)> {
         let (seed, device) = (job.run_seed(), run.device);
         let layers = job.model.layers();
         let rng = &mut stream(seed, "parameters", 0);

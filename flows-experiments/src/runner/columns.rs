@@ -171,6 +171,21 @@ pub struct Column<'a, E: Experiment> {
     own_error: Option<Of<'a, E, Option<f64>>>,
 }
 
+/// One constructor for each [`Over`]. Without a title no table shows the column.
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident: $over:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name<V: Into<Value>>(
+            name: &'static str,
+            title: impl Into<String>,
+            of: impl Fn(&E::Job, &E::Measured) -> V + 'a,
+        ) -> Self {
+            let of = Box::new(move |job: &E::Job, m: &E::Measured| of(job, m).into());
+            Self::new(Over::$over, name, title.into(), of)
+        }
+    )*};
+}
+
 impl<'a, E: Experiment> Column<'a, E> {
     fn new(over: Over, name: &'static str, title: impl Into<String>, of: Of<'a, E, Value>) -> Self {
         Self {
@@ -183,98 +198,21 @@ impl<'a, E: Experiment> Column<'a, E> {
         }
     }
 
-    /// A number whose mean over the seeds counts. Without a title no table shows it.
-    pub fn mean(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> Option<f64> + 'a,
-    ) -> Self {
-        Self::new(
-            Over::Mean,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
-    }
-
-    /// A ratio, whose geometric mean counts.
-    pub fn ratio(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> Option<f64> + 'a,
-    ) -> Self {
-        Self::new(
-            Over::Ratio,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
-    }
-
-    /// A number whose largest value counts; a number that is missing where it is one of the seeds'.
-    pub fn largest(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> Option<f64> + 'a,
-    ) -> Self {
-        Self::new(
-            Over::Largest,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
-    }
-
-    /// A number whose smallest value counts.
-    pub fn least(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> Option<f64> + 'a,
-    ) -> Self {
-        let of = Box::new(move |j: &E::Job, m: &E::Measured| of(j, m).into());
-        Self::new(Over::Least, name, title, of)
-    }
-
-    /// A count whose sum over the seeds counts.
-    pub fn total(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> usize + 'a,
-    ) -> Self {
-        Self::new(
-            Over::Total,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
-    }
-
-    /// What is the same for all seeds.
-    pub fn first<V: Into<Value>>(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> V + 'a,
-    ) -> Self {
-        Self::new(
-            Over::First,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
-    }
-
-    /// What is listed, seed by seed.
-    pub fn each<V: Into<Value>>(
-        name: &'static str,
-        title: impl Into<String>,
-        of: impl Fn(&E::Job, &E::Measured) -> V + 'a,
-    ) -> Self {
-        Self::new(
-            Over::Each,
-            name,
-            title,
-            Box::new(move |j, m| of(j, m).into()),
-        )
+    constructors! {
+        /// A number whose mean over the seeds counts.
+        mean: Mean;
+        /// A ratio, whose geometric mean counts.
+        ratio: Ratio;
+        /// A number whose largest value counts; missing where it is missing for a seed.
+        largest: Largest;
+        /// A number whose smallest value counts.
+        least: Least;
+        /// A count whose sum over the seeds counts.
+        total: Total;
+        /// What is the same for all seeds.
+        first: First;
+        /// What is listed, seed by seed.
+        each: Each;
     }
 
     /// The same, with the standard error that the number of a job has by itself.

@@ -119,10 +119,13 @@ pub trait Experiment: Sized + Sync + 'static {
     ) -> anyhow::Result<()>;
 }
 
+/// Names and values that tell a job from others, in the order of the columns.
+pub type Labels = Vec<(&'static str, Value)>;
+
 /// One job of an experiment: what is trained and measured by one seed.
 pub trait Job: Sync {
-    /// What tells it from the others, besides the seed: names and values, in the order of the columns.
-    fn labels(&self) -> Vec<(&'static str, Value)>;
+    /// What tells it from the others, besides the seed.
+    fn labels(&self) -> Labels;
 
     /// Its seed.
     fn seed(&self) -> usize;
@@ -237,7 +240,7 @@ mod tests {
     struct Named(&'static str);
 
     impl Job for Named {
-        fn labels(&self) -> Vec<(&'static str, Value)> {
+        fn labels(&self) -> Labels {
             vec![("model", self.0.into()), ("cells", 4_usize.into())]
         }
         fn seed(&self) -> usize {

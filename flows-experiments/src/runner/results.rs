@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::columns::{Column, Estimate, Format, Summary, Value};
 use super::folder::{Folder, RunFolder};
-use super::{Experiment, Job};
+use super::{Experiment, Job, Labels};
 use crate::backend::Dtype;
 use crate::report::{Cell, Table};
 
@@ -109,7 +109,7 @@ impl<E: Experiment> Results<E> {
             &'a <E as Experiment>::Job,
             &'a Record<<E as Experiment>::Measured>,
         )>;
-        let mut groups: Vec<(Vec<(&'static str, Value)>, Group<'_, E>)> = Vec::new();
+        let mut groups: Vec<(Labels, Group<'_, E>)> = Vec::new();
         for (job, record) in self.ended() {
             let labels = job.labels();
             match groups.iter_mut().find(|(other, _)| *other == labels) {
@@ -165,7 +165,7 @@ impl Serialize for Tidy {
 /// The seeds of one kind of job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
-    labels: Vec<(&'static str, Value)>,
+    labels: Labels,
     /// Seeds that were measured.
     pub seeds: usize,
     /// Seeds that diverged.

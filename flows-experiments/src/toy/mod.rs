@@ -27,7 +27,7 @@ pub use objective::{Annealing, MaximumLikelihood, ReverseKl};
 use crate::report::density_plot::{DensityPanel, grid_points, histogram};
 use crate::report::{JsonText, Table, draw_density_panels, draw_overview, format_estimate};
 use crate::runner::{
-    Column, Experiment, Flag, Format, Override, Preset, Results, Rows, Run, Value, with_values,
+    Column, Experiment, Flag, Format, Labels, Override, Preset, Results, Rows, Run, with_values,
 };
 use crate::stability::{Stability, measure_stability};
 use crate::targets::{SoftWall, Target, quadrature};
@@ -127,7 +127,7 @@ pub struct Job {
 }
 
 impl crate::runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         let target = self.target.name().into();
         vec![
             ("target", target),

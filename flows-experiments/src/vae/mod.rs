@@ -28,7 +28,7 @@ pub use train::{Epoch, Trained, train};
 use crate::data::images::{ImageSet, ImageSetId, Pixels};
 use crate::report::{Table, format_estimate};
 use crate::runner::{
-    Column, Error, Experiment, Flag, Format, Job as _, Preset, Results, Rows, Run, Value,
+    Column, Error, Experiment, Flag, Format, Job as _, Labels, Preset, Results, Rows, Run,
 };
 use crate::stability::Stability;
 use evaluate::Evaluation;
@@ -67,7 +67,7 @@ impl Job {
 }
 
 impl crate::runner::Job for Job {
-    fn labels(&self) -> Vec<(&'static str, Value)> {
+    fn labels(&self) -> Labels {
         let latent = self.model.latent.into();
         vec![
             ("posterior", self.posterior.as_str().into()),
