@@ -62,8 +62,7 @@ pub fn main<E: Experiment>() -> ExitCode {
 
 /// Its command line.
 pub fn command<E: Experiment>() -> Command {
-    let (first, rest) = E::ABOUT.split_once("\n\n").unwrap_or((E::ABOUT, ""));
-    let about = format!("{first}\n\n{rest}");
+    let first = E::ABOUT.lines().next().unwrap_or_default();
     let examples = E::EXAMPLES.lines().map(|line| format!("\n  {line}"));
     let names = E::PRESETS
         .iter()
@@ -78,8 +77,6 @@ pub fn command<E: Experiment>() -> Command {
         ));
     let mut command = Command::new(E::NAME)
         .version(env!("CARGO_PKG_VERSION"))
-        .about(first.to_owned())
-        .long_about(about)
         .after_help(format!("Examples:{}", examples.collect::<String>()))
         .arg(preset);
     for flag in E::FLAGS {
@@ -94,7 +91,10 @@ pub fn command<E: Experiment>() -> Command {
         let arg = arg.value_parser(clap::value_parser!(PathBuf));
         command = command.arg(arg.help(help));
     }
+    // The derived part brings a text of its own.
     RunArgs::augment_args(command)
+        .about(first.to_owned())
+        .long_about(E::ABOUT)
 }
 
 fn start<E: Experiment>(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -306,7 +306,8 @@ impl<E: Experiment> Task for Session<E> {
             which.len()
         ))?;
         let started = Instant::now();
-        let done = run_jobs::<B, E>(&experiment, &mut results, &which, workers, &device);
+        let data = begun.data.as_deref();
+        let done = run_jobs::<B, E>(&experiment, &mut results, &which, workers, data, &device);
         if !is_part {
             let ended = Ended {
                 begun: &begun,

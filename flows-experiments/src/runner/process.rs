@@ -104,6 +104,7 @@ pub(super) fn run_jobs<B: AutodiffBackend, E: Experiment>(
     results: &mut Results<E>,
     which: &[usize],
     workers: usize,
+    data: Option<&Path>,
     device: &B::Device,
 ) -> anyhow::Result<()> {
     for &job in which {
@@ -144,7 +145,7 @@ pub(super) fn run_jobs<B: AutodiffBackend, E: Experiment>(
         }
     };
     let done = if workers > 1 {
-        in_children::<E>(folder, jobs, which, &open, workers, &mut on_progress)
+        in_children::<E>(folder, jobs, which, &open, workers, data, &mut on_progress)
     } else {
         open.iter().try_for_each(|&place| {
             on_progress(Progress::Started(place));
@@ -166,6 +167,7 @@ fn in_children<E: Experiment>(
     which: &[usize],
     open: &[usize],
     workers: usize,
+    data: Option<&Path>,
     on_progress: &mut dyn FnMut(Progress<E::Measured>),
 ) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
@@ -183,7 +185,7 @@ fn in_children<E: Experiment>(
             // Nobody listens any more only when the experiment is being torn down.
             let tell = |progress| drop(sender.send(progress));
             tell(Progress::Started(place));
-            let child = Started::child(folder.path(), &job.path())?;
+            let child = Started::child(folder.path(), &job.path(), data)?;
             child.follow(|event| tell(Progress::Stepped(place, event)))?;
             let record = folder.run(job).record()?;
             let record = record.ok_or_else(|| anyhow!("{} left no result", job.name()))?;
@@ -217,16 +219,15 @@ fn in_children<E: Experiment>(
 struct Started(Child);
 
 impl Started {
-    fn child(folder: &Path, job: &Path) -> anyhow::Result<Self> {
+    fn child(folder: &Path, job: &Path, data: Option<&Path>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
-        let child = Command::new(program)
-            .args(["--child", "--resume", "--out"])
-            .arg(folder)
-            .arg("--only")
-            .arg(job)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
+        let mut command = Command::new(program);
+        command.args(["--child", "--resume", "--out"]).arg(folder);
+        command.arg("--only").arg(job);
+        if let Some(data) = data {
+            command.arg("--data-dir").arg(data);
+        }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Ok(Self(child.context("cannot start another process")?))
     }
 
