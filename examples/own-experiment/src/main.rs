@@ -73,11 +73,11 @@ impl Experiment for Widths {
         widths                             half a minute, into runs/widths-1\n\
         widths --targets moons --seeds 5   another set, more seeds\n\
         widths --set widths=8,32           other widths";
-    const PRESETS: &'static [Preset] = &[Preset {
-        name: "quick",
-        about: "Two sets, three widths, two seeds: half a minute on two cores",
-        toml: include_str!("../widths.toml"),
-    }];
+    const PRESETS: &'static [Preset] = &[Preset::new(
+        "quick",
+        "Two sets, three widths, two seeds: half a minute on two cores",
+        include_str!("../widths.toml"),
+    )];
     const FLAGS: &'static [Flag] = &[
         Flag::names("targets", "Sample sets, separated by commas"),
         Flag::SEEDS,

@@ -446,21 +446,21 @@ impl Experiment for Density {
         density --resume --out runs/paper                     continue it\n\
         density --list                                        sets and models, one line each";
     const PRESETS: &'static [Preset] = &[
-        Preset {
-            name: "quick",
-            about: "Four sets, every model, one seed, short runs: about half an hour on one core",
-            toml: include_str!("../../configs/density-quick.toml"),
-        },
-        Preset {
-            name: "paper",
-            about: "The sizes, learning rates and patience of arXiv:1705.07057, three seeds: days on a CPU",
-            toml: include_str!("../../configs/density-paper.toml"),
-        },
-        Preset {
-            name: "grid",
-            about: "How the sizes and rates of `quick` were chosen: each of a grid, scored on validation rows",
-            toml: include_str!("../../configs/density-grid.toml"),
-        },
+        Preset::new(
+            "quick",
+            "Four sets, every model, one seed, short runs: about half an hour on one core",
+            include_str!("../../configs/density-quick.toml"),
+        ),
+        Preset::new(
+            "paper",
+            "The sizes, learning rates and patience of arXiv:1705.07057, three seeds: days on a CPU",
+            include_str!("../../configs/density-paper.toml"),
+        ),
+        Preset::new(
+            "grid",
+            "How the sizes and rates of `quick` were chosen: each of a grid, scored on validation rows",
+            include_str!("../../configs/density-grid.toml"),
+        ),
     ];
     const FLAGS: &'static [Flag] = &[
         Flag::names("sets", "Sets, separated by commas"),

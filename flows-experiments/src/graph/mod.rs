@@ -291,20 +291,19 @@ impl Experiment for Graph {
         graph --set mechanism=linear --set samples=500         linear equations, less data\n\
         graph --set penalty=0.1 --seeds 1                      a stronger pull to few edges\n\
         graph --config runs/graph-1/config.toml --out runs/again   the same once more";
-    const PRESETS: &'static [Preset] = &[Preset {
-        name: "default",
-        about: "Five graphs over eight variables, less than a minute on two cores",
-        toml: "",
-    }];
+    const PRESETS: &'static [Preset] = &[Preset::new(
+        "default",
+        "Five graphs over eight variables, less than a minute on two cores",
+        "",
+    )];
     const FLAGS: &'static [Flag] = &[
         Flag::SEEDS,
-        Flag {
-            name: "steps",
-            value: "N",
-            about: "Gradient steps with the learned mask",
-            key: "steps",
-            removes: None,
-        },
+        Flag::new(
+            "steps",
+            "N",
+            "Gradient steps with the learned mask",
+            "steps",
+        ),
     ];
     type Config = GraphConfig;
     type Job = Job;

@@ -141,16 +141,16 @@ impl Experiment for Regularization {
         regularization --resume --out runs/paper-reg         continue it\n\
         regularization --list                                targets, one line each";
     const PRESETS: &'static [Preset] = &[
-        Preset {
-            name: "quick",
-            about: "Two targets, one weight each, two seeds: about two minutes on two cores",
-            toml: include_str!("../../configs/regularization-quick.toml"),
-        },
-        Preset {
-            name: "paper",
-            about: "Every weight, three seeds: about 25 minutes on two cores",
-            toml: include_str!("../../configs/regularization-paper.toml"),
-        },
+        Preset::new(
+            "quick",
+            "Two targets, one weight each, two seeds: about two minutes on two cores",
+            include_str!("../../configs/regularization-quick.toml"),
+        ),
+        Preset::new(
+            "paper",
+            "Every weight, three seeds: about 25 minutes on two cores",
+            include_str!("../../configs/regularization-paper.toml"),
+        ),
     ];
     const FLAGS: &'static [Flag] = &[
         Flag::names(

@@ -30,35 +30,52 @@ pub struct Flag {
     pub removes: Option<&'static str>,
 }
 
+impl Preset {
+    /// A built-in configuration.
+    pub const fn new(name: &'static str, about: &'static str, toml: &'static str) -> Self {
+        Self { name, about, toml }
+    }
+}
+
 impl Flag {
-    /// `--NAME NAMES`, a list of the configuration.
-    pub const fn names(name: &'static str, about: &'static str) -> Self {
-        let (value, removes) = ("NAMES", None);
+    /// An option that sets one key; `value` stands for its value in `--help`.
+    pub const fn new(
+        name: &'static str,
+        value: &'static str,
+        about: &'static str,
+        key: &'static str,
+    ) -> Self {
         Self {
             name,
             value,
             about,
-            key: name,
-            removes,
+            key,
+            removes: None,
         }
     }
 
+    /// `--NAME NAMES`, a list of the configuration.
+    pub const fn names(name: &'static str, about: &'static str) -> Self {
+        Self::new(name, "NAMES", about, name)
+    }
+
     /// `--seeds N`.
-    pub const SEEDS: Self = Self {
-        name: "seeds",
-        value: "N",
-        about: "Runs of each kind, with seeds 0, 1, ...",
-        key: "seeds",
-        removes: None,
-    };
+    pub const SEEDS: Self = Self::new(
+        "seeds",
+        "N",
+        "Runs of each kind, with seeds 0, 1, ...",
+        "seeds",
+    );
 
     /// `--steps N`, in place of what the configuration and its overrides say.
     pub const STEPS: Self = Self {
-        name: "steps",
-        value: "N",
-        about: "Gradient steps of every run, whatever the configuration says",
-        key: "training.steps",
         removes: Some("override.steps"),
+        ..Self::new(
+            "steps",
+            "N",
+            "Gradient steps of every run, whatever the configuration says",
+            "training.steps",
+        )
     };
 }
 

@@ -314,16 +314,16 @@ impl Experiment for Toy {
         toy --set training.batch=64                  any other key of the configuration\n\
         toy --list                                   targets and models, one line each";
     const PRESETS: &'static [Preset] = &[
-        Preset {
-            name: "quick",
-            about: "Two energies and two sample sets, a few models: one to two minutes on two cores",
-            toml: include_str!("../../configs/toy-quick.toml"),
-        },
-        Preset {
-            name: "paper",
-            about: "The paper's figure 4: eight targets, every model, three seeds: about fifteen minutes on two cores",
-            toml: include_str!("../../configs/toy-paper.toml"),
-        },
+        Preset::new(
+            "quick",
+            "Two energies and two sample sets, a few models: one to two minutes on two cores",
+            include_str!("../../configs/toy-quick.toml"),
+        ),
+        Preset::new(
+            "paper",
+            "The paper's figure 4: eight targets, every model, three seeds: about fifteen minutes on two cores",
+            include_str!("../../configs/toy-paper.toml"),
+        ),
     ];
     const FLAGS: &'static [Flag] = &[
         Flag::names("targets", "Targets, separated by commas"),

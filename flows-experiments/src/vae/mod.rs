@@ -150,42 +150,35 @@ impl Experiment for VaeExperiment {
         vae --resume --out runs/paper                        continue it\n\
         vae --list                                           sets and posteriors, one line each";
     const PRESETS: &'static [Preset] = &[
-        Preset {
-            name: "quick",
-            about: "The embedded digits, small networks: about two minutes on two cores",
-            toml: include_str!("../../configs/vae-quick.toml"),
-        },
-        Preset {
-            name: "dense",
-            about: "Static MNIST, fully connected networks 784-512-256, for a CPU",
-            toml: include_str!("../../configs/vae-dense.toml"),
-        },
-        Preset {
-            name: "conv",
-            about: "Dynamic MNIST, convolutional networks, small flows and 100 epochs, for a GPU",
-            toml: include_str!("../../configs/vae-conv.toml"),
-        },
-        Preset {
-            name: "paper",
-            about: "Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three seeds",
-            toml: include_str!("../../configs/vae-paper.toml"),
-        },
+        Preset::new(
+            "quick",
+            "The embedded digits, small networks: about two minutes on two cores",
+            include_str!("../../configs/vae-quick.toml"),
+        ),
+        Preset::new(
+            "dense",
+            "Static MNIST, fully connected networks 784-512-256, for a CPU",
+            include_str!("../../configs/vae-dense.toml"),
+        ),
+        Preset::new(
+            "conv",
+            "Dynamic MNIST, convolutional networks, small flows and 100 epochs, for a GPU",
+            include_str!("../../configs/vae-conv.toml"),
+        ),
+        Preset::new(
+            "paper",
+            "Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three seeds",
+            include_str!("../../configs/vae-paper.toml"),
+        ),
     ];
     const FLAGS: &'static [Flag] = &[
-        Flag {
-            name: "data",
-            value: "NAME",
-            about: "Set of images",
-            key: "data",
-            removes: None,
-        },
-        Flag {
-            name: "posterior",
-            value: "NAMES",
-            about: "Posteriors, separated by commas, or `all`",
-            key: "posteriors",
-            removes: None,
-        },
+        Flag::new("data", "NAME", "Set of images", "data"),
+        Flag::new(
+            "posterior",
+            "NAMES",
+            "Posteriors, separated by commas, or `all`",
+            "posteriors",
+        ),
         Flag::SEEDS,
     ];
     const TAKES_DATA: bool = true;
