@@ -124,7 +124,7 @@ pub fn draw_curve_panels(
         MARGIN[0] + plot[0] + MARGIN[1],
         MARGIN[2] + plot[1] + MARGIN[3],
     ];
-    let top = 50;
+    let top = if heading.is_empty() { 8 } else { 50 };
     let size = [
         columns as u32 * cell[0] + legend_width + 8,
         top + (rows * cell[1]).max(LEGEND_ROW * legend.len() as u32 + MARGIN[2] + 12),
