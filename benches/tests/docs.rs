@@ -191,12 +191,13 @@ impl Programs {
         let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
         let packages = metadata["packages"].as_array().unwrap().clone();
         let ours = [
-            flows_experiments::density::Args::command().name("density"),
+            flows_experiments::runner::command::<flows_experiments::density::Density>(),
             flows_experiments::flows::Args::command().name("flows"),
-            flows_experiments::graph::Args::command().name("graph"),
-            flows_experiments::regularization::Args::command().name("regularization"),
-            flows_experiments::toy::Args::command().name("toy"),
-            flows_experiments::vae::Args::command().name("vae"),
+            flows_experiments::runner::command::<flows_experiments::graph::Graph>(),
+            flows_experiments::runner::command::<flows_experiments::regularization::Regularization>(
+            ),
+            flows_experiments::runner::command::<flows_experiments::toy::Toy>(),
+            flows_experiments::runner::command::<flows_experiments::vae::VaeExperiment>(),
             cargo_command(&packages),
         ];
         Self {

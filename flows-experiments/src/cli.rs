@@ -11,34 +11,35 @@ use crate::backend::{BackendError, BackendKind, Dtype, set_threads};
 /// An error that the user can mend by calling the program differently: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Misuse(pub String);
+pub struct UsageError(pub String);
 
-impl Misuse {
+impl UsageError {
     /// Wraps an error's words.
     pub fn new(error: impl Display) -> Self {
         Self(error.to_string())
     }
 }
 
-/// Runs a binary: one line for an error with its chain, exit code 2 for misuse and 1 for failure.
+/// Runs a binary: one line for an error with its chain, exit code 2 for a usage error and 1 for failure.
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let chain = error
-        .chain()
-        .map(|cause| cause.to_string())
-        .collect::<Vec<_>>();
-    // A transparent error repeats its source's words.
+    eprintln!("error: {}", one_line(&error));
+    let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
+    ExitCode::from(if is_usage { 2 } else { 1 })
+}
+
+/// An error and what caused it, on one line.
+pub fn one_line(error: &anyhow::Error) -> String {
     let mut words: Vec<String> = Vec::new();
-    for cause in chain {
+    for cause in error.chain().map(ToString::to_string) {
+        // A transparent error repeats its source's words.
         if !words.last().is_some_and(|last| last.contains(&cause)) {
             words.push(cause);
         }
     }
-    eprintln!("error: {}", words.join(": ").replace('\n', " "));
-    let misuse = error.chain().any(|cause| cause.is::<Misuse>());
-    ExitCode::from(if misuse { 2 } else { 1 })
+    words.join(": ").replace('\n', " ")
 }
 
 /// Makes an unexpected panic one line with a place, instead of a backtrace.
@@ -88,29 +89,31 @@ impl DeviceArgs {
     /// Resolves the options and sets the process's threads.
     ///
     /// # Errors
-    /// [`Misuse`] for a backend that is not there, or zero threads.
-    pub fn resolve(&self) -> Result<Compute, Misuse> {
-        self.resolve_from(None)
+    /// [`UsageError`] for a backend that is not there, or zero threads.
+    pub fn resolve(&self) -> Result<Compute, UsageError> {
+        let compute = self.resolve_from(None)?;
+        set_threads(compute.threads);
+        Ok(compute)
     }
 
-    /// As [`resolve`](Self::resolve), with the choices of an earlier sitting where no option is given.
+    /// As [`resolve`](Self::resolve), with the choices of an earlier run where no option is given, and
+    /// without setting the threads.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub fn resolve_from(&self, earlier: Option<Compute>) -> Result<Compute, Misuse> {
+    pub fn resolve_from(&self, earlier: Option<Compute>) -> Result<Compute, UsageError> {
         let backend = match (&self.backend, earlier) {
-            (Some(name), _) => name.parse().map_err(Misuse::new)?,
-            (None, Some(earlier)) => earlier.backend.name().parse().map_err(Misuse::new)?,
+            (Some(name), _) => name.parse().map_err(UsageError::new)?,
+            (None, Some(earlier)) => earlier.backend.name().parse().map_err(UsageError::new)?,
             (None, None) => BackendKind::default_compiled().ok_or_else(|| {
-                Misuse::new("this build has no backend; build with `--features flex`")
+                UsageError::new("this build has no backend; build with `--features flex`")
             })?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.or(earlier.map(|c| c.threads)).unwrap_or(cores);
         if threads == 0 {
-            return Err(Misuse::new("--threads is 0, expected at least 1"));
+            return Err(UsageError::new("--threads is 0, expected at least 1"));
         }
-        set_threads(threads);
         Ok(Compute {
             backend,
             dtype: self.dtype.or(earlier.map(|c| c.dtype)).unwrap_or_default(),
@@ -130,7 +133,7 @@ impl fmt::Display for Compute {
     }
 }
 
-impl From<BackendError> for Misuse {
+impl From<BackendError> for UsageError {
     fn from(error: BackendError) -> Self {
         Self::new(error)
     }

@@ -6,10 +6,10 @@ use flows_core::bijectors::LayerConfig;
 use flows_core::regularizers::Regularizers;
 use flows_models::vae::VaeConfig;
 use flows_models::{ModelConfig, MultiScaleRealNvpConfig, PRESETS};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Value;
 
-use crate::graph::GraphConfig;
+use crate::runner::{self, Experiment};
 use crate::table_flow::FitConfig;
 use crate::{density, regularization, toy, vae};
 
@@ -64,6 +64,24 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(config: &T) {
             .expect_err(&text)
             .to_string();
         assert!(error.contains("`zzz`"), "{error}\n{text}");
+    }
+}
+
+/// The same of an experiment, whose overrides are read with its jobs.
+fn check_experiment<E: Experiment>()
+where
+    E::Config: PartialEq + Debug,
+{
+    for preset in E::PRESETS {
+        let config: E::Config = runner::preset(E::PRESETS, preset.name);
+        let text = toml::to_string(&config).expect("plain data");
+        assert_eq!(toml::from_str::<E::Config>(&text).unwrap(), config);
+        for changed in with_unknown_key(&Value::try_from(&config).expect("a table")) {
+            let config = E::Config::deserialize(changed.clone()).map_err(|e| e.to_string());
+            let jobs = config.and_then(|config| E::new(config, None)?.jobs().map(drop));
+            let error = jobs.expect_err(&changed.to_string());
+            assert!(error.contains("zzz"), "{error}");
+        }
     }
 }
 
@@ -157,14 +175,9 @@ fn autoencoders_refuse_unknown_keys() {
 
 #[test]
 fn experiments_refuse_unknown_keys() {
-    use clap::ValueEnum;
-    let presets = toy::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&toy::ToyConfig::preset(*preset)));
-    let presets = regularization::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&regularization::RegularizationConfig::preset(*preset)));
-    let presets = density::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&density::DensityConfig::preset(*preset)));
-    let presets = vae::Preset::value_variants().iter();
-    presets.for_each(|preset| check(&vae::VaeExperimentConfig::preset(*preset)));
-    check(&GraphConfig::default());
+    check_experiment::<toy::Toy>();
+    check_experiment::<regularization::Regularization>();
+    check_experiment::<density::Density>();
+    check_experiment::<vae::VaeExperiment>();
+    check_experiment::<crate::graph::Graph>();
 }

@@ -22,10 +22,10 @@ fn git(folder: &Path, arguments: &[&str]) -> bool {
 fn said(folder: &Path, out: &Path) -> String {
     let mut graph = Command::new(cargo_bin("graph"));
     graph.current_dir(folder).arg("--out").arg(out);
-    graph.args("--dim 2 --seeds 1 --steps 1 --samples 20".split(' '));
+    graph.args("--set dim=2 --seeds 1 --steps 1 --set samples=20".split(' '));
     let done = graph.output().unwrap();
     assert!(done.status.success(), "{done:?}");
-    let summary = std::fs::read(out.join("summary.json")).unwrap();
+    let summary = std::fs::read(out.join("run.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
     summary["git"].as_str().unwrap().to_owned()
 }

@@ -240,6 +240,10 @@ where
                     expected: run.name,
                 });
             }
+            // What is annealed is no parameter: it stands as the last step had it.
+            if let Some(last) = found.header.step.checked_sub(1) {
+                objective.before_step(&mut model, &step(last));
+            }
             model = restore(model, &found.model, &run)?;
             optimizer = optimizer
                 .with_state(&found.optimizer, &options.device)

@@ -139,7 +139,8 @@ pub trait Objective<B: AutodiffBackend, M: AutodiffModule<B>> {
     /// Called once before the first step of a fresh run: data-dependent initialization.
     fn initialize(&mut self, _model: &mut M, _at: &Step<'_, B>) {}
 
-    /// Called before each step, for layers with random estimators.
+    /// Called before each step, for layers with random estimators and for what is annealed; on resumption once more
+    /// for the last step done. A function of the step: what it sets is not in a checkpoint.
     fn before_step(&mut self, _model: &mut M, _at: &Step<'_, B>) {}
 
     /// Called after each step, for layers with running statistics.

@@ -9,7 +9,7 @@ use clap::Parser;
 use flows_benches::case::Case;
 use flows_benches::contender::Programs;
 use flows_benches::table::{Record, Row, markdown};
-use flows_experiments::cli::{Misuse, exit_code, install_panic_hook};
+use flows_experiments::cli::{UsageError, exit_code, install_panic_hook};
 
 /// Compare with other libraries on the same work and print a Markdown table of medians
 ///
@@ -61,16 +61,16 @@ fn run(args: Args) -> anyhow::Result<()> {
     let cases = args.cases.iter().map(|case| case.parse());
     let cases = cases
         .collect::<Result<Vec<Case>, _>>()
-        .map_err(Misuse::new)?;
+        .map_err(UsageError::new)?;
     if args.rounds == 0 || args.threads == 0 {
-        return Err(Misuse::new("--rounds and --threads must be at least 1").into());
+        return Err(UsageError::new("--rounds and --threads must be at least 1").into());
     }
     if !(args.budget > 0.0 && args.budget.is_finite()) {
-        return Err(Misuse::new("--budget must be positive").into());
+        return Err(UsageError::new("--budget must be positive").into());
     }
     if !args.peers.is_dir() {
         let directory = args.peers.display();
-        return Err(Misuse::new(format!("--peers: {directory} is no directory")).into());
+        return Err(UsageError::new(format!("--peers: {directory} is no directory")).into());
     }
     let step = match args.step {
         Some(step) => step,
@@ -83,7 +83,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     if !step.is_file() {
         let step = step.display();
         let words = format!("{step} is not there; build it with `cargo build --release`");
-        return Err(Misuse::new(words).into());
+        return Err(UsageError::new(words).into());
     }
     let programs = Programs {
         step,

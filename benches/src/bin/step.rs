@@ -17,7 +17,7 @@ use flows_core::distributions::LogProb;
 use flows_core::init::normal_tensor;
 use flows_core::random::generator;
 use flows_experiments::backend::{Task, dispatch};
-use flows_experiments::cli::{Compute, DeviceArgs, Misuse, exit_code, install_panic_hook};
+use flows_experiments::cli::{Compute, DeviceArgs, UsageError, exit_code, install_panic_hook};
 use flows_models::{NormalizingFlow, build_normalizing};
 use flows_train::Optimizer;
 
@@ -64,15 +64,15 @@ fn run(args: Args) -> anyhow::Result<()> {
     let cases = args.cases.iter().map(|case| case.parse());
     let mut cases = cases
         .collect::<Result<Vec<Case>, _>>()
-        .map_err(Misuse::new)?;
+        .map_err(UsageError::new)?;
     if args.cells == Some(0) {
-        return Err(Misuse::new("--cells must be at least 1").into());
+        return Err(UsageError::new("--cells must be at least 1").into());
     }
     for case in &mut cases {
         case.cells = args.cells.unwrap_or(case.cells);
     }
     if !(args.budget > 0.0 && args.budget.is_finite()) {
-        return Err(Misuse::new("--budget must be positive").into());
+        return Err(UsageError::new("--budget must be positive").into());
     }
     let compute = args.device.resolve()?;
     flows_core::fused::set_fused_kernels(!args.generic);
@@ -82,7 +82,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         budget: Duration::from_secs_f64(args.budget),
         generic: args.generic,
     };
-    dispatch(compute.backend, compute.dtype, work).map_err(Misuse::from)?
+    dispatch(compute.backend, compute.dtype, work).map_err(UsageError::from)?
 }
 
 struct Work {
@@ -102,7 +102,8 @@ impl Task for Work {
         };
         for case in self.cases {
             let rng = &mut generator(0);
-            let flow = build_normalizing::<B>(&case.layers(), &device, rng).map_err(Misuse::new)?;
+            let flow =
+                build_normalizing::<B>(&case.layers(), &device, rng).map_err(UsageError::new)?;
             let timing = match case.kind {
                 Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
                 Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),

@@ -1,16 +1,11 @@
-//! Density estimation on tables of the literature: see `density --help`.
+//! Tables of the literature: see `density --help`.
 
 use std::process::ExitCode;
-
-use clap::Parser;
-use flows_experiments::cli::{exit_code, install_panic_hook};
-use flows_experiments::density::Args;
 
 // A training step takes and gives back hundreds of small tensors.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    install_panic_hook();
-    exit_code(Args::parse().run())
+    flows_experiments::runner::main::<flows_experiments::density::Density>()
 }

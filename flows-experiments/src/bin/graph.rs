@@ -1,16 +1,11 @@
-//! Recovering a known graph with a learned mask: see `graph --help`.
+//! A learned mask against a known graph: see `graph --help`.
 
 use std::process::ExitCode;
-
-use clap::Parser;
-use flows_experiments::cli::{exit_code, install_panic_hook};
-use flows_experiments::graph::Args;
 
 // A training step takes and gives back hundreds of small tensors.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    install_panic_hook();
-    exit_code(Args::parse().run())
+    flows_experiments::runner::main::<flows_experiments::graph::Graph>()
 }

@@ -1,16 +1,11 @@
-//! Regularizers of deep diffeomorphic flows: see `regularization --help`.
+//! The regularizers of DDNF: see `regularization --help`.
 
 use std::process::ExitCode;
-
-use clap::Parser;
-use flows_experiments::cli::{exit_code, install_panic_hook};
-use flows_experiments::regularization::Args;
 
 // A training step takes and gives back hundreds of small tensors.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    install_panic_hook();
-    exit_code(Args::parse().run())
+    flows_experiments::runner::main::<flows_experiments::regularization::Regularization>()
 }

@@ -7,7 +7,7 @@ use flows_core::random::shuffle;
 
 use super::{DataArgs, grouped, print, refuse_model, say};
 use crate::backend::{Task, dispatch};
-use crate::cli::{DeviceArgs, Misuse};
+use crate::cli::{DeviceArgs, UsageError};
 use crate::data::preprocessing::constant;
 use crate::data::{Role, Rows, Split, Table};
 use crate::energy_distance::energy_test;
@@ -48,10 +48,10 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         if self.permutations == 0 {
-            return Err(Misuse("--permutations is 0, expected at least 1".to_owned()).into());
+            return Err(UsageError("--permutations is 0, expected at least 1".to_owned()).into());
         }
         if self.rows > 10_000 {
-            return Err(Misuse(
+            return Err(UsageError(
                 "--rows: at most 10000, as memory grows with its square".to_owned(),
             )
             .into());
@@ -77,7 +77,9 @@ impl Args {
         };
         let n = rows.len().min(samples.len()).min(self.rows);
         if n < FEWEST {
-            return Err(Misuse(format!("{n} rows to compare, too few: at least {FEWEST}")).into());
+            return Err(
+                UsageError(format!("{n} rows to compare, too few: at least {FEWEST}")).into(),
+            );
         }
         let of = grouped(of);
         let whose = if seen {
@@ -94,7 +96,7 @@ impl Args {
             data: table.pick(&rows[..n]),
             contexts: table.pick(&samples[..n]).context,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 
@@ -168,7 +170,9 @@ impl Task for Job<'_> {
         }
         if close.len().min(samples.len()) < FEWEST {
             let n = close.len().min(samples.len());
-            return Err(Misuse(format!("{n} rows to compare, too few: at least {FEWEST}")).into());
+            return Err(
+                UsageError(format!("{n} rows to compare, too few: at least {FEWEST}")).into(),
+            );
         }
         let rng = &mut stream(*seed, "permutations", 0);
         let test = energy_test(&close, &samples, *permutations, rng);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::{print, refuse_data};
-use crate::cli::Misuse;
+use crate::cli::UsageError;
 use crate::data::catalog::{Checksum, ENTRIES, Entry, State};
 use crate::data::data_folder;
 use crate::data::images::ImageSetId;
@@ -61,11 +61,11 @@ fn list() -> anyhow::Result<()> {
 }
 
 impl Choice {
-    fn entries(&self) -> Result<Vec<&'static Entry>, Misuse> {
+    fn entries(&self) -> Result<Vec<&'static Entry>, UsageError> {
         let known = |set: &String| ENTRIES.iter().any(|e| e.set == set);
         if let Some(set) = self.sets.iter().find(|set| !known(set)) {
             let names = ["mnist", "omniglot", "frey", "caltech"].join(", ");
-            return Err(Misuse(format!(
+            return Err(UsageError(format!(
                 "no files of a set '{set}'; there are {names}"
             )));
         }
@@ -73,9 +73,10 @@ impl Choice {
         Ok(ENTRIES.iter().filter(chosen).collect())
     }
 
-    fn folder(&self) -> Result<PathBuf, Misuse> {
-        data_folder(self.data_dir.clone())
-            .ok_or_else(|| Misuse("no data folder: --data-dir or FLOWS_DATA names one".to_owned()))
+    fn folder(&self) -> Result<PathBuf, UsageError> {
+        data_folder(self.data_dir.clone()).ok_or_else(|| {
+            UsageError("no data folder: --data-dir or FLOWS_DATA names one".to_owned())
+        })
     }
 
     fn verify(&self) -> anyhow::Result<()> {
@@ -97,7 +98,7 @@ impl Choice {
         self.entries()?;
         let words = "this program was built without its downloader: build it with `--features download`, or get \
                      the files that `flows data list` names";
-        Err(Misuse(words.to_owned()).into())
+        Err(UsageError(words.to_owned()).into())
     }
 
     #[cfg(feature = "download")]
@@ -112,7 +113,7 @@ impl Choice {
                     continue;
                 }
                 State::Differs { path, .. } => {
-                    return Err(Misuse(format!(
+                    return Err(UsageError(format!(
                         "{} is there and not the published file; move it away",
                         path.display()
                     ))
@@ -142,15 +143,8 @@ impl Choice {
 /// Gets a file, with a bar on a terminal.
 #[cfg(feature = "download")]
 fn with_bar(entry: &Entry, folder: &Path) -> Result<(), crate::data::fetch::FetchError> {
-    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-    use std::io::IsTerminal;
-
-    let bar = ProgressBar::no_length().with_prefix(entry.path);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
     let style = "{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
-    bar.set_style(ProgressStyle::with_template(style).expect("a template written here"));
+    let bar = crate::runner::bar(0, style).with_prefix(entry.path);
     let done = crate::data::fetch::fetch(entry, folder, &mut |have, of| {
         if let Some(of) = of {
             bar.set_length(of);

@@ -1,18 +1,17 @@
 //! `flows fit`
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
 use flows_models::ModelConfig;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::{
     grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, remark,
     say, say_stability,
 };
 use crate::backend::{Task, check, dispatch};
-use crate::cli::{Compute, DeviceArgs, Misuse};
+use crate::cli::{Compute, DeviceArgs, UsageError};
 use crate::data::{Missing, Reading, Role, Selection, Table};
 use crate::lock::Lock;
 use crate::report::format_estimate;
@@ -115,7 +114,7 @@ fn models() -> String {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if self.out == Path::new("-") || is_stream(&self.out) {
-            return Err(Misuse("--out: a model is a file, not a pipe".to_owned()).into());
+            return Err(UsageError("--out: a model is a file, not a pipe".to_owned()).into());
         }
         // Held to the end: a second fit would write over checkpoint and model of this one.
         let _lock = lock(&self.out)?;
@@ -124,13 +123,13 @@ impl Args {
         let shown = checkpoint.display();
         match (checkpoint.exists(), self.resume) {
             (true, false) if !self.force => {
-                return Err(Misuse(format!(
+                return Err(UsageError(format!(
                     "an unfinished fit is in {shown}; use --resume to continue it or --force to start over"
                 ))
                 .into());
             }
             (false, true) => {
-                return Err(Misuse(format!("there is no unfinished fit in {shown}")).into());
+                return Err(UsageError(format!("there is no unfinished fit in {shown}")).into());
             }
             _ => {}
         }
@@ -138,7 +137,7 @@ impl Args {
         // What an unfinished fit was begun on may decide its bits: it goes on there.
         let begun = self.resume.then(|| begun_on(&checkpoint)).flatten();
         let compute = self.device.resolve_from(begun)?;
-        check(compute.backend, compute.dtype).map_err(Misuse::from)?;
+        check(compute.backend, compute.dtype).map_err(UsageError::from)?;
 
         let mut source = open(&self.data, &self.reading)?;
         let selection = Selection {
@@ -155,10 +154,10 @@ impl Args {
             let error = refuse_data(error);
             let text = error.to_string();
             if text.contains("is missing") {
-                return Misuse(format!("{text}; --skip-missing leaves such rows out")).into();
+                return UsageError(format!("{text}; --skip-missing leaves such rows out")).into();
             }
             if text.contains("is not a number") {
-                return Misuse(format!("{text}; --drop leaves a column out")).into();
+                return UsageError(format!("{text}; --drop leaves a column out")).into();
             }
             error
         })?;
@@ -178,7 +177,7 @@ impl Args {
             checkpoint: &checkpoint,
             compute,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 
     fn configure(&self, table: &Table, dim: usize) -> anyhow::Result<FitConfig> {
@@ -193,7 +192,7 @@ impl Args {
             Some(file) => {
                 let refuse = |e: &dyn std::fmt::Display| {
                     let text = e.to_string().replace('\n', " ");
-                    Misuse(format!("--model-config {}: {text}", file.display()))
+                    UsageError(format!("--model-config {}: {text}", file.display()))
                 };
                 let text = std::fs::read_to_string(file).map_err(|e| refuse(&e))?;
                 let model: ModelConfig = toml::from_str(&text).map_err(|e| refuse(&e.message()))?;
@@ -233,22 +232,25 @@ fn beside(model: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Refuses a model that another process is fitting.
-fn lock(model: &Path) -> Result<Lock, Misuse> {
+fn lock(model: &Path) -> Result<Lock, UsageError> {
     let shown = model.display();
     let lock = Lock::take(&beside(model, ".lock"))
-        .map_err(|error| Misuse(format!("cannot write {shown}: {error}")))?;
+        .map_err(|error| UsageError(format!("cannot write {shown}: {error}")))?;
     lock.ok_or_else(|| {
-        Misuse(format!(
+        UsageError(format!(
             "another process is fitting {shown}; wait for it, or choose another file with --out"
         ))
     })
 }
 
 /// Finds out before the fit, not after it, that its model could not be kept.
-fn refuse_unwritable(model: &Path) -> Result<(), Misuse> {
+fn refuse_unwritable(model: &Path) -> Result<(), UsageError> {
     match temporary_beside(model) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Misuse(format!("cannot write {}: {error}", model.display()))),
+        Err(error) => Err(UsageError(format!(
+            "cannot write {}: {error}",
+            model.display()
+        ))),
     }
 }
 
@@ -383,13 +385,8 @@ struct Screen {
 
 impl Screen {
     fn new(steps: usize) -> Self {
-        let bar = ProgressBar::new(steps as u64);
-        if !std::io::stderr().is_terminal() {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
         let style = "{bar:30} {pos}/{len} steps, {elapsed} elapsed, {eta} left  {msg}";
-        let style = ProgressStyle::with_template(style).expect("a template written here");
-        let bar = bar.with_style(style);
+        let bar = crate::runner::bar(steps as u64, style);
         Self {
             bar,
             steps,

@@ -10,7 +10,7 @@ use super::{
     say_stability, throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
-use crate::cli::{DeviceArgs, Misuse};
+use crate::cli::{DeviceArgs, UsageError};
 use crate::data::table::by_role;
 use crate::data::{Format, Missing, Rows, Sink, Source};
 use crate::report::format_estimate;
@@ -58,7 +58,7 @@ impl Args {
             source,
             dtype: compute.dtype,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 

@@ -15,7 +15,7 @@ use burn::tensor::backend::Backend;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
-use crate::cli::Misuse;
+use crate::cli::UsageError;
 use crate::data::selection::locate;
 use crate::data::table::by_role;
 use crate::data::{Column, DataError, Missing, Reading, Role, Rows, Source, Table};
@@ -64,7 +64,7 @@ impl Args {
     /// Does what the options say.
     ///
     /// # Errors
-    /// [`Misuse`] for options, tables and models that cannot be used; anything else is a failure.
+    /// [`UsageError`] for options, tables and models that cannot be used; anything else is a failure.
     pub fn run(self) -> anyhow::Result<()> {
         let done = match self.command {
             Command::Fit(args) => args.run(),
@@ -110,7 +110,7 @@ fn say_stability<B: Backend>(flow: &TableFlow<B>, x: &Rows, context: Option<&Row
     }
 }
 
-/// An error of a table: misuse, but for a device that fails.
+/// An error of a table: a usage error, but for a device that fails.
 fn refuse_data(error: DataError) -> anyhow::Error {
     use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotFound, PermissionDenied};
     let mendable = [
@@ -123,19 +123,19 @@ fn refuse_data(error: DataError) -> anyhow::Error {
     match &error {
         DataError::Read { source, .. } if !mendable.contains(&source.kind()) => error.into(),
         DataError::Write { source, .. } if !mendable.contains(&source.kind()) => error.into(),
-        _ => Misuse::new(error).into(),
+        _ => UsageError::new(error).into(),
     }
 }
 
-/// An error of a model file: misuse, but for a write that fails.
+/// An error of a model file: a usage error, but for a write that fails.
 fn refuse_model(error: FileError) -> anyhow::Error {
     match error {
         FileError::Write { .. } => error.into(),
-        error => Misuse::new(error).into(),
+        error => UsageError::new(error).into(),
     }
 }
 
-/// An error of a fit: misuse where the table or the configuration is at fault.
+/// An error of a fit: a usage error where the table or the configuration is at fault.
 fn refuse_fit(error: FitError) -> anyhow::Error {
     match error {
         FitError::Data(error) => refuse_data(error),
@@ -144,13 +144,13 @@ fn refuse_fit(error: FitError) -> anyhow::Error {
             path,
             found,
             expected,
-        }) => Misuse(format!(
+        }) => UsageError(format!(
             "{path} was begun otherwise: {}; give the same options and table, or start over with --force",
             difference(&found, &expected)
         ))
         .into(),
         FitError::Train(TrainError::Checkpoint(error @ FileError::Write { .. })) => error.into(),
-        other => Misuse::new(other).into(),
+        other => UsageError::new(other).into(),
     }
 }
 
@@ -178,9 +178,9 @@ fn difference(begun: &str, now: &str) -> String {
 }
 
 /// Refuses to write over a file that nobody said may go. A pipe has nothing that could be lost.
-fn refuse_existing(path: &Path, force: bool) -> Result<(), Misuse> {
+fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
     if path != Path::new("-") && path.exists() && !is_stream(path) && !force {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "{} exists; --force writes over it",
             path.display()
         )));

@@ -7,7 +7,7 @@ use flows_core::random::shuffle;
 
 use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
 use crate::backend::{Task, dispatch};
-use crate::cli::{DeviceArgs, Misuse};
+use crate::cli::{DeviceArgs, UsageError};
 use crate::data::{Role, Rows, Table};
 use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
@@ -50,14 +50,14 @@ impl Args {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         refuse_existing(&self.out, self.force)?;
         if self.points == 0 {
-            return Err(Misuse("--points is 0, expected at least 1".to_owned()).into());
+            return Err(UsageError("--points is 0, expected at least 1".to_owned()).into());
         }
         let names = super::names_of(&header.columns, Role::Density);
         let find = |name: &String| {
             let place = names.iter().position(|n| n == name);
             place.ok_or_else(|| {
                 let all = names.join(", ");
-                Misuse(format!("--columns {name}: the model's columns are {all}"))
+                UsageError(format!("--columns {name}: the model's columns are {all}"))
             })
         };
         let mut shown: Vec<usize> = self.columns.iter().map(find).collect::<Result<_, _>>()?;
@@ -74,7 +74,7 @@ impl Args {
             Some(path) => Some(self.table.table(path, &header)?),
             None if header.count(Role::Context) > 0 => {
                 let text = "a conditional model is drawn at the contexts of a table: give DATA";
-                return Err(Misuse(text.to_owned()).into());
+                return Err(UsageError(text.to_owned()).into());
             }
             None => None,
         };
@@ -84,7 +84,7 @@ impl Args {
             table,
             shown,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 

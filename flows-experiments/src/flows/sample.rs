@@ -11,7 +11,7 @@ use super::{
     throughput,
 };
 use crate::backend::{Task, dispatch};
-use crate::cli::{DeviceArgs, Misuse};
+use crate::cli::{DeviceArgs, UsageError};
 use crate::data::selection::{leading_name, locate_context};
 use crate::data::sink::{EXACT, decimals};
 use crate::data::{Column, Format, Missing, Reading, Role, Rows, Sink, Source};
@@ -69,14 +69,14 @@ impl Args {
             args: &self,
             contexts,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(Misuse::from)?
+        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 
     fn contexts(&self, header: &ModelHeader) -> anyhow::Result<Contexts> {
         let names = names_of(&header.columns, Role::Context);
         if names.is_empty() {
             if !self.context.is_empty() || self.context_from.is_some() {
-                return Err(Misuse("the model takes no context".to_owned()).into());
+                return Err(UsageError("the model takes no context".to_owned()).into());
             }
             return Ok(Contexts::None);
         }
@@ -95,7 +95,7 @@ impl Args {
         for list in &self.context {
             let mut rest = Some(list.trim());
             while let Some(list) = rest {
-                let refuse = |why: &str| Misuse(format!("--context {list}: {why}"));
+                let refuse = |why: &str| UsageError(format!("--context {list}: {why}"));
                 let place =
                     leading_name(&names, list, '=').or_else(|| leading_name(&numbers, list, '='));
                 let place = place.ok_or_else(|| match list.contains('=') {
@@ -115,7 +115,9 @@ impl Args {
                 let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
                 let number = number.ok_or_else(|| refuse(&format!("'{value}' is no number")))?;
                 if values[place].replace(number).is_some() {
-                    return Err(Misuse(format!("--context gives {} twice", names[place])).into());
+                    return Err(
+                        UsageError(format!("--context gives {} twice", names[place])).into(),
+                    );
                 }
                 rest = more;
             }
@@ -124,7 +126,7 @@ impl Args {
         let all = all.ok_or_else(|| {
             let without = names.iter().zip(&values).filter(|(_, v)| v.is_none());
             let without: Vec<&str> = without.map(|(n, _)| *n).collect();
-            Misuse(format!(
+            UsageError(format!(
                 "the model needs a value of {}: --context {}, or --context-from DATA",
                 without.join(", "),
                 shell_word(&format!("{}=VALUE", without.join("=VALUE,")))

@@ -1,24 +1,22 @@
 //! Learning the graph of one data set.
 
-use std::time::Instant;
-
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use flows_core::bijectors::{Autoregressive, AutoregressiveConfig, ConditionerConfig};
 use flows_core::conditioners::{Soft, SoftStart};
 use flows_core::distributions::{DiagonalNormal, LogProb};
-use flows_core::error::Error;
 use flows_core::flow::Flow;
 use flows_core::masks::{DependencyMask, MaskConfig, Ordering};
 use flows_core::nn::Encoding;
 use flows_core::transforms::AnyTransform;
 use flows_core::visit::LayerVisit;
-use flows_train::{Event, Loss, Objective, Run, Step, TrainError, Training, fit, stream};
+use flows_train::{Loss, Objective, Step, Training, fit, stream};
 use rand::RngExt;
 
-use super::config::GraphConfig;
+use super::GraphConfig;
 use super::structural::StructuralModel;
+use crate::runner::Run;
 
 /// What was learned from one data set.
 #[derive(Debug, Clone)]
@@ -37,15 +35,6 @@ pub struct Learned {
     pub seconds: f64,
 }
 
-/// Where the training of one data set stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Steps done, of both trainings.
-    pub step: usize,
-    /// The latest loss read, nats.
-    pub loss: f64,
-}
-
 /// Rows of the fresh sample behind each negative log-likelihood.
 const EVALUATION_ROWS: usize = 10_000;
 /// Steps between two readings of the loss.
@@ -54,16 +43,15 @@ const READ_EVERY: usize = 25;
 /// Draws a model by `seed`, learns its graph from a sample, and measures what was learned.
 ///
 /// # Errors
-/// [`LearnError`] where a layer refuses its configuration or the loss is no number any more.
+/// Where a layer refuses its configuration or the loss is not finite any more.
 pub fn learn<B: AutodiffBackend>(
     config: &GraphConfig,
     seed: u64,
-    device: &B::Device,
-    on_progress: &mut dyn FnMut(Progress),
-) -> Result<(StructuralModel, Learned), LearnError> {
+    run: &mut Run<'_, B>,
+) -> anyhow::Result<(StructuralModel, Learned)> {
+    let device = run.device;
     let model = StructuralModel::draw(config, &mut stream(seed, "graph", 0));
     let rows = model.sample(config.samples, &mut stream(seed, "data", 0));
-    let begun = Instant::now();
 
     let start = SoftStart {
         temperature: config.temperature[0],
@@ -99,8 +87,9 @@ pub fn learn<B: AutodiffBackend>(
         log_every: READ_EVERY,
         ..Training::default()
     };
-    let run = run_after(0, seed, on_progress);
-    let flow = fit::<B, _, _>(flow, &mut objective, &training, run)?.model;
+    let soft = fit::<B, _, _>(flow, &mut objective, &training, run.training(seed))?;
+    let mut seconds = soft.seconds;
+    let flow = soft.model;
     let soft = flow.bijector().conditioner().soft_mask().into_data();
     let soft: Vec<f64> = soft.iter::<f64>().collect();
     let hard = flow.bijector().harden(config.threshold)?;
@@ -118,11 +107,11 @@ pub fn learn<B: AutodiffBackend>(
             steps: config.hard_steps,
             ..training
         };
-        let run = run_after(config.steps, seed, on_progress);
-        hard = fit::<B, _, _>(hard, &mut objective, &training, run)?.model;
+        let stage = run.stage("hard", config.steps, seed);
+        let fitted = fit::<B, _, _>(hard, &mut objective, &training, stage)?;
+        seconds += fitted.seconds;
+        hard = fitted.model;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-
     let fresh = model.sample(EVALUATION_ROWS, &mut stream(seed, "evaluation", 0));
     let x = batch::<B::InnerBackend>(&fresh, config.dim, device);
     let terms = fresh.chunks(config.dim).map(|x| -model.log_prob(x));
@@ -135,29 +124,6 @@ pub fn learn<B: AutodiffBackend>(
         seconds,
     };
     Ok((model, learned))
-}
-
-/// Why nothing was learned.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnError {
-    /// A layer refused its configuration.
-    #[error(transparent)]
-    Layer(#[from] Error),
-    /// Training failed.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-}
-
-/// A training that follows `done` steps of another.
-fn run_after(done: usize, seed: u64, on_progress: &mut dyn FnMut(Progress)) -> Run<'_> {
-    Run::new("graph", seed).on_event(move |event| {
-        if let Event::Loss { step, loss } = event {
-            on_progress(Progress {
-                step: done + step,
-                loss,
-            });
-        }
-    })
 }
 
 type Penalty<'a, B, M> = dyn Fn(&M) -> Tensor<B, 1> + 'a;

@@ -5,7 +5,7 @@ use flows_core::masks::{DependencyMask, MaskConfig, Ordering};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::config::{GraphConfig, Mechanism};
+use super::{GraphConfig, Mechanism};
 
 /// `x_i = sum_(j in parents) w_ij g_ij(x_j) / sqrt(number of parents) + sigma_i e_i` with independent
 /// standard normal `e_i`: a structural equation model with additive noise.

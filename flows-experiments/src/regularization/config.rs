@@ -1,17 +1,15 @@
 //! What to run: targets, weights, numbers of cells, seeds and budgets.
 
-use std::path::{Path, PathBuf};
-
 use flows_core::bijectors::DdnfInverse;
 use flows_core::log_det::LogDet;
 use flows_core::regularizers::{Geodesic, Metric, Regularizers};
 use flows_models::DdnfConfig;
+use flows_train::Training;
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::parse_toml;
+use crate::runner::Labels;
 use crate::targets::{SoftWall, Target};
-use crate::toy::TrainConfig;
-use crate::toy::{Annealing, Evaluation};
+use crate::toy::{Annealing, Evaluation, TargetSettings};
 
 /// The regularization experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +20,7 @@ pub struct RegularizationConfig {
     /// Runs of each kind, with seeds 0, 1, ...
     pub seeds: usize,
     /// Budget and optimizer of every run.
-    pub training: TrainConfig,
+    pub training: Training,
     /// The model. Its `cells` are those of the weights' list, its `log_det` is what training uses.
     pub model: DdnfConfig,
     /// The regularizers of the first study.
@@ -149,7 +147,7 @@ pub struct Job {
     /// Its seed.
     pub seed: usize,
     /// Budget.
-    pub training: TrainConfig,
+    pub training: Training,
     /// Whether the pictures show it.
     pub drawn: bool,
 }
@@ -178,71 +176,33 @@ pub(super) fn label(regularizers: &Regularizers) -> String {
     }
 }
 
-impl crate::experiment::Job for Job {
-    fn name(&self) -> String {
-        let (target, seed, cells) = (self.target.name(), self.seed, self.model.cells);
-        match self.study {
-            Study::Regularizers => {
-                let label = label(&self.regularizers);
-                let log_det = self.model.log_det.label();
-                format!("{target} T = {cells} {label}, {log_det}, seed {seed}")
-            }
-            Study::Capacity => {
-                let (blocks, hidden) = (self.model.blocks, &self.model.hidden);
-                format!("{target} K = {blocks} T = {cells} h = {hidden:?} seed {seed}")
-            }
-        }
+impl crate::runner::Job for Job {
+    fn labels(&self) -> Labels {
+        let study = match self.study {
+            Study::Regularizers => "regularizers",
+            Study::Capacity => "capacity",
+        };
+        vec![
+            ("study", study.into()),
+            ("target", self.target.name().into()),
+            ("cells", self.model.cells.into()),
+            ("blocks", self.model.blocks.into()),
+            ("hidden", self.model.hidden.clone().into()),
+            ("regularizer", label(&self.regularizers).into()),
+            ("trained by", self.model.log_det.label().into()),
+        ]
+    }
+
+    fn seed(&self) -> usize {
+        self.seed
     }
 
     fn steps(&self) -> usize {
         self.training.steps
     }
-
-    fn path(&self) -> PathBuf {
-        let widths = self.model.hidden.iter().map(usize::to_string);
-        let variant = match self.study {
-            Study::Regularizers => {
-                let log_det = slug(&self.model.log_det.label());
-                format!("{}-{log_det}", slug(&label(&self.regularizers)))
-            }
-            Study::Capacity => format!(
-                "capacity-K-{}-h-{}",
-                self.model.blocks,
-                widths.collect::<Vec<_>>().join("x")
-            ),
-        };
-        Path::new(self.target.name())
-            .join(format!("T-{}", self.model.cells))
-            .join(variant)
-            .join(format!("seed-{}", self.seed))
-    }
-}
-
-/// A name for a folder: every run of other signs becomes one hyphen.
-fn slug(label: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
-    let words = label.split(|c| !plain(c)).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join("-")
 }
 
 impl RegularizationConfig {
-    /// Reads TOML; `origin` names the file or preset in errors.
-    ///
-    /// # Errors
-    /// One line naming the unknown key or the value that does not fit.
-    pub fn from_toml(text: &str, origin: &str) -> Result<Self, String> {
-        parse_toml(text, origin)
-    }
-
-    /// The built-in configuration `quick` or `paper`.
-    pub fn preset(name: Preset) -> Self {
-        let text = match name {
-            Preset::Quick => include_str!("../../configs/regularization-quick.toml"),
-            Preset::Paper => include_str!("../../configs/regularization-paper.toml"),
-        };
-        Self::from_toml(text, "built-in preset").expect("the presets are tested")
-    }
-
     /// Every run: the regularizers target by target and cells by cells, then the sizes.
     ///
     /// # Errors
@@ -273,7 +233,7 @@ impl RegularizationConfig {
                         model,
                         regularizers,
                         drawn,
-                    )?;
+                    );
                 }
             }
         }
@@ -281,7 +241,7 @@ impl RegularizationConfig {
             let target = Target::parse(target).map_err(|e| e.to_string())?;
             for model in self.sizes() {
                 let none = Regularizers::default();
-                self.push(&mut jobs, Study::Capacity, target, model, none, false)?;
+                self.push(&mut jobs, Study::Capacity, target, model, none, false);
             }
         }
         Ok(jobs)
@@ -295,24 +255,16 @@ impl RegularizationConfig {
         model: DdnfConfig,
         regularizers: Regularizers,
         drawn: bool,
-    ) -> Result<(), String> {
-        for seed in 0..self.seeds {
-            let job = Job {
-                study,
-                target,
-                model: model.clone(),
-                regularizers: regularizers.clone(),
-                seed,
-                training: self.training.clone(),
-                drawn: drawn && seed == 0,
-            };
-            use crate::experiment::Job as _;
-            if jobs.iter().any(|other| other.path() == job.path()) {
-                return Err(format!("'{}' is listed twice", job.name()));
-            }
-            jobs.push(job);
-        }
-        Ok(())
+    ) {
+        jobs.extend((0..self.seeds).map(|seed| Job {
+            study,
+            target,
+            model: model.clone(),
+            regularizers: regularizers.clone(),
+            seed,
+            training: self.training.clone(),
+            drawn: drawn && seed == 0,
+        }));
     }
 
     /// The regularizers of the first study, and whether pictures show them.
@@ -337,6 +289,15 @@ impl RegularizationConfig {
             variants.push((with(geodesic, inverse), drawn));
         }
         variants
+    }
+
+    /// What targets ask of the jobs.
+    pub(super) fn settings(&self) -> TargetSettings {
+        TargetSettings {
+            wall: self.wall,
+            annealing: self.annealing,
+            evaluation: self.evaluation,
+        }
     }
 
     /// The models of the third study: the base, then one size changed at a time.
@@ -372,14 +333,15 @@ impl RegularizationConfig {
             ("seeds", self.seeds),
             ("regularizers.cells", self.regularizers.cells.len()),
             ("truncation.samples", self.truncation.samples),
-            ("evaluation.samples", self.evaluation.samples),
-            ("evaluation.grid", self.evaluation.grid),
             ("pictures.particles", self.pictures.particles),
         ];
         if let Some((name, _)) = required.into_iter().find(|(_, count)| *count == 0) {
             return Err(format!("{name} is empty or 0, expected at least one"));
         }
         if let Some(problem) = self.training.problem() {
+            return Err(format!("training.{problem}"));
+        }
+        if let Some(problem) = self.settings().problem() {
             return Err(problem);
         }
         if self.model.dim != 2 {
@@ -465,25 +427,20 @@ impl RegularizationConfig {
     }
 }
 
-/// A built-in configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Preset {
-    /// Two targets, one weight each, one seed: about two minutes on two cores.
-    #[default]
-    Quick,
-    /// Every weight, three seeds: about 25 minutes on two cores.
-    Paper,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::Job as _;
+    use crate::regularization::Regularization;
+    use crate::runner::{Experiment, preset};
+
+    fn config(name: &str) -> RegularizationConfig {
+        preset(Regularization::PRESETS, name)
+    }
 
     #[test]
     fn the_presets_are_sound_and_draw_every_kind() {
-        for preset in [Preset::Quick, Preset::Paper] {
-            let config = RegularizationConfig::preset(preset);
+        for preset in Regularization::PRESETS {
+            let config = config(preset.name);
             let jobs = config.jobs().unwrap();
             for target in &config.targets {
                 for cells in &config.regularizers.cells {
@@ -498,21 +455,9 @@ mod tests {
     }
 
     #[test]
-    fn names_and_folders_are_unique() {
-        let jobs = RegularizationConfig::preset(Preset::Paper).jobs().unwrap();
-        for (i, job) in jobs.iter().enumerate() {
-            for other in &jobs[..i] {
-                assert!(job.path() != other.path() && job.name() != other.name());
-            }
-        }
-        assert_eq!(slug("both 0.1 + 10"), "both-0.1-10");
-        assert_eq!(slug("taylor(2)"), "taylor-2");
-    }
-
-    #[test]
     fn what_cannot_be_compared_is_refused() {
         let refused = |change: fn(&mut RegularizationConfig), words: &str| {
-            let mut config = RegularizationConfig::preset(Preset::Quick);
+            let mut config = config("quick");
             change(&mut config);
             let error = config.jobs().unwrap_err();
             assert!(error.contains(words) && !error.contains('\n'), "{error}");
@@ -529,6 +474,5 @@ mod tests {
             "not known",
         );
         refused(|c| c.targets = vec!["u5".to_owned()], "unknown target 'u5'");
-        refused(|c| c.targets = vec!["u1".to_owned(); 2], "listed twice");
     }
 }

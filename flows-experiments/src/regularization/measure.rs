@@ -11,7 +11,7 @@ use flows_core::regularizers::{Metric, Regularizers, path_energy, path_length};
 use serde::{Deserialize, Serialize};
 
 use super::config::Truncation;
-use crate::experiment::{Stability, measure_stability};
+use crate::stability::{Stability, measure_stability};
 use crate::targets::Target;
 use crate::toy::{self, Evaluation, TargetSettings, density_grid, points};
 use flows_train::stream;

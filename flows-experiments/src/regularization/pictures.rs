@@ -4,24 +4,24 @@ use flows_core::regularizers::Regularizers;
 
 use super::config::{Job, RegularizationConfig, Study, kind, label};
 use super::drawing::{Drawing, Polyline};
-use super::record::{RunRecord, metric_label};
-use super::run::DRAWING;
-use super::summary::{CapacityRow, Estimate, Row, Slope, Summary, TruncationRow};
-use crate::experiment::Folder;
+use super::truncation::{Slope, TruncationRow, truncation_rows};
+use super::{DRAWING, Measured, Regularization};
 use crate::report::{
     CurveLine, CurvePanel, CurvePlot, DensityPanel, LinePanel, Mark, MatrixRow, Panel, PanelLine,
     ReportError, Scale, Stroke, draw_curve_panels, draw_matrix, format_estimate,
 };
+use crate::runner::{Estimate, Results, Row, Rows, Summary};
 use crate::targets::Target;
 
 /// Draws everything that the records have numbers for.
 pub(super) fn draw_pictures(
-    folder: &Folder,
-    jobs: &[Job],
+    results: &Results<Regularization>,
     config: &RegularizationConfig,
-    summary: &Summary,
-    records: &[RunRecord],
+    rows: &Rows,
 ) -> Result<(), ReportError> {
+    let folder = &results.folder;
+    let truncated = truncation_rows(results);
+    let measured: Vec<(&Job, &Measured)> = results.measured().collect();
     let targets: Vec<Target> = config
         .targets
         .iter()
@@ -31,7 +31,7 @@ pub(super) fn draw_pictures(
     let mut overview: Vec<(Target, Vec<Column>)> = Vec::new();
     for &target in &targets {
         for &cells in &config.regularizers.cells {
-            let columns = columns_of(folder, jobs, config, records, target, cells);
+            let columns = columns_of(results, config, target, cells);
             if columns.is_empty() {
                 continue;
             }
@@ -67,7 +67,7 @@ pub(super) fn draw_pictures(
         "What a regularizer costs: weights grow along the lines, from the square without any",
         targets
             .iter()
-            .flat_map(|t| trade_off(t.name(), config, &summary.rows))
+            .flat_map(|t| trade_off(t.name(), config, &rows.rows))
             .collect(),
         2,
     )?;
@@ -81,7 +81,7 @@ pub(super) fn draw_pictures(
         "Errors of trained blocks against the number of cells",
         targets
             .iter()
-            .flat_map(|t| truncation(t.name(), last_cells, &shown, config, &summary.truncation))
+            .flat_map(|t| truncation(t.name(), last_cells, &shown, config, &truncated))
             .collect(),
         2,
     )?;
@@ -90,14 +90,14 @@ pub(super) fn draw_pictures(
         "The terms of the loss after the first twentieth of training, seed 0",
         targets
             .iter()
-            .flat_map(|t| training(*t, first_cells, jobs, records))
+            .flat_map(|t| training(*t, first_cells, &measured))
             .collect(),
         3,
     )?;
     draw(
         "capacity.png",
         "Fit against the size of the flow",
-        capacity(config, &summary.capacity),
+        capacity(config, &rows.rows),
         3,
     )
 }
@@ -127,29 +127,26 @@ fn draw_columns(
 }
 
 fn columns_of(
-    folder: &Folder,
-    jobs: &[Job],
+    results: &Results<Regularization>,
     config: &RegularizationConfig,
-    records: &[RunRecord],
     target: Target,
     cells: usize,
 ) -> Vec<Column> {
-    let drawn = jobs
-        .iter()
-        .filter(|job| job.drawn && job.target == target && job.model.cells == cells);
-    let column = |job: &Job| {
-        let record = records.iter().find(|r| is_of(r, job))?;
-        let measured = record.measurement()?;
+    let drawn = results
+        .measured()
+        .filter(|(job, _)| job.drawn && job.target == target && job.model.cells == cells);
+    let column = |(job, measured): (&Job, &Measured)| {
+        let measured = &measured.measurement;
         let n = config.evaluation.grid;
-        let density = folder.run(job).density(n * n)?;
-        let drawing: Drawing = folder.run(job).kept(DRAWING)?;
+        let density = results.run(job).density(n * n)?;
+        let drawing: Drawing = results.run(job).kept(DRAWING)?;
         let fit = &measured.exact.metrics[0];
         let small = |v: Option<f64>| v.map_or("not finite".to_owned(), |v| format!("{v:.2}"));
         let density = DensityPanel {
             title: String::new(),
             subtitle: format!(
                 "{} {}",
-                metric_label(fit.metric),
+                fit.metric.title(),
                 format_estimate(fit.value, Some(fit.stderr))
             ),
             range: target.plot_range(),
@@ -181,14 +178,6 @@ fn columns_of(
         })
     };
     drawn.filter_map(column).collect()
-}
-
-fn is_of(record: &RunRecord, job: &Job) -> bool {
-    record.study == job.study
-        && record.target == job.target.name()
-        && record.model == job.model
-        && record.regularizers == job.regularizers
-        && record.seed == job.seed
 }
 
 fn points(line: &Polyline) -> Vec<[f64; 2]> {
@@ -236,30 +225,37 @@ fn path_panel(drawing: &Drawing) -> LinePanel {
     }
 }
 
-fn estimates(x: f64, y: &Option<Estimate>) -> Option<([f64; 2], f64)> {
-    let y = y.as_ref()?;
+fn estimates(x: f64, y: Option<&Estimate>) -> Option<([f64; 2], f64)> {
+    let y = y?;
     Some(([x, y.mean], y.stderr.unwrap_or(0.0)))
+}
+
+/// What stands in the column `metric`.
+fn metric_of(row: Option<&Row>) -> String {
+    match row.and_then(|row| row.value("metric")) {
+        Some(Summary::Value(value)) => value.to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Fit against round-trip error and against path length.
 fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<CurvePanel> {
     let surrogate = config.model.log_det.label();
-    let of_target = |row: &&Row| row.target == target;
-    let metric = rows
-        .iter()
-        .find(of_target)
-        .map_or("", |row| row.metric.as_str());
-    let panel = |x_label: &str, x_scale: Scale, x: fn(&Row) -> &Option<Estimate>| {
+    let metric = metric_of(rows.iter().find(|row| row.is("target", target)));
+    let panel = |x_label: &str, x_scale: Scale, x: &str| {
         let mut lines = Vec::new();
         let mut squares = Vec::new();
         for (i, &cells) in config.regularizers.cells.iter().enumerate() {
-            let here =
-                |row: &&Row| row.target == target && row.cells == cells && row.log_det == surrogate;
-            let point = |row: &Row| estimates(x(row).as_ref()?.mean, &row.fit);
+            let of = |row: &&Row| {
+                let study = row.is("study", "regularizers");
+                study && row.is("target", target) && row.count("cells") == Some(cells)
+            };
+            let here = |row: &&Row| of(row) && row.is("trained by", &surrogate);
+            let point = |row: &Row| estimates(row.mean(x)?.mean, row.mean("fit"));
             let none = rows
                 .iter()
                 .filter(here)
-                .find(|row| row.regularizer == "none");
+                .find(|row| row.is("regularizer", "none"));
             let (stroke, mark) = match i % 2 {
                 0 => (Stroke::Solid, Mark::Disc),
                 _ => (Stroke::Dashed, Mark::Ring),
@@ -268,7 +264,7 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
                 let weighted = rows
                     .iter()
                     .filter(here)
-                    .filter(|row| row.regularizer == kind);
+                    .filter(|row| row.label("regularizer").to_string().starts_with(kind));
                 let (points, errors) = none.into_iter().chain(weighted).filter_map(point).unzip();
                 lines.push(CurveLine {
                     name: format!("{kind}, T = {cells}"),
@@ -292,11 +288,8 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
             };
             squares.push(alone(format!("none, T = {cells}"), none, 6));
             let exact = rows.iter().find(|row| {
-                row.target == target
-                    && row.cells == cells
-                    && row.regularizer == "none"
-                    && row.log_det == "exact"
-                    && surrogate != "exact"
+                let exact = row.is("regularizer", "none") && row.is("trained by", "exact");
+                of(row) && exact && surrogate != "exact"
             });
             let color = 3 + 2 * (i % 2);
             squares.push(alone(format!("none, exact, T = {cells}"), exact, color));
@@ -320,9 +313,9 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
         panel(
             "round-trip error of the exponential map",
             Scale::Log10,
-            |row| &row.round_trip,
+            "round_trip",
         ),
-        panel("path length", Scale::Log10, |row| &row.path_length),
+        panel("path length", Scale::Log10, "path_length"),
     ]
 }
 
@@ -413,8 +406,8 @@ fn truncation(
 }
 
 /// Fit and penalties against the step, for what the pictures show.
-fn training(target: Target, cells: usize, jobs: &[Job], records: &[RunRecord]) -> Vec<CurvePanel> {
-    let drawn = jobs.iter().filter(|job| {
+fn training(target: Target, cells: usize, measured: &[(&Job, &Measured)]) -> Vec<CurvePanel> {
+    let drawn = measured.iter().filter(|(job, _)| {
         job.drawn
             && job.study == Study::Regularizers
             && job.target == target
@@ -426,12 +419,10 @@ fn training(target: Target, cells: usize, jobs: &[Job], records: &[RunRecord]) -
         "both" => 2,
         _ => 6,
     };
-    let shown: Vec<(&Job, &RunRecord)> = drawn
-        .filter_map(|job| Some((job, records.iter().find(|r| is_of(r, job))?)))
-        .collect();
+    let shown: Vec<(&Job, &Measured)> = drawn.copied().collect();
     let panel = |term: &str, y_label: &str, y_scale: Scale| {
-        let line = |(job, record): &(&Job, &RunRecord)| {
-            let curve = record.terms.get(term)?;
+        let line = |(job, measured): &(&Job, &Measured)| {
+            let curve = measured.terms.get(term)?;
             Some(CurveLine {
                 name: label(&job.regularizers),
                 points: curve
@@ -469,25 +460,22 @@ fn training(target: Target, cells: usize, jobs: &[Job], records: &[RunRecord]) -
 }
 
 /// Fit against K, T and the units of a field.
-fn capacity(config: &RegularizationConfig, rows: &[CapacityRow]) -> Vec<CurvePanel> {
+fn capacity(config: &RegularizationConfig, rows: &[Row]) -> Vec<CurvePanel> {
     let base = &config.model;
-    let one = |row: &CapacityRow| row.hidden.len() == 1;
-    let width = |row: &CapacityRow| row.hidden[0];
-    let panel = |title: &str, x_label: &str, size: &dyn Fn(&CapacityRow) -> Option<usize>| {
+    let rows = || rows.iter().filter(|row| row.is("study", "capacity"));
+    let has = |row: &Row, label: &str, size: usize| row.count(label) == Some(size);
+    let widths = |row: &Row| row.label("hidden").to_string();
+    let panel = |title: &str, x_label: &str, size: &dyn Fn(&Row) -> Option<usize>| {
         let line = |(color, target): (usize, &String)| {
-            let mut points: Vec<([f64; 2], f64)> = rows
-                .iter()
-                .filter(|row| row.target == *target)
-                .filter_map(|row| estimates(size(row)? as f64, &row.fit))
+            let mut points: Vec<([f64; 2], f64)> = rows()
+                .filter(|row| row.is("target", target))
+                .filter_map(|row| estimates(size(row)? as f64, row.mean("fit")))
                 .collect();
             points.sort_by(|a, b| a.0[0].total_cmp(&b.0[0]));
             let (points, errors) = points.into_iter().unzip();
-            let metric = rows.iter().find(|row| row.target == *target);
+            let metric = metric_of(rows().find(|row| row.is("target", target)));
             CurveLine {
-                name: format!(
-                    "{target} ({})",
-                    metric.map_or("", |row| row.metric.as_str())
-                ),
+                name: format!("{target} ({metric})"),
                 points,
                 errors,
                 color,
@@ -526,15 +514,20 @@ fn capacity(config: &RegularizationConfig, rows: &[CapacityRow]) -> Vec<CurvePan
         .join(", ");
     vec![
         panel(&format!("T = {cells}, h = {units}"), "blocks K", &|row| {
-            (row.cells == cells && row.hidden == *hidden).then_some(row.blocks)
+            let same = has(row, "cells", cells) && widths(row) == units;
+            row.count("blocks").filter(|_| same)
         }),
         panel(&format!("K = {blocks}, h = {units}"), "cells T", &|row| {
-            (row.blocks == blocks && row.hidden == *hidden).then_some(row.cells)
+            let same = has(row, "blocks", blocks) && widths(row) == units;
+            row.count("cells").filter(|_| same)
         }),
         panel(
             &format!("K = {blocks}, T = {cells}"),
             "hidden units h",
-            &|row| (one(row) && row.blocks == blocks && row.cells == cells).then(|| width(row)),
+            &|row| {
+                let same = has(row, "blocks", blocks) && has(row, "cells", cells);
+                widths(row).parse().ok().filter(|_| same)
+            },
         ),
     ]
 }

@@ -1,12 +1,12 @@
-//! Several plots of marked curves in one picture, with one legend.
+//! Plots of curves in one picture, with one legend: training curves, error against depth.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 
 use super::ReportError;
+use super::axes::{Axis, COLORS, CurvePlot, draw_axes, drawable_pieces};
 use super::canvas::{Anchor, Area, Lettering, draw_png};
-use super::curves::{Axis, COLORS, CurvePlot, draw_axes, drawable_pieces};
 
 /// How points are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +54,20 @@ pub struct CurveLine {
     pub mark: Mark,
 }
 
+impl CurveLine {
+    /// A plain line through `points`.
+    pub fn plain(name: impl Into<String>, points: Vec<[f64; 2]>, color: usize) -> Self {
+        Self {
+            name: name.into(),
+            points,
+            errors: Vec::new(),
+            color,
+            stroke: Stroke::Solid,
+            mark: Mark::None,
+        }
+    }
+}
+
 /// One plot of a picture.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CurvePanel {
@@ -67,7 +81,8 @@ pub struct CurvePanel {
     pub notes: Vec<String>,
 }
 
-/// Pixels of a plot.
+/// Pixels of a plot, alone and beside others.
+const ALONE: [u32; 2] = [760, 460];
 const PLOT: [u32; 2] = [430, 320];
 /// Around a plot: left, right, above, below.
 const MARGIN: [u32; 4] = [96, 22, 44, 66];
@@ -104,11 +119,12 @@ pub fn draw_curve_panels(
     let lettering = Lettering::regular(16);
     let names = legend.iter().map(|line| lettering.width(&line.name));
     let legend_width = names.max().map_or(0, |width| width.min(300) + 76);
+    let plot = if panels.len() > 1 { PLOT } else { ALONE };
     let cell = [
-        MARGIN[0] + PLOT[0] + MARGIN[1],
-        MARGIN[2] + PLOT[1] + MARGIN[3],
+        MARGIN[0] + plot[0] + MARGIN[1],
+        MARGIN[2] + plot[1] + MARGIN[3],
     ];
-    let top = 50;
+    let top = if heading.is_empty() { 8 } else { 50 };
     let size = [
         columns as u32 * cell[0] + legend_width + 8,
         top + (rows * cell[1]).max(LEGEND_ROW * legend.len() as u32 + MARGIN[2] + 12),
@@ -121,7 +137,7 @@ pub fn draw_curve_panels(
                 (i % columns) as u32 * cell[0],
                 top + (i / columns) as u32 * cell[1],
             ];
-            draw_panel(area, panel, axes, corner)?;
+            draw_panel(area, panel, axes, corner, plot)?;
         }
         let left = (columns as u32 * cell[0] + 8) as i32;
         for (i, line) in legend.iter().enumerate() {
@@ -164,18 +180,19 @@ fn draw_panel(
     panel: &CurvePanel,
     axes: &[Axis; 2],
     [x, y]: [u32; 2],
+    plot: [u32; 2],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (left, top) = ((x + MARGIN[0]) as i32, (y + MARGIN[2]) as i32);
-    let (right, bottom) = (left + PLOT[0] as i32, top + PLOT[1] as i32);
+    let (right, bottom) = (left + plot[0] as i32, top + plot[1] as i32);
     let frame = [[left, right], [bottom, top]];
     let middle = [(left + right) / 2, (top + bottom) / 2];
     let at = (middle[0], top - 24);
-    Lettering::bold(17).write(area, &panel.plot.title, at, Anchor::Top, PLOT[0])?;
+    Lettering::bold(17).write(area, &panel.plot.title, at, Anchor::Top, plot[0])?;
     let label = Lettering::regular(16);
     let at = (middle[0], bottom + 36);
-    label.write(area, &panel.plot.x_label, at, Anchor::Top, PLOT[0])?;
+    label.write(area, &panel.plot.x_label, at, Anchor::Top, plot[0])?;
     let at = (x as i32 + 18, middle[1]);
-    label.write(area, &panel.plot.y_label, at, Anchor::Upwards, PLOT[1])?;
+    label.write(area, &panel.plot.y_label, at, Anchor::Upwards, plot[1])?;
     let y_ticks = axes[1].ticks();
     let x_ticks = match panel.x_ticks.is_empty() {
         true => axes[0].ticks(),
@@ -207,15 +224,17 @@ fn draw_panel(
     }
     for (i, note) in panel.notes.iter().rev().enumerate() {
         let at = (left + 10, bottom - 14 - 20 * i as i32);
-        Lettering::regular(14).write(area, note, at, Anchor::Left, PLOT[0] - 20)?;
+        Lettering::regular(14).write(area, note, at, Anchor::Left, plot[0] - 20)?;
     }
     Ok(())
 }
 
-fn color_of(line: &CurveLine) -> RGBColor {
+/// Lines beyond the seventh repeat the colours in lighter shades.
+fn color_of(line: &CurveLine) -> RGBAColor {
+    let shade = if line.color < COLORS.len() { 1.0 } else { 0.6 };
     match line.stroke {
-        Stroke::Guide => RGBColor(150, 150, 150),
-        _ => COLORS[line.color % COLORS.len()],
+        Stroke::Guide => RGBColor(150, 150, 150).mix(1.0),
+        _ => COLORS[line.color % COLORS.len()].mix(shade),
     }
 }
 
@@ -231,42 +250,14 @@ fn draw_pieces(
             Stroke::Solid => area.draw(&PathElement::new(piece.clone(), color.stroke_width(2)))?,
             Stroke::Guide => area.draw(&PathElement::new(piece.clone(), color.stroke_width(1)))?,
             Stroke::Dashed => {
-                for dash in dashes(piece) {
-                    area.draw(&PathElement::new(dash, color.stroke_width(2)))?;
-                }
+                let (points, style) = (piece.clone().into_iter(), color.stroke_width(2));
+                area.draw(&plotters::element::DashedPathElement::new(
+                    points, 7, 5, style,
+                ))?;
             }
         }
     }
     Ok(())
-}
-
-/// Pieces of a line, 7 pixels long and 5 apart.
-fn dashes(piece: &[(i32, i32)]) -> Vec<[(i32, i32); 2]> {
-    let (on, period) = (7.0, 12.0);
-    let mut dashes = Vec::new();
-    // How far into the pattern the segment begins, so that it runs on around corners.
-    let mut phase = 0.0;
-    for pair in piece.windows(2) {
-        let [(x0, y0), (x1, y1)] = [pair[0], pair[1]];
-        let (dx, dy) = (f64::from(x1 - x0), f64::from(y1 - y0));
-        let length = dx.hypot(dy);
-        let at = |s: f64| {
-            let share = (s / length).clamp(0.0, 1.0);
-            (
-                x0 + (dx * share).round() as i32,
-                y0 + (dy * share).round() as i32,
-            )
-        };
-        let mut begin = -phase;
-        while begin < length {
-            if begin + on > 0.0 {
-                dashes.push([at(begin.max(0.0)), at(begin + on)]);
-            }
-            begin += period;
-        }
-        phase = (phase + length) % period;
-    }
-    dashes
 }
 
 fn draw_mark(
@@ -321,17 +312,5 @@ mod tests {
         let bad = panel(vec![[0.0, f64::NAN]]);
         let message = draw_curve_panels(&path, "", &[good, bad], 2).unwrap_err();
         assert!(message.to_string().ends_with("can be drawn"), "{message}");
-    }
-
-    #[test]
-    fn dashes_cover_their_share_and_run_on_around_corners() {
-        let covered = |dashes: Vec<[(i32, i32); 2]>| {
-            let length = |[a, b]: [(i32, i32); 2]| f64::from((b.0 - a.0).abs() + (b.1 - a.1).abs());
-            dashes.into_iter().map(length).sum::<f64>()
-        };
-        let straight = covered(dashes(&[(0, 0), (120, 0)]));
-        assert!((straight - 70.0).abs() <= 2.0, "{straight}");
-        let corner = covered(dashes(&[(0, 0), (3, 0), (3, 117)]));
-        assert!((corner - 70.0).abs() <= 4.0, "{corner}");
     }
 }

@@ -30,6 +30,49 @@ pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<(), 
     write_atomically(path, text.as_bytes())
 }
 
+/// A value as JSON text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonText(String);
+
+impl JsonText {
+    /// On one line.
+    pub fn line(value: &impl Serialize) -> Self {
+        Self(serde_json::to_string(value).expect("plain data"))
+    }
+
+    /// A list with one element a line, inside an object.
+    pub fn lines(values: &[impl Serialize]) -> Self {
+        let lines = values
+            .iter()
+            .map(|value| format!("\n    {}", Self::line(value)));
+        match values {
+            [] => Self("[]".to_owned()),
+            _ => Self(format!("[{}\n  ]", lines.collect::<Vec<_>>().join(","))),
+        }
+    }
+}
+
+impl std::fmt::Display for JsonText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Writes an object whose fields are on a line each.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_json_lines(
+    path: impl AsRef<Path>,
+    fields: &[(&str, JsonText)],
+) -> Result<(), ReportError> {
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("  \"{name}\": {value}"));
+    let text = format!("{{\n{}\n}}\n", fields.collect::<Vec<_>>().join(",\n"));
+    write_atomically(path, text.as_bytes())
+}
+
 /// Reads a value written by [`write_json`].
 ///
 /// # Errors

@@ -5,8 +5,8 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::ReportError;
+use super::axes::COLORS;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
-use super::curves::COLORS;
 use super::ticks::{labels, ticks};
 
 /// One column.

@@ -1,8 +1,8 @@
 //! What a run leaves behind: JSON, tables and pictures, each written whole or not at all.
 
+mod axes;
 pub mod canvas;
 pub mod curve_panels;
-pub mod curves;
 pub mod density_plot;
 pub mod json;
 pub mod marginals;
@@ -15,10 +15,10 @@ mod ticks;
 
 use std::path::PathBuf;
 
+pub use axes::{CurvePlot, Scale};
 pub use curve_panels::{CurveLine, CurvePanel, Mark, Stroke, draw_curve_panels};
-pub use curves::{CurvePlot, Scale, Series, draw_curves};
 pub use density_plot::{DensityPanel, draw_density_panels, draw_overview};
-pub use json::{read_json, write_atomically, write_json};
+pub use json::{JsonText, read_json, write_atomically, write_json, write_json_lines};
 pub use marginals::{Marginal, draw_marginals};
 pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
 pub use matrix_plot::{MatrixPanel, draw_matrix_panels};

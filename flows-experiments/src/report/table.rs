@@ -1,6 +1,6 @@
 //! One table, two forms: Markdown for files, aligned text for the terminal.
 
-use comfy_table::{CellAlignment, Row, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, Row, Width, presets};
 
 /// What stands in a cell that has no value.
 pub const NOT_AVAILABLE: &str = "not available";
@@ -10,6 +10,8 @@ pub const NOT_AVAILABLE: &str = "not available";
 pub enum Cell {
     /// Words, left-aligned.
     Text(String),
+    /// A number as it is written, right-aligned.
+    Number(String),
     /// A whole number, in groups of three digits.
     Count(u64),
     /// A measured number with the standard error of its mean; `None` where one run cannot tell.
@@ -38,6 +40,7 @@ impl Cell {
         match self {
             // A line break would end the row.
             Self::Text(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+            Self::Number(number) => number.clone(),
             Self::Count(n) => group_digits(*n),
             Self::Estimate { mean, stderr } => format_estimate(*mean, *stderr),
             Self::Missing => NOT_AVAILABLE.to_owned(),
@@ -138,6 +141,12 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Writes a cell in bold.
+    pub fn embolden(&mut self, row: usize, column: usize) {
+        let cell = &mut self.rows[row][column];
+        *cell = Cell::Text(format!("**{}**", cell.show()));
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -150,68 +159,46 @@ impl Table {
 
     /// A GitHub-flavoured Markdown table, padded so that it is readable as text too.
     pub fn to_markdown(&self) -> String {
-        let escape = |text: String| text.replace('|', "\\|");
-        let header: Vec<String> = self.columns.iter().cloned().map(escape).collect();
-        let body: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(|cell| escape(cell.show())).collect())
-            .collect();
-        let widths: Vec<usize> = (0..header.len())
-            .map(|i| {
-                let lengths = body.iter().map(|row| row[i].chars().count());
-                lengths
-                    .chain([header[i].chars().count(), 3])
-                    .max()
-                    .unwrap_or(3)
-            })
-            .collect();
-        let numeric = self.numeric_columns();
-        let line = |cells: &[String]| {
-            let mut line = String::from("|");
-            for ((cell, &width), &right) in cells.iter().zip(&widths).zip(&numeric) {
-                line.push_str(&if right {
-                    format!(" {cell:>width$} |")
-                } else {
-                    format!(" {cell:<width$} |")
-                });
-            }
-            line + "\n"
+        let text = self.laid_out(presets::ASCII_MARKDOWN, |text| text.replace('|', "\\|"));
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        // The style does not say where a column is aligned.
+        let dashes: Vec<&str> = lines[1].trim_matches('|').split('|').collect();
+        let dash = |(dashes, right): (&&str, &bool)| {
+            let count = dashes.len() - 2 - usize::from(*right);
+            format!(" {}{} ", "-".repeat(count), if *right { ":" } else { "" })
         };
-        let rule = widths.iter().zip(&numeric).map(|(&width, &right)| {
-            let dashes = "-".repeat(width - usize::from(right));
-            if right { dashes + ":" } else { dashes }
-        });
-        let mut text = line(&header);
-        text.push_str(&line(&rule.collect::<Vec<_>>()));
-        for row in &body {
-            text.push_str(&line(row));
-        }
-        text
+        let numeric = self.numeric_columns();
+        let rule = dashes.iter().zip(&numeric).map(dash);
+        lines[1] = format!("|{}|", rule.collect::<Vec<_>>().join("|"));
+        lines.join("\n") + "\n"
     }
 
     /// Aligned text in a frame.
     pub fn to_terminal(&self) -> String {
+        self.laid_out(presets::UTF8_FULL_CONDENSED, |text| text)
+    }
+
+    fn laid_out(&self, style: comfy_table::TableStyle, escape: fn(String) -> String) -> String {
         let numeric = self.numeric_columns();
-        let align = |text: String, right: bool| {
-            comfy_table::Cell::new(text).set_alignment(if right {
-                CellAlignment::Right
-            } else {
-                CellAlignment::Left
-            })
-        };
         let row = |cells: Vec<String>| -> Row {
-            let aligned = cells.into_iter().zip(&numeric);
-            aligned
-                .map(|(text, &right)| align(text, right))
-                .collect::<Vec<_>>()
-                .into()
+            let cell = |(text, right): (String, &bool)| {
+                comfy_table::Cell::new(escape(text)).set_alignment(match right {
+                    true => CellAlignment::Right,
+                    false => CellAlignment::Left,
+                })
+            };
+            let cells: Vec<_> = cells.into_iter().zip(&numeric).map(cell).collect();
+            cells.into()
         };
         let mut table = comfy_table::Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.load_style(style);
         table.set_header(row(self.columns.clone()));
         for cells in &self.rows {
             table.add_row(row(cells.iter().map(Cell::show).collect()));
+        }
+        // Markdown has no cell narrower than its rule.
+        for column in table.column_iter_mut() {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(5)));
         }
         table.trim_fmt()
     }
@@ -219,7 +206,9 @@ impl Table {
     fn numeric_columns(&self) -> Vec<bool> {
         (0..self.columns.len())
             .map(|i| {
-                let mut cells = self.rows.iter().map(|row| &row[i]).peekable();
+                let empty = |cell: &&Cell| matches!(cell, Cell::Text(text) if text.is_empty());
+                let cells = self.rows.iter().map(|row| &row[i]);
+                let mut cells = cells.filter(|cell| !empty(cell)).peekable();
                 cells.peek().is_some() && cells.all(|cell| !matches!(cell, Cell::Text(_)))
             })
             .collect()

@@ -8,7 +8,7 @@ use flows_models::{
 };
 
 use super::config::sampling_only;
-use crate::cli::Misuse;
+use crate::cli::UsageError;
 
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,8 @@ pub const MODELS: &[(&str, &str)] = &[
 /// The configuration of the model called `name`; the default one where there is no name.
 ///
 /// # Errors
-/// [`Misuse`] for a name that is not known, and for what the model cannot do, with the reason.
-pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
+/// [`UsageError`] for a name that is not known, and for what the model cannot do, with the reason.
+pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError> {
     let Shape {
         dim,
         context_dim,
@@ -78,27 +78,27 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
     } = shape;
     let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
     if dim == 1 && ["realnvp", "nsf-coupling", "nice"].contains(&name) {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
         )));
     }
     if dim == 1 && context_dim == 0 && ["maf", "made"].contains(&name) {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "model '{name}' of a single column is a Gaussian, as there is nothing to condition it on; \
              take ddnf"
         )));
     }
     let unhidden = ["planar", "radial", "sylvester"].contains(&name);
     if unhidden && hidden.is_some() {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "model '{name}' has no hidden layers; --layers sets its size"
         )));
     }
     if name == "made" && layers.is_some() {
-        return Err(Misuse("model 'made' is one layer; take maf".to_owned()));
+        return Err(UsageError("model 'made' is one layer; take maf".to_owned()));
     }
     if unhidden && context_dim > 0 {
-        return Err(Misuse(format!(
+        return Err(UsageError(format!(
             "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice or ddnf"
         )));
     }
@@ -152,10 +152,10 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, Misuse> {
             layers: layers.unwrap_or(8),
             ..SylvesterFlowConfig::new(dim)
         }),
-        "iaf" => return Err(Misuse(sampling_only("iaf"))),
+        "iaf" => return Err(UsageError(sampling_only("iaf"))),
         _ => {
             let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
-            return Err(Misuse(format!(
+            return Err(UsageError(format!(
                 "unknown model '{name}'; models are {}",
                 names.join(", ")
             )));

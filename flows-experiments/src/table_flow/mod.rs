@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::preprocessing::UNVARIED;
 use crate::data::{Column, Preprocessing, Role, Rows};
-use crate::experiment::{Stability, measure_stability_in};
+use crate::stability::{Stability, measure_stability_in};
 use flows_train::{Stopped, chunks, number_or_nan};
 
 /// Rows whose paths are looked at for the stability of a DDNF.
@@ -348,7 +348,7 @@ fn free(columns: &[Column], determined: &[Determined]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::data::Table;
-    use crate::experiment::stability::tests::OutputTimes;
+    use crate::stability::tests::OutputTimes;
     use burn::backend::{Autodiff, Flex};
     use burn::module::Module;
     use flows_models::DdnfConfig;

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use flows_core::distributions::{LogProb, Sample};
 use serde::{Deserialize, Serialize};
 
-use super::config::Evaluation;
+use super::Evaluation;
 use super::objective::points;
 use crate::report::density_plot::grid_points;
 use crate::targets::{Energy, SampleSet, SoftWall, Target, quadrature};
@@ -27,7 +27,16 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The name in `summary.json`.
+    /// As tables write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Kl => "KL",
+            Self::Nll => "NLL",
+            Self::EntropyGap => "gap",
+        }
+    }
+
+    /// The name in `results.jsonl` and `summary.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kl => "kl",
@@ -40,7 +49,7 @@ impl Metric {
 /// One number with the standard error of its own Monte-Carlo mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Measured {
+pub struct Estimated {
     /// What it is.
     pub metric: Metric,
     /// The mean over the evaluation's samples.
@@ -54,7 +63,7 @@ pub struct Measured {
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
     /// The metrics that the target allows; the first is the one that tables show.
-    pub metrics: Vec<Measured>,
+    pub metrics: Vec<Estimated>,
     /// Share of the model's samples outside the box of an energy.
     pub mass_outside: Option<f64>,
     /// Samples whose log-density was not a finite number, left out of the means.
@@ -173,9 +182,9 @@ impl Mean {
         self.squares += step * (value - self.mean);
     }
 
-    fn measured(&self, metric: Metric) -> Measured {
+    fn measured(&self, metric: Metric) -> Estimated {
         let n = self.count as f64;
-        Measured {
+        Estimated {
             metric,
             value: self.mean,
             stderr: (self.squares / (n - 1.0).max(1.0) / n.max(1.0)).sqrt(),

@@ -6,9 +6,43 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::visit::{LayerVisit, has_statistics};
 use flows_train::{Loss, Objective, Step};
+use serde::{Deserialize, Serialize};
 
-use super::config::Annealing;
 use crate::targets::{Energy, SampleSet, SoftWall};
+
+/// The weight `beta` of an energy rises linearly from `start` to 1 over the fraction `until` of the
+/// steps, and stays there.
+///
+/// Rezende & Mohamed (arXiv:1505.05770, section 6.1) use `min(1, 0.01 + t / 10000)`; a fraction of
+/// the run does the same for runs of any length.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Annealing {
+    /// `beta` at the first step.
+    pub start: f64,
+    /// Fraction of the steps after which `beta` is 1.
+    pub until: f64,
+}
+
+impl Default for Annealing {
+    fn default() -> Self {
+        Self {
+            start: 0.1,
+            until: 0.5,
+        }
+    }
+}
+
+impl Annealing {
+    /// `beta` after the fraction `progress` of the run.
+    pub fn beta(&self, progress: f64) -> f64 {
+        if progress >= self.until {
+            1.0
+        } else {
+            self.start + (1.0 - self.start) * progress / self.until
+        }
+    }
+}
 
 /// `-mean log p(x)` over fresh samples of a set, in nats.
 #[derive(Debug, Clone, Copy)]

@@ -1,14 +1,11 @@
-//! What to run: set, posteriors, sizes and budget, from a preset, a TOML file and options.
-
-use std::path::PathBuf;
+//! What the experiment with variational autoencoders is made of: set, posteriors, sizes and budget.
 
 use flows_core::log_det::LogDet;
 use flows_models::vae::{DdnfContext, Likelihood, NetworkConfig, PosteriorConfig, VaeConfig};
+use flows_train::Schedule;
 use serde::{Deserialize, Serialize};
 
 use crate::data::images::{Binarization, ImageSetId, Pixels};
-use crate::experiment::{Job as _, parse_toml};
-use flows_train::{Schedule, stream_seed};
 
 /// The experiment with variational autoencoders.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +16,7 @@ pub struct VaeExperimentConfig {
     /// How grey pixels become black and white; of no effect for sets that need none.
     #[serde(default)]
     pub binarization: Binarization,
-    /// Posteriors by name, in the order of the table.
+    /// Posteriors by name, in the order of the table, or `all`.
     pub posteriors: Vec<String>,
     /// Numbers of latent variables; pictures of the posterior need 2.
     pub latents: Vec<usize>,
@@ -123,21 +120,6 @@ impl Default for VaeEvaluation {
     }
 }
 
-/// A built-in configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Preset {
-    /// The embedded digits, small networks: about two minutes on two cores
-    #[default]
-    Quick,
-    /// Static MNIST, fully connected networks 784-512-256, for a CPU
-    Dense,
-    /// Dynamic MNIST, convolutional networks, small flows and 100 epochs, for a GPU
-    Conv,
-    /// Dynamic MNIST in the protocol of arXiv:1803.05649: convolutional, up to 2000 epochs, three
-    /// seeds
-    Paper,
-}
-
 /// Posteriors by name, with what they are.
 pub const POSTERIORS: [(&str, &str); 12] = [
     ("gaussian", "diagonal covariance, no flow (arXiv:1312.6114)"),
@@ -227,98 +209,14 @@ impl FlowSizes {
     }
 }
 
-/// One run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// The set.
-    pub data: ImageSetId,
-    /// Name of the posterior.
-    pub posterior: String,
-    /// The model.
-    pub model: VaeConfig,
-    /// Its seed.
-    pub seed: usize,
-    /// Most epochs.
-    pub epochs: usize,
-}
-
-impl Job {
-    /// The seed of everything random in this run: the same for all posteriors, so that they begin
-    /// with the same networks and see the same batches.
-    pub fn run_seed(&self) -> u64 {
-        stream_seed(self.seed as u64, self.data.name(), self.model.latent as u64)
-    }
-}
-
-impl crate::experiment::Job for Job {
-    fn name(&self) -> String {
-        format!(
-            "{} {} latent {} seed {}",
-            self.data.name(),
-            self.posterior,
-            self.model.latent,
-            self.seed
-        )
-    }
-
-    fn steps(&self) -> usize {
-        self.epochs
-    }
-
-    fn path(&self) -> PathBuf {
-        let latent = format!("latent-{}", self.model.latent);
-        let seed = format!("seed-{}", self.seed);
-        [self.posterior.clone(), latent, seed].iter().collect()
-    }
-}
-
 impl VaeExperimentConfig {
-    /// A built-in configuration.
-    pub fn preset(preset: Preset) -> Self {
-        let text = match preset {
-            Preset::Quick => include_str!("../../configs/vae-quick.toml"),
-            Preset::Dense => include_str!("../../configs/vae-dense.toml"),
-            Preset::Conv => include_str!("../../configs/vae-conv.toml"),
-            Preset::Paper => include_str!("../../configs/vae-paper.toml"),
-        };
-        parse_toml(text, "preset").expect("the presets are tested")
-    }
-
-    /// Reads TOML; `origin` names the file in errors.
-    ///
-    /// # Errors
-    /// One line with the place and the reason.
-    pub fn from_toml(text: &str, origin: &str) -> Result<Self, String> {
-        parse_toml(text, origin)
-    }
-
-    /// The runs, seed by seed, so that a table over all posteriors is there early.
-    ///
-    /// # Errors
-    /// One line that names what is out of range.
-    pub fn jobs(&self) -> Result<Vec<Job>, String> {
-        if let Some(problem) = self.problem() {
-            return Err(problem);
+    /// The names of the posteriors, with those that `all` stands for.
+    pub(super) fn posteriors(&self) -> Vec<&str> {
+        let named = self.posteriors.iter().map(String::as_str);
+        if named.clone().any(|name| name == "all") {
+            return POSTERIORS.map(|(name, _)| name).to_vec();
         }
-        let mut jobs: Vec<Job> = Vec::new();
-        for seed in 0..self.seeds {
-            for &latent in &self.latents {
-                for posterior in &self.posteriors {
-                    let job = Job {
-                        data: self.data,
-                        posterior: posterior.clone(),
-                        model: self.model(posterior, latent)?,
-                        seed,
-                        epochs: self.training.epochs,
-                    };
-                    if jobs.iter().any(|j| j.path() == job.path()) {
-                        return Err(format!("'{}' is there twice", job.name()));
-                    }
-                    jobs.push(job);
-                }
-            }
-        }
-        Ok(jobs)
+        named.collect()
     }
 
     /// Whether pixels are what the published numbers are of: resampled in training, where they are
@@ -329,7 +227,7 @@ impl VaeExperimentConfig {
     }
 
     /// The model with this posterior.
-    fn model(&self, posterior: &str, latent: usize) -> Result<VaeConfig, String> {
+    pub(super) fn model(&self, posterior: &str, latent: usize) -> Result<VaeConfig, String> {
         let levels = self.data.pixels() == Pixels::Levels;
         Ok(VaeConfig {
             likelihood: if levels {
@@ -344,7 +242,7 @@ impl VaeExperimentConfig {
         })
     }
 
-    fn problem(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         let counts = [
             ("posteriors", self.posteriors.len()),
             ("latents", self.latents.len()),
@@ -373,73 +271,51 @@ impl VaeExperimentConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ValueEnum;
+    use crate::runner::{Experiment, preset};
+    use crate::vae::VaeExperiment;
 
-    #[test]
-    fn every_preset_is_a_whole_configuration() {
-        for preset in Preset::value_variants() {
-            let config = VaeExperimentConfig::preset(*preset);
-            let jobs = config.jobs().unwrap();
-            assert_eq!(
-                jobs.len(),
-                config.seeds * config.latents.len() * config.posteriors.len()
-            );
-            let text = toml::to_string_pretty(&config).unwrap();
-            assert_eq!(
-                VaeExperimentConfig::from_toml(&text, "again").unwrap(),
-                config
-            );
-        }
+    fn config(name: &str) -> VaeExperimentConfig {
+        preset(VaeExperiment::PRESETS, name)
+    }
+
+    fn jobs(config: VaeExperimentConfig) -> Result<Vec<crate::vae::Job>, String> {
+        VaeExperiment::new(config, None)?.jobs()
     }
 
     #[test]
     fn no_preset_trains_low_rank_fields_on_the_series() {
-        for preset in Preset::value_variants() {
-            let sizes = VaeExperimentConfig::preset(*preset).flows;
-            let posterior = sizes.posterior("ddnf-lowrank", 8).unwrap();
-            assert_eq!(posterior.log_det(), LogDet::Exact.label(), "{preset:?}");
+        for preset in VaeExperiment::PRESETS {
+            let posterior = config(preset.name)
+                .flows
+                .posterior("ddnf-lowrank", 8)
+                .unwrap();
+            assert_eq!(
+                posterior.log_det(),
+                LogDet::Exact.label(),
+                "{}",
+                preset.name
+            );
         }
     }
 
     #[test]
     fn every_posterior_has_its_name() {
-        let sizes = VaeExperimentConfig::preset(Preset::Quick).flows;
+        let mut all = config("quick");
         for (name, _) in POSTERIORS {
-            assert_eq!(sizes.posterior(name, 8).unwrap().name(), name);
+            assert_eq!(all.flows.posterior(name, 8).unwrap().name(), name);
         }
-        assert!(
-            sizes
-                .posterior("spline", 8)
-                .unwrap_err()
-                .contains("sylvester-o")
-        );
-    }
-
-    #[test]
-    fn what_is_out_of_range_is_named() {
-        let good = VaeExperimentConfig::preset(Preset::Quick);
-        let mut bad = good.clone();
-        bad.training.epochs = 0;
-        assert!(bad.jobs().unwrap_err().contains("training.epochs"));
-        let mut bad = good.clone();
-        bad.training.learning_rate = f64::NAN;
-        assert!(bad.jobs().unwrap_err().contains("learning_rate"));
-        let mut bad = good.clone();
-        bad.posteriors.push(good.posteriors[0].clone());
-        assert!(bad.jobs().unwrap_err().contains("twice"));
-        let error =
-            VaeExperimentConfig::from_toml("data = 'digits'\nepoch = 3", "file").unwrap_err();
-        assert!(
-            error.contains("epoch") && error.contains("line 2"),
-            "{error}"
-        );
+        let error = all.flows.posterior("spline", 8).unwrap_err();
+        assert!(error.contains("sylvester-o"), "{error}");
+        all.posteriors = vec!["all".to_owned()];
+        let per_seed = POSTERIORS.len() * all.latents.len();
+        assert_eq!(jobs(all.clone()).unwrap().len(), per_seed * all.seeds);
     }
 
     #[test]
     fn faces_have_levels_and_bounded_variances() {
-        let mut config = VaeExperimentConfig::preset(Preset::Conv);
-        config.data = ImageSetId::Frey;
-        let job = &config.jobs().unwrap()[0];
+        let mut faces = config("conv");
+        faces.data = ImageSetId::Frey;
+        let job = &jobs(faces).unwrap()[0];
         assert_eq!(job.model.likelihood, Likelihood::GREY);
         assert_eq!(job.model.size, [28, 20]);
         assert_eq!(job.model.variance_range, Some([0.01, 7.0]));

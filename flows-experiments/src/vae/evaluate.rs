@@ -1,7 +1,6 @@
 //! How a fitted model is measured, on test images, with the exact log-determinant.
 
 use burn::tensor::backend::Backend;
-use flows_core::error::Error;
 use flows_core::log_det::LogDet;
 use flows_models::vae::{
     ActiveUnits, Amortized, Estimate, PosteriorConfig, Vae, importance_samples,
@@ -11,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::config::VaeEvaluation;
 use super::train::tensor;
 use crate::data::images::{ImageSet, Images};
-use crate::experiment::{FolderError, RunFolder, Stability, measure_stability_in};
+use crate::runner::{FolderError, RunFolder};
+use crate::stability::{Stability, measure_stability_in};
 use flows_train::{stream, stream_seed};
 
 /// Images in a batch without gradients.
@@ -152,7 +152,7 @@ impl<B: Backend> Evaluation<'_, B> {
         &self,
         model: &Vae<B>,
         folder: &RunFolder,
-    ) -> Result<Measurement, MeasureError> {
+    ) -> anyhow::Result<Measurement> {
         let exact = model.clone().with_log_det(&LogDet::Exact)?;
         let test = &self.set.test;
         let seed = stream_seed(self.seed, "test", 0);
@@ -243,13 +243,4 @@ impl<B: Backend> Evaluation<'_, B> {
         };
         measure_stability_in(model.flow()?.layers(), start, h)
     }
-}
-
-/// Why a model could not be measured.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MeasureError {
-    #[error(transparent)]
-    Model(#[from] Error),
-    #[error(transparent)]
-    Folder(#[from] FolderError),
 }

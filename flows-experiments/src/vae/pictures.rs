@@ -1,18 +1,16 @@
 //! Samples, reconstructions, posteriors in the plane, and training curves.
 
-use super::config::{Job, VaeExperimentConfig};
 use super::drawing::{CELLS, Drawing};
-use super::record::RunRecord;
-use super::run::DRAWING;
-use crate::experiment::Folder;
-use crate::report::{Bitmap, CurvePlot, ReportError, Series, draw_curves, draw_mosaic};
+use super::{DRAWING, Job, Measured, VaeExperiment, VaeExperimentConfig};
+use crate::report::{
+    Bitmap, CurveLine, CurvePanel, CurvePlot, ReportError, draw_curve_panels, draw_mosaic,
+};
+use crate::runner::Results;
 
 /// Draws what the first seed of every posterior has kept.
 pub(super) fn draw_pictures(
-    folder: &Folder,
-    jobs: &[Job],
+    results: &Results<VaeExperiment>,
     config: &VaeExperimentConfig,
-    records: &[RunRecord],
 ) -> Result<(), ReportError> {
     let set = config.data.name();
     let width = config.data.size()[1];
@@ -21,15 +19,21 @@ pub(super) fn draw_pictures(
     // Bitmaps grow by whole numbers: a cell that is a multiple leaves no gap.
     let cell = |side: usize, most: usize| (side * (most / side).max(1)) as u32;
     for &latent in &config.latents {
-        let drawn: Vec<(&Job, Drawing)> = jobs
+        let drawn: Vec<(&Job, Drawing)> = results
+            .jobs
             .iter()
             .filter(|job| job.seed == 0 && job.model.latent == latent)
-            .filter_map(|job| Some((job, folder.run(job).kept(DRAWING)?)))
+            .filter_map(|job| Some((job, results.run(job).kept(DRAWING)?)))
             .collect();
         let Some((_, first)) = drawn.first() else {
             continue;
         };
-        let path = |name: &str| folder.path().join(format!("{name}-latent-{latent}.png"));
+        let path = |name: &str| {
+            results
+                .folder
+                .path()
+                .join(format!("{name}-latent-{latent}.png"))
+        };
 
         let titles: Vec<String> = drawn.iter().map(|(job, _)| job.posterior.clone()).collect();
         let sheets = drawn.iter().map(|(_, drawing)| {
@@ -83,27 +87,30 @@ pub(super) fn draw_pictures(
             draw_mosaic(path("posteriors"), &heading, &titles, &rows, 120)?;
         }
 
-        let of_latent = records.iter().filter(|r| r.latent == latent && r.seed == 0);
+        let of_latent = |(job, _): &(&Job, _)| job.model.latent == latent && job.seed == 0;
         // Epochs of the warm-up would take most of the height.
-        let points = |record: &RunRecord| -> Vec<[f64; 2]> {
-            let warm = record.curve.iter().filter(|e| e.weight >= 1.0);
+        let points = |measured: &Measured| -> Vec<[f64; 2]> {
+            let warm = measured.curve.iter().filter(|e| e.weight >= 1.0);
             warm.map(|e| [e.epoch as f64, e.validation]).collect()
         };
-        let series: Vec<Series> = of_latent
-            .map(|record| Series {
-                name: record.posterior.clone(),
-                points: points(record),
-            })
-            .filter(|series| !series.points.is_empty())
-            .collect();
-        if !series.is_empty() {
+        let lines = results.measured().filter(of_latent).enumerate();
+        let line = |(i, (job, measured)): (usize, (&Job, &Measured))| {
+            CurveLine::plain(job.posterior.clone(), points(measured), i)
+        };
+        let lines: Vec<CurveLine> = lines.map(line).filter(|l| !l.points.is_empty()).collect();
+        if !lines.is_empty() {
             let plot = CurvePlot {
                 title: format!("{set}: validation after the warm-up, {latent} latent variables"),
                 x_label: "epoch".to_owned(),
                 y_label: "-ELBO in nats".to_owned(),
                 ..CurvePlot::default()
             };
-            draw_curves(path("curves"), &plot, &series)?;
+            let panel = CurvePanel {
+                plot,
+                lines,
+                ..CurvePanel::default()
+            };
+            draw_curve_panels(path("curves"), "", &[panel], 1)?;
         }
     }
     Ok(())

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::config::VaeTraining;
 use crate::data::images::{ImageSet, Images};
-use crate::experiment::Event;
 
 /// What an epoch came to, in nats an image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -66,7 +65,7 @@ pub fn train<B: AutodiffBackend>(
     set: &ImageSet,
     config: &VaeTraining,
     run: Run<'_>,
-    on_event: &mut dyn FnMut(Event),
+    on_epoch: &mut dyn FnMut(usize, f64),
 ) -> Result<Trained<Vae<B::InnerBackend>>, TrainError> {
     let mut bound = Bound::<B> {
         set,
@@ -93,10 +92,7 @@ pub fn train<B: AutodiffBackend>(
     };
     let run = run.on_event(|event| {
         if let flows_train::Event::Evaluation(evaluation) = event {
-            on_event(Event {
-                step: evaluation.step / per_epoch,
-                loss: -evaluation.score,
-            });
+            on_epoch(evaluation.step / per_epoch, -evaluation.score);
         }
     });
     let fitted = fit::<B, _, _>(model, &mut bound, &training, run)?;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
-use predicates::str::{contains, starts_with};
+use predicates::str::contains;
 use serde_json::Value;
 
-use crate::{json, run_with_interruptions};
+use crate::json;
 
-const SMALL: &str = "
+pub(crate) const SMALL: &str = "
 targets = ['u1', '8gaussians']
 seeds = 2
 [training]
@@ -60,18 +60,6 @@ fn file(folder: &Path, text: &str) -> PathBuf {
     config
 }
 
-/// A summary without what a clock measured.
-fn bits(folder: &Path) -> Value {
-    let mut summary = json(&folder.join("summary.json"));
-    let summary = summary.as_object_mut().unwrap();
-    summary.remove("wall_seconds").unwrap();
-    for row in summary["rows"].as_array_mut().unwrap() {
-        let row = row.as_object_mut().unwrap();
-        row.remove("step_milliseconds").unwrap();
-    }
-    Value::Object(summary.clone())
-}
-
 #[test]
 fn a_run_measures_what_the_regularizers_do() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,15 +67,22 @@ fn a_run_measures_what_the_regularizers_do() {
     let mut command = regularization();
     command.arg("--config").arg(file(folder.path(), SMALL));
     let done = command.arg("--out").arg(&out).assert().success();
-    done.stdout(contains("u1 T = 4 inverse 100, taylor(2), seed 1").and(contains("gain")));
+    done.stdout(
+        contains("u1 cells 4 blocks 2 hidden 4 inverse 100 taylor(2) seed 1").and(contains("gain")),
+    );
 
     let summary = json(&out.join("summary.json"));
-    assert_eq!(summary["experiment"], "regularization");
-    assert_eq!(summary["complete"], true);
-    let rows = summary["rows"].as_array().unwrap();
+    let all = summary["rows"].as_array().unwrap();
+    let of = |study: &str| {
+        all.iter()
+            .filter(|row| row["study"] == study)
+            .cloned()
+            .collect()
+    };
+    let (rows, capacity): (Vec<Value>, Vec<Value>) = (of("regularizers"), of("capacity"));
     assert_eq!(rows.len(), 2 * 8);
     let mean = |row: &Value, key: &str| row[key]["mean"].as_f64().unwrap();
-    for row in rows {
+    for row in &rows {
         for key in [
             "fit",
             "surrogate_fit",
@@ -112,9 +107,9 @@ fn a_run_measures_what_the_regularizers_do() {
             (mean(row, "round_trip").powi(2) - squared).abs() < 0.3 * squared,
             "{row}"
         );
-        if row["log_det"] == "exact" {
+        if row["trained by"] == "exact" {
             assert_eq!(mean(row, "log_det_bias"), 0.0);
-            assert_eq!(row["fit"], row["surrogate_fit"]);
+            assert_eq!(row["fit"]["values"], row["surrogate_fit"]["values"]);
         } else {
             assert!(mean(row, "log_det_error") > 0.0);
         }
@@ -122,7 +117,9 @@ fn a_run_measures_what_the_regularizers_do() {
     for target in ["u1", "8gaussians"] {
         let of = |kind: &str| {
             let same = |row: &&Value| {
-                row["target"] == target && row["regularizer"] == kind && row["log_det"] != "exact"
+                row["target"] == target
+                    && row["regularizer"].as_str().unwrap().starts_with(kind)
+                    && row["trained by"] != "exact"
             };
             rows.iter().find(same).unwrap()
         };
@@ -151,44 +148,10 @@ fn a_run_measures_what_the_regularizers_do() {
             assert!(slope.is_none_or(near), "{key} of {row}");
         }
     }
-    let capacity = summary["capacity"].as_array().unwrap();
     assert_eq!(capacity.len(), 4);
     assert!(capacity.iter().all(|row| row["fit"]["mean"].is_f64()));
-    let pictures = [
-        "overview",
-        "u1-T4",
-        "8gaussians-T4",
-        "trade-off",
-        "truncation",
-        "training",
-        "capacity",
-    ];
-    for picture in pictures {
-        let bytes = fs::read(out.join(format!("{picture}.png"))).unwrap();
-        assert!(bytes.starts_with(b"\x89PNG"), "{picture}");
-    }
     let table = fs::read_to_string(out.join("table.md")).unwrap();
     assert_eq!(table.matches("| target ").count(), 4);
-}
-
-#[test]
-fn a_killed_run_resumes_to_the_same_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-    let config = file(folder.path(), SMALL);
-    let mut command = regularization();
-    command
-        .arg("--config")
-        .arg(&config)
-        .arg("--out")
-        .arg(&whole);
-    command.assert().success();
-    run_with_interruptions("regularization", &config, &cut);
-    assert_eq!(bits(&whole), bits(&cut));
-    for picture in ["overview.png", "trade-off.png"] {
-        let read = |folder: &Path| fs::read(folder.join(picture)).unwrap();
-        assert!(read(&whole) == read(&cut), "{picture}");
-    }
 }
 
 #[test]
@@ -206,8 +169,8 @@ fn a_field_too_stiff_for_its_cells_is_named() {
     command.args(["--targets", "8gaussians"]);
     let done = command.arg("--out").arg(&out).assert().success();
     done.stderr(contains(
-        "warning: 8gaussians T = 1 none, taylor(1), seed 0: ddnf block 0: field too stiff for \
-         T = 1, rho(J/T) up to",
+        "warning: regularizers 8gaussians cells 1 blocks 2 hidden 4 none taylor(1) seed 0: ddnf block 0: \
+         field too stiff for T = 1, rho(J/T) up to",
     ));
     let summary = json(&out.join("summary.json"));
     let row = &summary["rows"][0];
@@ -217,71 +180,4 @@ fn a_field_too_stiff_for_its_cells_is_named() {
     assert!(row["warnings"][0].as_str().unwrap().contains("block 0"));
     // The surrogate is far off there, and says nothing; the table has both.
     assert!(row["log_det_error"]["mean"].as_f64().unwrap() > 0.1);
-}
-
-/// Everything a user can get wrong is one line on stderr and exit code 2, and leaves no folder.
-#[test]
-fn misuse_gets_one_clear_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let new = folder.path().join("new");
-    let typo = folder.path().join("typo.toml");
-    fs::write(&typo, SMALL.replace("geodesic_rows", "rows")).unwrap();
-    let timed = folder.path().join("timed.toml");
-    fs::write(
-        &timed,
-        SMALL.replace("affine", "time_dependent = true\naffine"),
-    )
-    .unwrap();
-    let relu = folder.path().join("relu.toml");
-    fs::write(
-        &relu,
-        SMALL.replace("affine", "activation = 'relu'\naffine"),
-    )
-    .unwrap();
-    let narrow = folder.path().join("narrow.toml");
-    fs::write(&narrow, SMALL.replace("hidden = [4]", "hidden = []")).unwrap();
-    let shown = |path: &Path| path.display().to_string();
-    let cases = [
-        (
-            vec!["--targets".to_owned(), "u5".to_owned()],
-            "unknown target 'u5'",
-        ),
-        (
-            vec!["--cells".to_owned(), "0".to_owned()],
-            "regularizers.cells has 0",
-        ),
-        (vec!["--seeds".to_owned(), "0".to_owned()], "seeds"),
-        (
-            vec!["--config".to_owned(), shown(&typo)],
-            "unknown field `rows`",
-        ),
-        (
-            vec!["--config".to_owned(), shown(&timed)],
-            "model.time_dependent",
-        ),
-        (vec!["--config".to_owned(), shown(&relu)], "relu"),
-        (vec!["--config".to_owned(), shown(&narrow)], "hidden is []"),
-        (vec!["--resume".to_owned()], "holds no experiment to resume"),
-    ];
-    for (arguments, message) in cases {
-        let mut command = regularization();
-        let failed = command
-            .args(&arguments)
-            .arg("--out")
-            .arg(&new)
-            .assert()
-            .code(2);
-        let one_line = predicate::function(|text: &str| text.trim_end().lines().count() == 1);
-        failed.stderr(starts_with("error: ").and(contains(message)).and(one_line));
-        assert!(!new.exists(), "{arguments:?} left a folder");
-    }
-    regularization().arg("--frobnicate").assert().code(2);
-    let mut both = regularization();
-    both.args(["--preset", "quick", "--config"]).arg(&typo);
-    both.assert().code(2);
-    regularization()
-        .arg("--list")
-        .assert()
-        .success()
-        .stdout(contains("checkerboard"));
 }

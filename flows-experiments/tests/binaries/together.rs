@@ -63,8 +63,8 @@ fn experiments_started_together_take_different_folders() {
         assert!(child.wait().unwrap().success());
     }
     for n in 4..7 {
-        let summary = folder.path().join(format!("runs/toy-{n}/summary.json"));
-        assert_eq!(json(&summary)["complete"], true);
+        let run = folder.path().join(format!("runs/toy-{n}/run.json"));
+        assert_eq!(json(&run)["complete"], true);
     }
 }
 

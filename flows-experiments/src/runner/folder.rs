@@ -1,18 +1,19 @@
-//! The folder of an experiment: its configuration, its runs, its results.
+//! The folder of an experiment: its configuration, its jobs, its results.
 //!
 //! ```text
-//! config.toml  compute.json    what was asked for, in full, and what it is computed on
-//! runs/.../seed-K/             checkpoint.safetensors, result.json, and what its picture needs
-//! summary.json  table.md       results, beside the pictures
+//! config.toml  run.json                     what was asked for, in full, and what it is computed on
+//! runs/.../seed-K/                          checkpoint, result.json, and what its picture needs
+//! results.jsonl  summary.json  table.md     results, beside the pictures
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Job;
-use crate::cli::{Compute, Misuse};
+use crate::cli::{Compute, UsageError};
 use crate::lock::Lock;
 use crate::report::{ReportError, read_json, write_atomically, write_json};
 use flows_train::atomic::is_temporary;
@@ -32,6 +33,14 @@ pub enum FolderError {
     /// Nothing to resume.
     #[error("{} holds no experiment to resume", .0.display())]
     Nothing(PathBuf),
+    /// It is of another experiment, or of a version whose results are not understood any more.
+    #[error("{} {reason}; use --out to choose another folder", path.display())]
+    Other {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds.
+        reason: String,
+    },
     /// What was asked for differs from what the folder was begun with.
     #[error("{} was begun with other settings: {difference}", path.display())]
     Differs {
@@ -62,25 +71,42 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    /// As a binary ends with it: misuse, but for what the operating system refuses.
+    /// As a binary ends with it: a usage error, but for what the operating system refuses.
     pub fn for_binary(self) -> anyhow::Error {
         match self {
             Self::Create { .. } | Self::Lock { .. } | Self::Report(_) => self.into(),
-            misuse => Misuse::new(misuse).into(),
+            usage => UsageError::new(usage).into(),
         }
     }
 }
 
-/// The folder of an experiment under way. No second process gets it until this one is done.
+/// What a folder was begun on, the start of `run.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// Version of the layout.
+    pub(super) format: u32,
+    /// The experiment.
+    pub(super) experiment: String,
+    /// The backend, float type and threads.
+    #[serde(flatten)]
+    pub(super) compute: Compute,
+    /// The folder with data.
+    pub(super) data: Option<PathBuf>,
+}
+
+/// Version of the layout; 1 had no `run.json`.
+pub(super) const FORMAT: u32 = 2;
+
+/// The folder of an experiment under way.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// `None` in a worker, whose parent holds it.
+    /// `None` in a process that does some of the jobs.
     _lock: Option<Lock>,
 }
 
 const CONFIG: &str = "config.toml";
-const COMPUTE: &str = "compute.json";
+pub(super) const RUN: &str = "run.json";
 const LOCK: &str = ".lock";
 /// Where results go when nobody says.
 const RUNS: &str = "runs";
@@ -91,50 +117,46 @@ impl Folder {
         numbered(experiment, latest_number(experiment).max(1))
     }
 
-    /// Takes a folder that does not exist yet, is empty, or was left by a program killed before it had
-    /// written its configuration: `out`, or else the next `runs/EXPERIMENT-N`.
+    /// Begins an experiment in a folder that does not exist yet, is empty, or was left by a program
+    /// killed before it had written its configuration: `out`, or else the next `runs/EXPERIMENT-N`. No
+    /// second process gets it until this one is done.
     ///
     /// # Errors
     /// [`FolderError`] where there is something in it, another process has it, or it cannot be made.
-    pub fn claim(out: Option<&Path>, experiment: &str) -> Result<Self, FolderError> {
+    pub(super) fn create(
+        out: Option<&Path>,
+        begun: &Begun,
+        config: &str,
+    ) -> Result<Self, FolderError> {
         let path = match out {
             Some(out) => {
                 refuse_used(out)?;
                 create_dir(out)?;
                 out.to_owned()
             }
-            None => create_next(experiment)?,
+            None => create_next(&begun.experiment)?,
         };
         let lock = lock(&path)?;
         // Another process may have used it since it was looked at.
         refuse_used(&path)?;
-        Ok(Self {
+        let folder = Self {
             path,
             _lock: Some(lock),
-        })
+        };
+        folder.begin(begun, config)?;
+        Ok(folder)
     }
 
-    /// Begins an experiment in the folder that [`claim`](Self::claim) takes.
-    ///
-    /// # Errors
-    /// As [`claim`](Self::claim).
-    pub fn create<C: Serialize>(
-        out: Option<&Path>,
-        experiment: &str,
-        config: &C,
-        compute: Compute,
-    ) -> Result<Self, FolderError> {
-        let folder = Self::claim(out, experiment)?;
-        write_json(folder.path.join(COMPUTE), &compute)?;
-        write_atomically(folder.path.join(CONFIG), to_toml(config).as_bytes())?;
-        Ok(folder)
+    fn begin(&self, begun: &Begun, config: &str) -> Result<(), FolderError> {
+        write_json(self.path.join(RUN), begun)?;
+        Ok(write_atomically(self.path.join(CONFIG), config.as_bytes())?)
     }
 
     /// The configuration that an experiment was begun with, as its file has it.
     ///
     /// # Errors
     /// [`FolderError::Nothing`] where there is none, [`ReportError::Read`] where it cannot be read.
-    pub fn config_text(path: &Path) -> Result<String, FolderError> {
+    pub(super) fn config_text(path: &Path) -> Result<String, FolderError> {
         let file = path.join(CONFIG);
         if !file.exists() {
             return Err(FolderError::Nothing(path.to_owned()));
@@ -146,54 +168,83 @@ impl Folder {
     /// What an experiment was begun on.
     ///
     /// # Errors
-    /// As [`config_text`](Self::config_text).
-    pub fn compute(path: &Path) -> Result<Compute, FolderError> {
-        let file = path.join(COMPUTE);
-        if !file.exists() {
+    /// [`FolderError::Nothing`] where there is none, [`FolderError::Other`] where there is another one.
+    pub(super) fn begun(path: &Path, experiment: &str) -> Result<Begun, FolderError> {
+        let other = |reason: String| FolderError::Other {
+            path: path.to_owned(),
+            reason,
+        };
+        if !path.join(CONFIG).exists() {
             return Err(FolderError::Nothing(path.to_owned()));
         }
-        Ok(read_json(file)?)
+        if !path.join(RUN).exists() {
+            return Err(other(
+                "was begun by an older version of this program".to_owned(),
+            ));
+        }
+        let begun: Begun = read_json(path.join(RUN))?;
+        if begun.format != FORMAT {
+            let format = begun.format;
+            return Err(other(format!(
+                "has format {format}, and this program writes {FORMAT}"
+            )));
+        }
+        if begun.experiment != experiment {
+            return Err(other(format!(
+                "holds the experiment '{}'",
+                begun.experiment
+            )));
+        }
+        Ok(begun)
     }
 
-    /// Goes on with an experiment begun with the same `config` on the same backend, with the same
-    /// threads: otherwise it would not end with the same bits.
+    /// Continues an experiment begun with the same `config` on the same backend, with the same threads:
+    /// otherwise it would not end with the same bits.
     ///
     /// # Errors
     /// [`FolderError::Nothing`], [`FolderError::Busy`] and [`FolderError::Differs`].
-    pub fn resume<C: Serialize>(
-        path: &Path,
-        config: &C,
-        compute: Compute,
-    ) -> Result<Self, FolderError> {
-        Self::compute(path)?;
+    pub(super) fn resume(path: &Path, begun: &Begun, config: &str) -> Result<Self, FolderError> {
+        Self::begun(path, &begun.experiment)?;
         let lock = Some(lock(path)?);
-        let folder = Self::of_parent(path, config, compute)?;
+        let folder = Self::of_some_jobs(path, begun, config)?;
         Ok(Self {
             _lock: lock,
             ..folder
         })
     }
 
-    /// The folder of an experiment that another process has and this one works for.
+    /// The folder in which this process does some of the jobs, beside others: begun where it is not yet.
     ///
     /// # Errors
-    /// [`FolderError::Nothing`] and [`FolderError::Differs`].
-    pub fn of_parent<C: Serialize>(
+    /// [`FolderError::Other`], [`FolderError::NotEmpty`] and [`FolderError::Differs`].
+    pub(super) fn of_some_jobs(
         path: &Path,
-        config: &C,
-        compute: Compute,
+        begun: &Begun,
+        config: &str,
     ) -> Result<Self, FolderError> {
-        let begun = Self::compute(path)?;
-        if begun != compute {
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: None,
+        };
+        if !path.join(CONFIG).exists() {
+            create_dir(path)?;
+            match refuse_used(path) {
+                // Another process has begun it in between.
+                Err(FolderError::Exists(_)) => {}
+                other => {
+                    other?;
+                    folder.begin(begun, config)?;
+                }
+            }
+        }
+        let before = Self::begun(path, &begun.experiment)?;
+        if before.compute != begun.compute {
             return Err(FolderError::Differs {
                 path: path.to_owned(),
-                difference: format!("it runs on {begun}, not {compute}"),
+                difference: format!("it runs on {}, not {}", before.compute, begun.compute),
             });
         }
-        let (old, new) = (
-            canonical(Self::config_text(path)?),
-            canonical(to_toml(config)),
-        );
+        let (old, new) = (canonical(&Self::config_text(path)?), canonical(config));
         if old != new {
             let line = |text: &str, n: usize| text.lines().nth(n).unwrap_or("nothing").to_owned();
             let first = (0..)
@@ -208,10 +259,7 @@ impl Folder {
                 ),
             });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            _lock: None,
-        })
+        Ok(folder)
     }
 
     /// Where the folder is.
@@ -219,7 +267,7 @@ impl Folder {
         &self.path
     }
 
-    /// The folder of one run.
+    /// The folder of one job.
     pub fn run(&self, job: &impl Job) -> RunFolder {
         RunFolder {
             path: self.path.join("runs").join(job.path()),
@@ -228,10 +276,10 @@ impl Folder {
 }
 
 /// The same settings in one order and layout: a file may have been edited by hand.
-fn canonical(text: String) -> String {
-    match toml::from_str::<toml::Table>(&text) {
-        Ok(table) => to_toml(&table),
-        Err(_) => text,
+fn canonical(text: &str) -> String {
+    match toml::from_str::<toml::Table>(text) {
+        Ok(table) => super::config::to_toml(&table),
+        Err(_) => text.to_owned(),
     }
 }
 
@@ -281,7 +329,7 @@ fn refuse_used(path: &Path) -> Result<(), FolderError> {
     if path.join(CONFIG).exists() {
         return Err(FolderError::Exists(path.to_owned()));
     }
-    let of_a_beginning = |name: &str| name == COMPUTE || name == LOCK || is_temporary(name);
+    let of_a_beginning = |name: &str| name == RUN || name == LOCK || is_temporary(name);
     let unused = std::fs::read_dir(path).map_or(true, |mut entries| {
         entries.all(|entry| entry.is_ok_and(|e| e.file_name().to_str().is_some_and(of_a_beginning)))
     });
@@ -292,7 +340,7 @@ fn refuse_used(path: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// The folder of one run, inside that of its experiment.
+/// The folder of one job, inside that of its experiment.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
@@ -301,20 +349,27 @@ pub struct RunFolder {
 const RECORD: &str = "result.json";
 
 impl RunFolder {
-    /// The checkpoint of the run; its folder is made.
+    /// Makes the folder and takes it, so that no second process does the same job.
     ///
     /// # Errors
-    /// [`FolderError::Create`].
-    pub fn checkpoint(&self) -> Result<PathBuf, FolderError> {
+    /// [`FolderError::Busy`] where another process has it.
+    pub(super) fn take(&self) -> Result<Lock, FolderError> {
         create_dir(&self.path)?;
-        Ok(self.path.join("checkpoint.safetensors"))
+        for _ in 0..50 {
+            match lock(&self.path) {
+                // A child whose parent was killed needs a moment to end.
+                Err(FolderError::Busy(_)) => std::thread::sleep(Duration::from_millis(100)),
+                other => return other,
+            }
+        }
+        lock(&self.path)
     }
 
-    /// The record of the run, if it has ended.
+    /// The record of the job, if it has ended.
     ///
     /// # Errors
     /// [`FolderError::Report`] where the file is there and cannot be read.
-    pub fn record<R: DeserializeOwned>(&self) -> Result<Option<R>, FolderError> {
+    pub(super) fn record<R: DeserializeOwned>(&self) -> Result<Option<R>, FolderError> {
         let path = self.path.join(RECORD);
         Ok(if path.exists() {
             Some(read_json(path)?)
@@ -323,15 +378,15 @@ impl RunFolder {
         })
     }
 
-    /// Keeps the record of the run. It is the last file written: a run that has it is complete.
+    /// Keeps the record of the job. It is the last file written: a job that has it is complete.
     ///
     /// # Errors
     /// [`FolderError::Report`].
-    pub fn keep_record<R: Serialize>(&self, record: &R) -> Result<(), FolderError> {
+    pub(super) fn keep_record<R: Serialize>(&self, record: &R) -> Result<(), FolderError> {
         Ok(write_json(self.path.join(RECORD), record)?)
     }
 
-    /// A file of the run by its name.
+    /// A file of the job by its name.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -362,16 +417,12 @@ impl RunFolder {
         Ok(write_atomically(self.path.join("density.f32"), &bytes)?)
     }
 
-    /// The density kept for the run, if it kept one of `points` values.
+    /// The density kept for the job, if it kept one of `points` values.
     pub fn density(&self, points: usize) -> Option<Vec<f64>> {
         let bytes = std::fs::read(self.path.join("density.f32")).ok()?;
         let value = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         (bytes.len() == 4 * points).then(|| bytes.chunks_exact(4).map(value).collect())
     }
-}
-
-fn to_toml<C: Serialize>(config: &C) -> String {
-    toml::to_string_pretty(config).expect("a configuration is plain data")
 }
 
 fn create_dir(path: &Path) -> Result<(), FolderError> {
@@ -383,24 +434,30 @@ fn create_dir(path: &Path) -> Result<(), FolderError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
 
     use super::*;
     use crate::backend::{BackendKind, Dtype};
 
+    fn begun() -> Begun {
+        Begun {
+            format: FORMAT,
+            experiment: "toy".to_owned(),
+            compute: Compute {
+                backend: BackendKind::Flex,
+                dtype: Dtype::F32,
+                threads: 1,
+            },
+            data: None,
+        }
+    }
+
     #[test]
     fn what_a_killed_beginning_left_is_begun_again_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let compute = Compute {
-            backend: BackendKind::Flex,
-            dtype: Dtype::F32,
-            threads: 1,
-        };
-        let config = BTreeMap::from([("seeds", 1)]);
-        let begin = || Folder::create(Some(folder.path()), "toy", &config, compute);
-        fs::write(at(COMPUTE), "{}").unwrap();
+        let begin = || Folder::create(Some(folder.path()), &begun(), "seeds = 1");
+        fs::write(at(RUN), "{}").unwrap();
         fs::write(at(".flows-x.tmp"), "{").unwrap();
         fs::write(at("mine.txt"), "text").unwrap();
         assert!(matches!(begin(), Err(FolderError::NotEmpty(_))));
@@ -412,24 +469,34 @@ mod tests {
     #[test]
     fn settings_are_compared_and_not_their_layout() {
         let folder = tempfile::tempdir().unwrap();
-        let compute = Compute {
-            backend: BackendKind::Flex,
-            dtype: Dtype::F32,
-            threads: 1,
-        };
-        let config = |names: &[&str]| {
-            let names = names.iter().map(|name| (*name).to_owned());
-            BTreeMap::from([("names", names.collect::<Vec<_>>())])
-        };
-        Folder::create(Some(folder.path()), "toy", &config(&["a", "b"]), compute).unwrap();
+        Folder::create(Some(folder.path()), &begun(), "names = ['a', 'b']").unwrap();
         let edited = "# mine\nnames = [\n  'a',\n  'b'\n]\n";
         fs::write(folder.path().join(CONFIG), edited).unwrap();
-        let resume = |names: &[&str]| Folder::resume(folder.path(), &config(names), compute);
-        resume(&["a", "b"]).unwrap();
-        let error = resume(&["a", "c"]).unwrap_err().to_string();
+        let resume = |config: &str| Folder::resume(folder.path(), &begun(), config);
+        resume("names = ['a', 'b']").unwrap();
+        let error = resume("names = ['a', 'c']").unwrap_err().to_string();
         assert!(
             error.contains("other settings") && error.contains("\"c\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn folders_of_others_are_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = || {
+            let error = Folder::resume(folder.path(), &begun(), "").unwrap_err();
+            error.to_string()
+        };
+        assert!(refused().ends_with("holds no experiment to resume"));
+        fs::write(folder.path().join(CONFIG), "").unwrap();
+        assert!(refused().contains("begun by an older version"));
+        let mut other = begun();
+        other.experiment = "vae".to_owned();
+        write_json(folder.path().join(RUN), &other).unwrap();
+        assert!(refused().contains("holds the experiment 'vae'"));
+        other.format = 3;
+        write_json(folder.path().join(RUN), &other).unwrap();
+        assert!(refused().contains("has format 3"));
     }
 }

@@ -1,16 +1,18 @@
-//! Pictures of every kind of mask, and of the weight masks of a masked network.
+//! Pictures of every kind of mask, and of the weight masks of a masked network: draws `masks.png` and
+//! `made.png` into the folder named, and writes and prints the masks as `masks.txt`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::report::{MatrixPanel, draw_matrix_panels, write_atomically};
 use flows_core::masks::{DependencyMask, MadeLayout, MaskConfig, Ordering, Untouched, WeightMask};
+use flows_experiments::report::{MatrixPanel, draw_matrix_panels, write_atomically};
 
 const DIM: usize = 8;
 const CONTEXT: usize = 2;
 
-/// Draws `masks.png` and `made.png` into `folder`, and writes and prints the masks as `masks.txt`.
-pub(super) fn draw_masks(folder: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)
+fn main() -> anyhow::Result<()> {
+    let folder = std::env::args_os().nth(1).map(PathBuf::from);
+    let folder = folder.ok_or_else(|| anyhow::anyhow!("which folder to draw into?"))?;
+    std::fs::create_dir_all(&folder)
         .map_err(|error| anyhow::anyhow!("cannot make the folder {}: {error}", folder.display()))?;
     let blocks = vec![vec![0, 1, 2], vec![3, 4], vec![5, 6, 7]];
     let graph = vec![

@@ -1,11 +1,8 @@
-//! Lines over a common axis: training curves, error against depth.
-
-use std::path::Path;
+//! Axes: scales, ticks, grid and labels.
 
 use plotters::prelude::*;
 
-use super::ReportError;
-use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
+use super::canvas::{Anchor, Area, INK, Lettering};
 use super::ticks::labels;
 
 /// How values become lengths along an axis.
@@ -33,16 +30,6 @@ pub struct CurvePlot {
     pub y_scale: Scale,
 }
 
-/// One line. A point with a NaN or an infinity, or without a place on a logarithmic axis, interrupts
-/// it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// In the legend.
-    pub name: String,
-    /// `[x, y]`, in the order in which they are joined.
-    pub points: Vec<[f64; 2]>,
-}
-
 /// Colours that stay apart for colour-blind readers (Okabe and Ito), darkest first.
 pub(super) const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -53,106 +40,6 @@ pub(super) const COLORS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(90, 90, 90),
 ];
-
-/// Size of the plot itself in pixels.
-const PLOT: [u32; 2] = [760, 460];
-
-/// Draws lines with a legend to the right of the plot and writes a PNG.
-///
-/// # Errors
-/// [`ReportError::Draw`] where no point can be drawn; [`ReportError::File`] where the file cannot be
-/// written.
-pub fn draw_curves(
-    path: impl AsRef<Path>,
-    plot: &CurvePlot,
-    series: &[Series],
-) -> Result<(), ReportError> {
-    let path = path.as_ref();
-    let lines: Vec<Vec<Vec<[f64; 2]>>> = series
-        .iter()
-        .map(|s| drawable_pieces(&s.points, [plot.x_scale, plot.y_scale]))
-        .collect();
-    let points = || lines.iter().flatten().flatten();
-    if points().next().is_none() {
-        return Err(ReportError::Draw {
-            path: path.to_owned(),
-            reason: "no point can be drawn".to_owned(),
-        });
-    }
-    let axes = [
-        Axis::around(points().map(|p| p[0]), plot.x_scale, 0.0),
-        Axis::around(points().map(|p| p[1]), plot.y_scale, 0.04),
-    ];
-    let legend_lettering = Lettering::regular(17);
-    let names = series.iter().map(|s| legend_lettering.width(&s.name));
-    let legend = names.max().unwrap_or(0).min(320) + 72;
-    let [left, top, bottom] = [104, 60, 76];
-    let legend_height = 24 * series.len() as u32;
-    let size = [
-        left + PLOT[0] + legend,
-        top + PLOT[1].max(legend_height) + bottom,
-    ];
-    draw_png(path, size, |area| {
-        let frame = [
-            [left as i32, (left + PLOT[0]) as i32],
-            [(top + PLOT[1]) as i32, top as i32],
-        ];
-        let middle = frame.map(|[a, b]| (a + b) / 2);
-        Lettering::bold(22).write(
-            area,
-            &plot.title,
-            (middle[0], 20),
-            Anchor::Top,
-            size[0] - 20,
-        )?;
-        let [xs, ys] = [axes[0].ticks(), axes[1].ticks()];
-        let small = Lettering::regular(15);
-        draw_axes(area, &axes, frame, [&xs, &ys], small, [80, 80])?;
-        let lettering = Lettering::regular(17);
-        lettering.write(
-            area,
-            &plot.x_label,
-            (middle[0], frame[1][0] + 40),
-            Anchor::Top,
-            PLOT[0],
-        )?;
-        lettering.write(
-            area,
-            &plot.y_label,
-            (22, middle[1]),
-            Anchor::Upwards,
-            PLOT[1],
-        )?;
-        for (i, pieces) in lines.iter().enumerate() {
-            let place = |p: &[f64; 2]| {
-                let [x, y] = [0, 1].map(|axis| axes[axis].place(p[axis], frame[axis]));
-                (x, y)
-            };
-            for piece in pieces {
-                let line: Vec<(i32, i32)> = piece.iter().map(place).collect();
-                if let [dot] = line[..] {
-                    area.draw(&Circle::new(dot, 3, color(i).filled()))?;
-                } else {
-                    area.draw(&PathElement::new(line, color(i).stroke_width(2)))?;
-                }
-            }
-            let y = top as i32 + 12 + 24 * i as i32;
-            let x = frame[0][1] + 20;
-            area.draw(&PathElement::new(
-                [(x, y), (x + 28, y)],
-                color(i).stroke_width(3),
-            ))?;
-            legend_lettering.write(
-                area,
-                &series[i].name,
-                (x + 36, y),
-                Anchor::Left,
-                legend - 64,
-            )?;
-        }
-        Ok(())
-    })
-}
 
 /// Grid, ticks with their labels, and the frame around them. `widths` bounds the labels below and beside it.
 pub(super) fn draw_axes(
@@ -183,12 +70,6 @@ pub(super) fn draw_axes(
     lettering.write(area, &y_labels.offset, (left, top - 10), Anchor::Left, 160)?;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], INK))?;
     Ok(())
-}
-
-/// Series beyond the seventh repeat the colours in lighter shades.
-fn color(i: usize) -> RGBAColor {
-    let shade = 1.0 - 0.4 * ((i / COLORS.len()) % 2) as f64;
-    COLORS[i % COLORS.len()].mix(shade)
 }
 
 /// The runs of points that have a place on both axes.
@@ -347,26 +228,5 @@ mod tests {
         let axis = Axis::around([2.0, 2.0].into_iter(), Scale::Linear, 0.05);
         assert!(axis.low < 2.0 && axis.high > 2.0);
         assert_eq!(axis.place(2.0, [0, 100]), 50);
-    }
-
-    #[test]
-    fn curves_are_drawn_or_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("loss.png");
-        let series = Series {
-            name: "DDNF".to_owned(),
-            points: vec![[0.0, 1.0], [1.0, 0.1]],
-        };
-        draw_curves(&path, &CurvePlot::default(), &[series]).unwrap();
-        assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
-        let nothing = Series {
-            name: "diverged".to_owned(),
-            points: vec![[0.0, f64::NAN]],
-        };
-        let message = draw_curves(&path, &CurvePlot::default(), &[nothing]).unwrap_err();
-        assert!(
-            message.to_string().ends_with("no point can be drawn"),
-            "{message}"
-        );
     }
 }

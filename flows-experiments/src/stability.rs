@@ -4,6 +4,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use flows_core::bijectors::{Layer, stability};
 use serde::{Deserialize, Serialize};
 
+use crate::runner::{Column, Experiment, Format};
+
 /// What was seen of the blocks of a model along the paths of test points, over all blocks, cells and
 /// points. `B = J_v(z_t) / T` is the Jacobian of a step less the identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,23 @@ pub struct Stability {
     pub evaluations: usize,
     /// A line for each block that is too stiff, with its number and its `rho`.
     pub warnings: Vec<String>,
+}
+
+impl Stability {
+    /// The columns of the jobs of an experiment that keep one.
+    pub fn columns<'a, E: Experiment>(of: fn(&E::Measured) -> Option<&Self>) -> [Column<'a, E>; 3] {
+        let count = move |m: &E::Measured, count: fn(&Self) -> usize| of(m).map_or(0, count);
+        [
+            Column::largest("max_rho", "max rho", move |_, m| of(m)?.max_rho)
+                .written(Format::Decimals(2)),
+            Column::total("rho_at_least_one", "rho ≥ 1", move |_, m| {
+                count(m, |s| s.rho_at_least_one)
+            }),
+            Column::total("non_positive_determinants", "det ≤ 0", move |_, m| {
+                count(m, |s| s.non_positive_determinants)
+            }),
+        ]
+    }
 }
 
 /// Measures the DDNF blocks among `layers` on points at the start of their forward direction; `None`
