@@ -39,6 +39,11 @@ fn transforms_at_special_points() {
 }
 
 #[test]
+fn densities_of_transforms_integrate_to_one() {
+    transforms::densities_integrate_to_one::<Flex>(&Default::default());
+}
+
+#[test]
 fn trained_flows_come_back() {
     let _alone = exclusive();
     trained::trained_flows_come_back::<Autodiff<Flex>>(&Default::default(), 1e-4);

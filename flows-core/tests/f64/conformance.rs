@@ -27,6 +27,11 @@ fn transforms_at_special_points() {
 }
 
 #[test]
+fn densities_of_transforms_integrate_to_one() {
+    crate::transforms::densities_integrate_to_one::<burn::backend::Flex>(&device::<Wide>());
+}
+
+#[test]
 fn trained_flows_come_back() {
     crate::trained::trained_flows_come_back::<Wide>(&device::<Wide>(), 1e-10);
 }
