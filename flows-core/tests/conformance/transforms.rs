@@ -2,9 +2,14 @@
 //! at the bound, beyond it, and far out. Value and log-slope are finite, the map increases, its log-slope is that of
 //! autodiff, and the inverse leads back.
 
-use burn::tensor::backend::AutodiffBackend;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorCreationOptions, TensorData};
-use flows_core::testing::{normal_batch, rows};
+use flows_core::bijectors::AutoregressiveConfig;
+use flows_core::distributions::{DiagonalNormal, LogProb};
+use flows_core::flow::Flow;
+use flows_core::random::generator;
+use flows_core::testing::{batch, normal_batch, rows};
 use flows_core::transforms::{AnyTransform, Elementwise, Transform};
 
 use crate::registry::autoregressive::transforms;
@@ -119,4 +124,49 @@ fn check<B: AutodiffBackend>(
         }
     }
     None
+}
+
+/// Multiplies every weight by 3.
+struct Enlarge;
+
+impl<B: Backend> ModuleMapper<B> for Enlarge {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, tensor * 3.0, mapper)
+    }
+}
+
+/// The density of a standard normal seen through a masked layer of each transform, with weights far from where it
+/// starts, on midpoints of `[-20, 20]` in one variable and in two: 1 to 0.1 %.
+pub(crate) fn densities_integrate_to_one<B: Backend>(options: &TensorCreationOptions<B>) {
+    for transform in transforms() {
+        for (dim, cells) in [(1, 4000_u32), (2, 400)] {
+            let config = AutoregressiveConfig {
+                transform: transform.clone(),
+                ..AutoregressiveConfig::new(dim, vec![8])
+            };
+            let layer = config
+                .init::<B>(options.clone(), &mut generator(3))
+                .expect("a layer");
+            let base = DiagonalNormal::standard(dim, options.clone());
+            let flow = Flow::normalizing(layer.map(&mut Enlarge), base).expect("one dimension");
+            let width = 40.0 / f64::from(cells);
+            let middle = |k: u32| (f64::from(k) + 0.5) * width - 20.0;
+            let points: Vec<Vec<f64>> = (0..u32::pow(cells, dim as u32))
+                .map(|k| {
+                    let digit = |j: u32| k / u32::pow(cells, j) % cells;
+                    (0..dim as u32).map(|j| middle(digit(j))).collect()
+                })
+                .collect();
+            let log_prob = rows(&flow.log_prob(batch(&points, options.clone()), None));
+            let mass: f64 = log_prob
+                .iter()
+                .map(|l| l.exp() * width.powi(dim as i32))
+                .sum();
+            assert!(
+                (mass - 1.0).abs() < 1e-3,
+                "{transform:?}, dim {dim}: {mass}"
+            );
+        }
+    }
 }

@@ -28,6 +28,11 @@ fn transforms_at_special_points() {
 }
 
 #[test]
+fn densities_of_transforms_integrate_to_one() {
+    crate::transforms::densities_integrate_to_one::<burn::backend::Flex>(&double().into());
+}
+
+#[test]
 fn trained_flows_come_back() {
     crate::trained::trained_flows_come_back::<Wide>(&double().into(), 1e-10);
 }
