@@ -24,30 +24,30 @@ const FAR: f64 = 1e15;
 
 /// Orientation of a [`Flow`] whose layers map data to base: `log_prob` takes one pass (MAF).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Normalizing;
+pub struct DataToBase;
 
 /// Orientation of a [`Flow`] whose layers map base to data: sampling takes one pass (IAF).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Generative;
+pub struct BaseToData;
 
-/// Which way the layers of a [`Flow`] point: [`Normalizing`] or [`Generative`].
+/// Which way the layers of a [`Flow`] point: [`DataToBase`] or [`BaseToData`].
 pub trait Orientation: sealed::Sealed + Clone + core::fmt::Debug + Send + Sync + 'static {}
-impl Orientation for Normalizing {}
-impl Orientation for Generative {}
+impl Orientation for DataToBase {}
+impl Orientation for BaseToData {}
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for super::Normalizing {}
-    impl Sealed for super::Generative {}
+    impl Sealed for super::DataToBase {}
+    impl Sealed for super::BaseToData {}
 }
 
-/// The distribution of `x` with `T(x) ~ base` ([`Normalizing`]) or `x = T(z)`, `z ~ base`
-/// ([`Generative`]).
+/// The distribution of `x` with `T(x) ~ base` ([`DataToBase`]) or `x = T(z)`, `z ~ base`
+/// ([`BaseToData`]).
 ///
 /// With `z` in base space and `x` in data space,
 /// `log p(x) = log base(z) + log |det dz/dx|`. The fast direction never needs the layers' inverse:
-/// a normalizing flow has `log_prob` for any [`Bijector`] and samples where the layers [`Invert`];
-/// a generative flow the other way round.
+/// a flow from data to base has `log_prob` for any [`Bijector`] and samples where the layers [`Invert`];
+/// one from base to data the other way round.
 ///
 /// A row too far out for its float type, such as one that holds `f32::MAX`, has `log_prob` minus infinity or a
 /// very small number; NaN is for rows that hold one, and for those whose inverse was not found.
@@ -55,7 +55,7 @@ mod sealed {
 /// A context goes to the bijector, and to a base that takes one. It has a row for each row of the batch, or one row for
 /// all of them.
 #[derive(Module, Debug)]
-pub struct Flow<B: Backend, T, P, O: Orientation = Normalizing> {
+pub struct Flow<B: Backend, T, P, O: Orientation = DataToBase> {
     bijector: T,
     base: P,
     #[module(skip)]
@@ -63,12 +63,12 @@ pub struct Flow<B: Backend, T, P, O: Orientation = Normalizing> {
     backend: PhantomData<B>,
 }
 
-impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Normalizing> {
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, DataToBase> {
     /// A flow whose `bijector` maps data to base.
     ///
     /// # Errors
     /// [`Error::Config`] where dimensions or context dimensions differ, or the base has mass where the layers do not lead.
-    pub fn normalizing(bijector: T, base: P) -> Result<Self, Error> {
+    pub fn data_to_base(bijector: T, base: P) -> Result<Self, Error> {
         let flow = Self::with_orientation(bijector, base)?;
         let image = flow.bijector.image(&flow.bijector.domain())?;
         check_inside("flow", &flow.base.support(), &image)?;
@@ -76,13 +76,13 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Normalizing> {
     }
 }
 
-impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, Generative> {
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> Flow<B, T, P, BaseToData> {
     /// A flow whose `bijector` maps base to data.
     ///
     /// # Errors
     /// [`Error::Config`] where dimensions or context dimensions differ, or the base has mass where the layers are not
     /// defined.
-    pub fn generative(bijector: T, base: P) -> Result<Self, Error> {
+    pub fn base_to_data(bijector: T, base: P) -> Result<Self, Error> {
         let flow = Self::with_orientation(bijector, base)?;
         flow.data_domain()?;
         Ok(flow)
@@ -235,7 +235,7 @@ fn for_each_row<B: Backend>(context: Option<Tensor<B, 2>>, rows: usize) -> Optio
     })
 }
 
-impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Normalizing> {
+impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, DataToBase> {
     fn dim(&self) -> usize {
         self.base.dim()
     }
@@ -260,7 +260,7 @@ impl<B: Backend, T: Bijector<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Nor
     }
 }
 
-impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Generative> {
+impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, BaseToData> {
     fn dim(&self) -> usize {
         self.base.dim()
     }
@@ -285,7 +285,7 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B>> LogProb<B> for Flow<B, T, P, Gener
     }
 }
 
-impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, T, P, Normalizing> {
+impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, T, P, DataToBase> {
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
         self.sample_through(n, context, rng, |z, own| self.bijector.inverse(z, own))
     }
@@ -303,7 +303,7 @@ impl<B: Backend, T: Invert<B>, P: LogProb<B> + Sample<B>> Sample<B> for Flow<B, 
 }
 
 impl<B: Backend, T: Bijector<B>, P: LogProb<B> + Sample<B>> Sample<B>
-    for Flow<B, T, P, Generative>
+    for Flow<B, T, P, BaseToData>
 {
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, rng: &mut dyn Rng) -> Tensor<B, 2> {
         self.sample_through(n, context, rng, |z, own| self.bijector.forward(z, own))

@@ -39,6 +39,12 @@ const RENAMED: [(&str, &str); 2] = [
     ),
 ];
 
+/// Words of a configuration that were others before, with those of now.
+const REWORDED: [(&str, &str); 2] = [
+    ("flow::Normalizing>", "flow::DataToBase>"),
+    ("flow::Generative>", "flow::BaseToData>"),
+];
+
 /// A field that is no part of what a module is, such as noise or a cache: printed, it shows nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Transient<T>(pub(crate) T);
@@ -178,6 +184,8 @@ fn configuration<M: ModuleDisplay>(module: &M) -> Vec<String> {
 }
 
 fn check_configuration(own: &[String], saved: &str) -> Result<(), StateError> {
+    let reword = |text: String, (old, new): &(&str, &str)| text.replace(old, new);
+    let saved = REWORDED.iter().fold(saved.to_owned(), reword);
     let saved: Vec<&str> = saved.lines().collect();
     if saved.first().copied() != Some(LAYOUT) {
         return Ok(());

@@ -9,7 +9,7 @@ use flows_core::nn::Activation;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GenerativeFlow, build_generative};
+use crate::model::{BaseToDataFlow, build_base_to_data};
 
 /// K diffeomorphisms, each the time-1 flow of a velocity field of its own in T Euler steps, and an
 /// elementwise affine map behind them.
@@ -124,8 +124,8 @@ impl DdnfConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), options, rng)
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        build_base_to_data(&self.layers(), options, rng)
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
     use flows_core::bijectors::AsDdnfBlock;
     use rand::{SeedableRng, rngs::StdRng};
 
-    fn init(config: &DdnfConfig) -> Result<GenerativeFlow<Flex>, Error> {
+    fn init(config: &DdnfConfig) -> Result<BaseToDataFlow<Flex>, Error> {
         config.init(&Default::default(), &mut StdRng::seed_from_u64(0))
     }
 

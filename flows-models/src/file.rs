@@ -15,36 +15,36 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
-    build_normalizing,
+    BaseToDataFlow, DataToBaseFlow, FastDirection, ModelConfig, build_base_to_data,
+    build_data_to_base,
 };
 
 /// A flow of this crate in either direction.
 #[derive(Module, Debug)]
 pub enum AnyFlow<B: Backend> {
     /// Its layers map data to base.
-    Normalizing(NormalizingFlow<B>),
+    DataToBase(DataToBaseFlow<B>),
     /// Its layers map base to data.
-    Generative(GenerativeFlow<B>),
+    BaseToData(BaseToDataFlow<B>),
 }
 
-impl<B: Backend> From<NormalizingFlow<B>> for AnyFlow<B> {
-    fn from(flow: NormalizingFlow<B>) -> Self {
-        Self::Normalizing(flow)
+impl<B: Backend> From<DataToBaseFlow<B>> for AnyFlow<B> {
+    fn from(flow: DataToBaseFlow<B>) -> Self {
+        Self::DataToBase(flow)
     }
 }
 
-impl<B: Backend> From<GenerativeFlow<B>> for AnyFlow<B> {
-    fn from(flow: GenerativeFlow<B>) -> Self {
-        Self::Generative(flow)
+impl<B: Backend> From<BaseToDataFlow<B>> for AnyFlow<B> {
+    fn from(flow: BaseToDataFlow<B>) -> Self {
+        Self::BaseToData(flow)
     }
 }
 
 macro_rules! either {
     ($flow:expr, $inner:ident => $body:expr) => {
         match $flow {
-            AnyFlow::Normalizing($inner) => $body,
-            AnyFlow::Generative($inner) => $body,
+            AnyFlow::DataToBase($inner) => $body,
+            AnyFlow::BaseToData($inner) => $body,
         }
     };
 }
@@ -87,8 +87,11 @@ impl<B: Backend> Sample<B> for AnyFlow<B> {
 #[serde(rename_all = "snake_case")]
 enum Direction {
     #[default]
-    Normalizing,
-    Generative,
+    // The name in files written before.
+    #[serde(alias = "normalizing")]
+    DataToBase,
+    #[serde(alias = "generative")]
+    BaseToData,
 }
 
 #[derive(Serialize)]
@@ -113,8 +116,8 @@ impl ModelConfig {
         let options = &options.into();
         let layers = self.layers();
         Ok(match self.fast_direction() {
-            FastDirection::Sampling => build_generative(&layers, options.clone(), rng)?.into(),
-            _ => build_normalizing(&layers, options.clone(), rng)?.into(),
+            FastDirection::Sampling => build_base_to_data(&layers, options.clone(), rng)?.into(),
+            _ => build_data_to_base(&layers, options.clone(), rng)?.into(),
         })
     }
 }
@@ -129,8 +132,8 @@ pub fn save<B: Backend>(
     flow: impl Into<AnyFlow<B>>,
 ) -> Result<(), FileError> {
     let (direction, parameters) = match flow.into() {
-        AnyFlow::Normalizing(flow) => (Direction::Normalizing, state(&flow)),
-        AnyFlow::Generative(flow) => (Direction::Generative, state(&flow)),
+        AnyFlow::DataToBase(flow) => (Direction::DataToBase, state(&flow)),
+        AnyFlow::BaseToData(flow) => (Direction::BaseToData, state(&flow)),
     };
     let header = Header {
         format: 1,
@@ -174,14 +177,14 @@ pub fn load<B: Backend>(
     let (layers, rng) = (config.layers(), &mut flows_train::stream(0, "replaced", 0));
     let refuse = |e: Error| file.unusable(e.to_string());
     Ok(match file.entry("direction")?.unwrap_or_default() {
-        Direction::Normalizing => {
-            let flow: NormalizingFlow<B> =
-                build_normalizing(&layers, options.clone(), rng).map_err(refuse)?;
+        Direction::DataToBase => {
+            let flow: DataToBaseFlow<B> =
+                build_data_to_base(&layers, options.clone(), rng).map_err(refuse)?;
             file.fill(flow)?.into()
         }
-        Direction::Generative => {
-            let flow: GenerativeFlow<B> =
-                build_generative(&layers, options.clone(), rng).map_err(refuse)?;
+        Direction::BaseToData => {
+            let flow: BaseToDataFlow<B> =
+                build_base_to_data(&layers, options.clone(), rng).map_err(refuse)?;
             file.fill(flow)?.into()
         }
     })

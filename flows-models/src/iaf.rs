@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::MafConfig;
 use crate::mixing::Mixing;
-use crate::model::{GenerativeFlow, build_generative};
+use crate::model::{BaseToDataFlow, build_base_to_data};
 
 /// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
 /// reversed; the network pass maps base to data, so a sample takes one pass a layer.
@@ -109,7 +109,7 @@ impl IafConfig {
             context_dim,
             mask,
             mixing,
-            // Its statistics are those of data, which a generative flow meets at its other end.
+            // Its statistics are those of data, which a flow from base to data meets at its other end.
             batch_norm: false,
             transform,
             activation,
@@ -127,7 +127,7 @@ impl IafConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), options, rng)
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        build_base_to_data(&self.layers(), options, rng)
     }
 }

@@ -49,8 +49,8 @@ pub use maf::{
 };
 pub use mixing::Mixing;
 pub use model::{
-    FastDirection, GenerativeFlow, ModelConfig, NormalizingFlow, build_generative,
-    build_normalizing,
+    BaseToDataFlow, DataToBaseFlow, FastDirection, ModelConfig, build_base_to_data,
+    build_data_to_base,
 };
 pub use multi_scale_real_nvp::{MultiScaleFlow, MultiScaleRealNvpConfig};
 pub use nice::NiceConfig;

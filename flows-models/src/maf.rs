@@ -14,7 +14,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mixing::{Mixing, stacked};
-use crate::model::{NormalizingFlow, build_normalizing};
+use crate::model::{DataToBaseFlow, build_data_to_base};
 
 /// Masked autoregressive layers with the map `T` of each variable, and the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
@@ -84,7 +84,7 @@ pub type SosConfig = MaskedFlowConfig<SumOfSquares>;
 
 /// Bernstein polynomial flow: a [Bernstein polynomial](Bernstein) of each variable.
 ///
-/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial Normalizing Flows*,
+/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial DataToBase Flows*,
 /// arXiv:2204.13939.
 pub type BernsteinConfig = MaskedFlowConfig<Bernstein>;
 
@@ -173,7 +173,7 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<NormalizingFlow<B>, Error> {
-        build_normalizing(&self.layers(), options, rng)
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        build_data_to_base(&self.layers(), options, rng)
     }
 }

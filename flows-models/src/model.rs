@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use flows_core::bijectors::{Chain, LayerConfig, Stack};
 use flows_core::distributions::DiagonalNormal;
 use flows_core::error::Error;
-use flows_core::flow::{Flow, Generative, Normalizing};
+use flows_core::flow::{BaseToData, DataToBase, Flow};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
-pub type NormalizingFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, Normalizing>;
+pub type DataToBaseFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, DataToBase>;
 
 /// A flow whose layers map a standard normal to data: its samples take one pass.
-pub type GenerativeFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, Generative>;
+pub type BaseToDataFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, BaseToData>;
 
 /// The direction that a model is built to be fast in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,30 +36,30 @@ pub enum FastDirection {
 ///
 /// # Errors
 /// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
-pub fn build_normalizing<B: Backend>(
+pub fn build_data_to_base<B: Backend>(
     layers: &[LayerConfig],
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
-) -> Result<NormalizingFlow<B>, Error> {
+) -> Result<DataToBaseFlow<B>, Error> {
     let options = &options.into();
     let stack = build_stack(layers, options, rng)?;
     let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
-    Flow::normalizing(stack, base)
+    Flow::data_to_base(stack, base)
 }
 
 /// A standard normal pushed through `layers`, which map base to data.
 ///
 /// # Errors
-/// As [`build_normalizing`].
-pub fn build_generative<B: Backend>(
+/// As [`build_data_to_base`].
+pub fn build_base_to_data<B: Backend>(
     layers: &[LayerConfig],
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
-) -> Result<GenerativeFlow<B>, Error> {
+) -> Result<BaseToDataFlow<B>, Error> {
     let options = &options.into();
     let stack = build_stack(layers, options, rng)?;
     let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
-    Flow::generative(stack, base)
+    Flow::base_to_data(stack, base)
 }
 
 fn build_stack<B: Backend>(

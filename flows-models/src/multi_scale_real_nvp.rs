@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use flows_core::bijectors::{AutoregressiveConfig, MultiScale, MultiScaleConfig, Stack};
 use flows_core::distributions::DiagonalNormal;
 use flows_core::error::Error;
-use flows_core::flow::{Flow, Normalizing};
+use flows_core::flow::{DataToBase, Flow};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::mixing::{Mixing, stacked};
 use crate::real_nvp::alternating;
 
 /// A flow of stages, of which each maps half of the variables of the one before.
-pub type MultiScaleFlow<B> = Flow<B, MultiScale<B, Stack<B>>, DiagonalNormal<B>, Normalizing>;
+pub type MultiScaleFlow<B> = Flow<B, MultiScale<B, Stack<B>>, DiagonalNormal<B>, DataToBase>;
 
 /// Couplings at several scales: after each scale half of the variables are done, the rest goes on.
 ///
@@ -110,6 +110,6 @@ impl MultiScaleRealNvpConfig {
     ) -> Result<MultiScaleFlow<B>, Error> {
         let options = &options.into();
         let layers = self.stages()?.init(options.clone(), rng)?;
-        Flow::normalizing(layers, DiagonalNormal::standard(self.dim, options.clone()))
+        Flow::data_to_base(layers, DiagonalNormal::standard(self.dim, options.clone()))
     }
 }

@@ -8,7 +8,7 @@ use flows_core::transforms::LogScale;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NormalizingFlow, build_normalizing};
+use crate::model::{DataToBaseFlow, build_data_to_base};
 use crate::real_nvp::alternating;
 
 /// Additive couplings that swap halves from layer to layer, then a scaling of each column.
@@ -75,7 +75,7 @@ impl NiceConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<NormalizingFlow<B>, Error> {
-        build_normalizing(&self.layers(), options, rng)
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        build_data_to_base(&self.layers(), options, rng)
     }
 }

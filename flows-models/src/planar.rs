@@ -7,11 +7,11 @@ use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GenerativeFlow, build_generative};
+use crate::model::{BaseToDataFlow, build_base_to_data};
 
 /// K planar layers, behind one another.
 ///
-/// Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770, section 4.1;
+/// Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770, section 4.1;
 /// its figure 3 has K = 2, 8 and 32.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +51,7 @@ impl PlanarFlowConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), options, rng)
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        build_base_to_data(&self.layers(), options, rng)
     }
 }

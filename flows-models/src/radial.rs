@@ -7,11 +7,11 @@ use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GenerativeFlow, build_generative};
+use crate::model::{BaseToDataFlow, build_base_to_data};
 
 /// K radial layers, behind one another.
 ///
-/// Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770, equation 14.
+/// Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770, equation 14.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RadialFlowConfig {
@@ -50,7 +50,7 @@ impl RadialFlowConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), options, rng)
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        build_base_to_data(&self.layers(), options, rng)
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::maf::NamedTransform;
 use crate::mixing::{Mixing, stacked};
-use crate::model::{NormalizingFlow, build_normalizing};
+use crate::model::{DataToBaseFlow, build_data_to_base};
 
 /// Couplings with the map `T` of each variable, that swap halves from layer to layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,8 +111,8 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<NormalizingFlow<B>, Error> {
-        build_normalizing(&self.layers(), options, rng)
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        build_data_to_base(&self.layers(), options, rng)
     }
 }
 

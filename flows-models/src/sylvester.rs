@@ -8,11 +8,11 @@ use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GenerativeFlow, build_generative};
+use crate::model::{BaseToDataFlow, build_base_to_data};
 
 /// K Sylvester layers, behind one another.
 ///
-/// Van den Berg et al., *Sylvester Normalizing Flows for Variational Inference*, arXiv:1803.05649.
+/// Van den Berg et al., *Sylvester DataToBase Flows for Variational Inference*, arXiv:1803.05649.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SylvesterFlowConfig {
@@ -58,7 +58,7 @@ impl SylvesterFlowConfig {
         &self,
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
-    ) -> Result<GenerativeFlow<B>, Error> {
-        build_generative(&self.layers(), options, rng)
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        build_base_to_data(&self.layers(), options, rng)
     }
 }

@@ -17,8 +17,8 @@ fn every_preset_comes_back_on_another_backend_in_f64() {
             .unwrap();
         save(&path, &config, flow.clone()).unwrap();
         let loaded = load::<NdArray<f64>>(&path, &Default::default()).unwrap();
-        let generative = config.fast_direction() == FastDirection::Sampling;
-        assert_eq!(matches!(loaded, AnyFlow::Generative(_)), generative);
+        let base_to_data = config.fast_direction() == FastDirection::Sampling;
+        assert_eq!(matches!(loaded, AnyFlow::BaseToData(_)), base_to_data);
         let single = log_probs(&flow, &data);
         let double = log_probs(&loaded, &data);
         // The same backend in its other type, in one process.

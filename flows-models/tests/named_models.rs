@@ -12,8 +12,8 @@ use flows_core::testing::residual;
 use flows_core::transforms::{RqSpline, SplineForm};
 use flows_core::visit::LayerVisit;
 use flows_models::{
-    FastDirection, GenerativeFlow, IafConfig, MafConfig, Mixing, ModelConfig,
-    MultiScaleRealNvpConfig, NormalizingFlow, RealNvpConfig, build_generative, build_normalizing,
+    BaseToDataFlow, DataToBaseFlow, FastDirection, IafConfig, MafConfig, Mixing, ModelConfig,
+    MultiScaleRealNvpConfig, RealNvpConfig, build_base_to_data, build_data_to_base,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -43,8 +43,8 @@ fn kinds(layers: &[LayerConfig]) -> Vec<&'static str> {
 fn the_fast_direction_is_in_the_type_and_costs_one_pass_a_layer() {
     let device = Default::default();
     // The types are the claim: a flow of the other orientation is another type.
-    let maf: NormalizingFlow<Flex> = MafConfig::new(6).init(&device, &mut rng(1)).unwrap();
-    let iaf: GenerativeFlow<Flex> = IafConfig::new(6).init(&device, &mut rng(1)).unwrap();
+    let maf: DataToBaseFlow<Flex> = MafConfig::new(6).init(&device, &mut rng(1)).unwrap();
+    let iaf: BaseToDataFlow<Flex> = IafConfig::new(6).init(&device, &mut rng(1)).unwrap();
     let config = ModelConfig::Maf(MafConfig::new(6));
     assert_eq!(config.fast_direction(), FastDirection::Density);
     let config = ModelConfig::Iaf(IafConfig::new(6));
@@ -133,7 +133,7 @@ fn models_named_after_a_transform_come_from_toml() {
         let built = toml::from_str::<ModelConfig>(&text)
             .map_err(|e| e.to_string())
             .and_then(|c| {
-                build_normalizing::<Flex>(&c.layers(), &Default::default(), &mut rng(1))
+                build_data_to_base::<Flex>(&c.layers(), &Default::default(), &mut rng(1))
                     .map_err(|e| e.to_string())
             });
         assert!(built.is_err(), "{wrong}");
@@ -149,8 +149,8 @@ fn models_start_near_the_identity_and_go_there_and_back() {
         let text = format!("kind = '{kind}'\ndim = 4\nlayers = 2\nmixing = 'nothing'");
         let config: ModelConfig = toml::from_str(&text).unwrap();
         let device = Default::default();
-        let flow: NormalizingFlow<Flex> =
-            build_normalizing(&config.layers(), &device, &mut rng(1)).unwrap();
+        let flow: DataToBaseFlow<Flex> =
+            build_data_to_base(&config.layers(), &device, &mut rng(1)).unwrap();
         let x = batch(20, 4);
         let z = flow.bijector().forward(x.clone(), None);
         let moved = residual(z.clone(), x.clone());
@@ -253,11 +253,11 @@ fn rows_as_far_out_as_f32_reaches_have_a_score_and_not_nan() {
     ] {
         let model: ModelConfig = toml::from_str(&format!("kind = '{name}'\ndim = 2")).unwrap();
         let layers = model.layers();
-        let normalizing = build_normalizing::<Flex>(&layers, &device, &mut rng(1)).unwrap();
-        let generative = build_generative::<Flex>(&layers, &device, &mut rng(1)).unwrap();
+        let data_to_base = build_data_to_base::<Flex>(&layers, &device, &mut rng(1)).unwrap();
+        let base_to_data = build_base_to_data::<Flex>(&layers, &device, &mut rng(1)).unwrap();
         for (direction, log_p) in [
-            ("normalizing", normalizing.log_prob(x.clone(), None)),
-            ("generative", generative.log_prob(x.clone(), None)),
+            ("data to base", data_to_base.log_prob(x.clone(), None)),
+            ("base to data", base_to_data.log_prob(x.clone(), None)),
         ] {
             let log_p: Vec<f32> = log_p.into_data().iter().collect();
             let (rows, last) = (&log_p[..5], log_p[5]);

@@ -12,7 +12,7 @@
 //!
 //! let device = Default::default();
 //! let layer = ElementwiseAffineConfig::new(1).init::<Autodiff<Flex>>(&device, &mut flows_train::stream(0, "parameters", 0))?;
-//! let flow = Flow::normalizing(layer, DiagonalNormal::standard(1, &device))?;
+//! let flow = Flow::data_to_base(layer, DiagonalNormal::standard(1, &device))?;
 //! let data = Data::new(Rows::new((0..100).map(f64::from).collect(), 1), None)?;
 //! let (train, validation) = data.split(0.2, 0);
 //! let training = Training { steps: 20, ..Training::default() };

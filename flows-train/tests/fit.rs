@@ -13,7 +13,7 @@ use flows_core::bijectors::{
 };
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
 use flows_core::error::Error;
-use flows_core::flow::{Flow, Generative, Normalizing};
+use flows_core::flow::{BaseToData, DataToBase, Flow};
 use flows_core::masks::Ordering;
 use flows_core::state::{State, parameters};
 use flows_train::model_file::{Build, load, save, write};
@@ -25,14 +25,14 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 type B = Autodiff<Flex>;
-type Affine<B> = Flow<B, ElementwiseAffine<B>, DiagonalNormal<B>, Normalizing>;
+type Affine<B> = Flow<B, ElementwiseAffine<B>, DiagonalNormal<B>, DataToBase>;
 
 fn affine() -> Affine<B> {
     let (device, rng) = (Default::default(), &mut stream(0, "parameters", 0));
     let layer = ElementwiseAffineConfig::new(1)
         .init::<B>(&device, rng)
         .unwrap();
-    Flow::normalizing(layer, DiagonalNormal::standard(1, &device)).unwrap()
+    Flow::data_to_base(layer, DiagonalNormal::standard(1, &device)).unwrap()
 }
 
 /// Rows drawn from a normal of mean 2 and standard deviation 0.5.
@@ -102,8 +102,8 @@ fn reverse_kl_reaches_a_gaussian_target_and_its_constant() {
     let layer = ElementwiseAffineConfig::new(1)
         .init::<B>(&device, rng)
         .unwrap();
-    let flow: Flow<B, _, _, Generative> =
-        Flow::generative(layer, DiagonalNormal::standard(1, &device)).unwrap();
+    let flow: Flow<B, _, _, BaseToData> =
+        Flow::base_to_data(layer, DiagonalNormal::standard(1, &device)).unwrap();
     // U = (x - 1)^2 / 2 / 0.25, Z = sqrt(2 pi) / 2.
     let mut objective =
         ReverseKl(|x: Tensor<B, 2>, _: &Step<'_, B>| ((x - 1.0).square() * 2.0).squeeze_dim(1));
@@ -304,7 +304,7 @@ struct Mixed {
 }
 
 type MixedFlow<B> =
-    Flow<B, Pair<B, ElementwiseAffine<B>, Permutation<B>>, DiagonalNormal<B>, Normalizing>;
+    Flow<B, Pair<B, ElementwiseAffine<B>, Permutation<B>>, DiagonalNormal<B>, DataToBase>;
 
 impl<B: Backend> Build<B> for Mixed {
     type Model = MixedFlow<B>;
@@ -317,7 +317,7 @@ impl<B: Backend> Build<B> for Mixed {
         let affine = ElementwiseAffineConfig::new(self.dim).init(options.clone(), rng)?;
         let permutation =
             PermutationConfig::new(self.dim, self.order.clone()).init(options.clone(), rng)?;
-        Flow::normalizing(
+        Flow::data_to_base(
             Pair::new(affine, permutation)?,
             DiagonalNormal::standard(self.dim, options),
         )

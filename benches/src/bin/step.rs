@@ -18,7 +18,7 @@ use flows_core::init::normal_tensor;
 use flows_core::random::generator;
 use flows_experiments::backend::{Task, dispatch};
 use flows_experiments::cli::{Compute, DeviceArgs, UsageError, exit_code, install_panic_hook};
-use flows_models::{NormalizingFlow, build_normalizing};
+use flows_models::{DataToBaseFlow, build_data_to_base};
 use flows_train::Optimizer;
 
 /// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
@@ -103,16 +103,16 @@ impl Task for Work {
         for case in self.cases {
             let rng = &mut generator(0);
             let flow =
-                build_normalizing::<B>(&case.layers(), &device, rng).map_err(UsageError::new)?;
+                build_data_to_base::<B>(&case.layers(), &device, rng).map_err(UsageError::new)?;
             let timing = match case.kind {
                 Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
                 Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),
                 Kind::Maf | Kind::Ddnf | Kind::DdnfExact => {
-                    let loss = |model: &NormalizingFlow<B>, x| -model.log_prob(x, None).mean();
+                    let loss = |model: &DataToBaseFlow<B>, x| -model.log_prob(x, None).mean();
                     time_step::<B>(flow, case, &device, self.budget, loss)
                 }
                 Kind::DdnfValue => {
-                    let loss = |model: &NormalizingFlow<B>, x| {
+                    let loss = |model: &DataToBaseFlow<B>, x| {
                         model.bijector().forward(x, None).square().mean()
                     };
                     time_step::<B>(flow, case, &device, self.budget, loss)
@@ -138,11 +138,11 @@ impl Task for Work {
 }
 
 fn time_step<B: AutodiffBackend>(
-    flow: NormalizingFlow<B>,
+    flow: DataToBaseFlow<B>,
     case: Case,
     device: &B::Device,
     budget: Duration,
-    loss: impl Fn(&NormalizingFlow<B>, Tensor<B, 2>) -> Tensor<B, 1>,
+    loss: impl Fn(&DataToBaseFlow<B>, Tensor<B, 2>) -> Tensor<B, 1>,
 ) -> Timing {
     let rng = &mut generator(1);
     let x: Tensor<B, 2> = normal_tensor([case.batch, case.dim], 1.0, device, rng);
@@ -159,7 +159,7 @@ fn time_step<B: AutodiffBackend>(
 }
 
 fn time_forward<B: AutodiffBackend>(
-    flow: &NormalizingFlow<B>,
+    flow: &DataToBaseFlow<B>,
     case: Case,
     device: &B::Device,
     budget: Duration,
@@ -174,7 +174,7 @@ fn time_forward<B: AutodiffBackend>(
 }
 
 fn time_inverse<B: AutodiffBackend>(
-    flow: &NormalizingFlow<B>,
+    flow: &DataToBaseFlow<B>,
     case: Case,
     device: &B::Device,
     budget: Duration,

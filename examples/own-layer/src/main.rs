@@ -77,7 +77,7 @@ fn train(steps: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let affine = ElementwiseAffineConfig::new(2).init(&device, rng)?;
     let layers = Pair::new(affine, SineShear::init(&device, rng)?)?;
     let base = DiagonalNormal::<Autodiff<Flex>>::standard(2, &device);
-    let flow = Flow::generative(layers, base)?;
+    let flow = Flow::base_to_data(layers, base)?;
 
     let (train, validation) = points(4000).split(0.25, 0);
     let mut objective = MaximumLikelihood::new(&train).validated_on(&validation);

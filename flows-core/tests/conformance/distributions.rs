@@ -91,11 +91,11 @@ pub(crate) fn distributions<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f6
             };
             suite.check_distribution(case("data to base"), |device, rng| {
                 let base = DiagonalNormal::standard(dim, device.clone());
-                Flow::normalizing(stack(&layers, &device, rng)?, base)
+                Flow::data_to_base(stack(&layers, &device, rng)?, base)
             });
             suite.check_distribution(case("base to data"), |device, rng| {
                 let base = DiagonalNormal::standard(dim, device.clone());
-                Flow::generative(stack(&layers, &device, rng)?, base)
+                Flow::base_to_data(stack(&layers, &device, rng)?, base)
             });
         }
     }

@@ -83,7 +83,7 @@ where
     L::InnerModule: Invert<B::InnerBackend>,
 {
     let base = DiagonalNormal::<B>::standard(4, options.clone());
-    let mut flow = Flow::normalizing(layers, base).expect("one dimension");
+    let mut flow = Flow::data_to_base(layers, base).expect("one dimension");
     let mut optimizer = AdamConfig::new().init();
     let mut losses = Vec::new();
     for step in 0..300 {

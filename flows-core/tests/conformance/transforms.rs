@@ -149,7 +149,7 @@ pub(crate) fn densities_integrate_to_one<B: Backend>(options: &TensorCreationOpt
                 .init::<B>(options.clone(), &mut generator(3))
                 .expect("a layer");
             let base = DiagonalNormal::standard(dim, options.clone());
-            let flow = Flow::normalizing(layer.map(&mut Enlarge), base).expect("one dimension");
+            let flow = Flow::data_to_base(layer.map(&mut Enlarge), base).expect("one dimension");
             let width = 40.0 / f64::from(cells);
             let middle = |k: u32| (f64::from(k) + 0.5) * width - 20.0;
             let points: Vec<Vec<f64>> = (0..u32::pow(cells, dim as u32))

@@ -499,7 +499,7 @@ fn constant_parameters_are_a_diagonal_gaussian() {
     }
     let layer = layer.map(&mut Put(parameters));
     let base = DiagonalNormal::standard(dim, double());
-    let flow = Flow::normalizing(layer, base).unwrap();
+    let flow = Flow::data_to_base(layer, base).unwrap();
     let gaussian = DiagonalNormal::<Plain>::new(&loc, &scale, double()).unwrap();
     let x = normal::<Plain>(20, dim, 2.0, 9);
     let (a, b) = (flow.log_prob(x.clone(), None), gaussian.log_prob(x, None));
@@ -527,7 +527,7 @@ fn a_linear_conditioner_makes_any_gaussian() {
         }
     }
     let layer = layer.map(&mut Put(parameters));
-    let flow = Flow::normalizing(layer, DiagonalNormal::standard(dim, double())).unwrap();
+    let flow = Flow::data_to_base(layer, DiagonalNormal::standard(dim, double())).unwrap();
     let x = normal::<Plain>(10, dim, 1.0, 3);
     let precision = covariance.clone().try_inverse().unwrap();
     let data = values(x.clone());

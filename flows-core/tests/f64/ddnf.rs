@@ -629,7 +629,7 @@ fn gradients_of_the_likelihood_agree_with_central_differences() {
     for config in gradient_cases() {
         let blocks = vec![block::<Grad>(&config, 0.2), block::<Grad>(&config, 0.1)];
         let base = DiagonalNormal::standard(config.dim, double());
-        let flow = Flow::normalizing(Chain::new(blocks).unwrap(), base).unwrap();
+        let flow = Flow::data_to_base(Chain::new(blocks).unwrap(), base).unwrap();
         let context = context_of(4, 2).map(Tensor::from_inner);
         assert_gradients(
             flow,
@@ -658,13 +658,13 @@ fn gradients_through_both_inverses_agree_with_central_differences() {
             };
             let block = block::<Grad>(&config, 0.2);
             let base = DiagonalNormal::standard(config.dim, double());
-            let flow = Flow::generative(block, base).unwrap();
+            let flow = Flow::base_to_data(block, base).unwrap();
             let context = context_of(4, 2).map(Tensor::from_inner);
             assert_gradients(
                 flow,
                 &normal(4, config.dim, 1),
                 |flow, x| -flow.log_prob(x, context.clone()).mean(),
-                &format!("generative {config:?}"),
+                &format!("base to data {config:?}"),
             );
         }
     }

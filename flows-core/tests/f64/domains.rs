@@ -86,12 +86,12 @@ fn layers_that_do_not_take_what_comes_are_refused_when_composed() {
     // A power of a positive number is positive: no place for a normal base.
     let normal = || DiagonalNormal::<Flex>::standard(1, double());
     let power = maps(&[UnivariateMap::Power { exponent: 2.0 }]);
-    let error = Flow::normalizing(power.clone(), normal())
+    let error = Flow::data_to_base(power.clone(), normal())
         .unwrap_err()
         .to_string();
     assert!(error.contains("inside (0, inf)"), "{error}");
-    assert!(Flow::generative(power, normal()).is_err());
-    assert!(Flow::normalizing(sigmoid, Uniform::new(&[0.0], &[1.0], double()).unwrap()).is_ok());
+    assert!(Flow::base_to_data(power, normal()).is_err());
+    assert!(Flow::data_to_base(sigmoid, Uniform::new(&[0.0], &[1.0], double()).unwrap()).is_ok());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn columns_are_followed_through_a_permutation() {
 #[test]
 fn a_density_on_an_interval_integrates_to_one_and_is_zero_outside() {
     let logit = Pair::new(maps(&[UnivariateMap::Logit]), affine()).unwrap();
-    let flow = Flow::normalizing(logit, DiagonalNormal::<Flex>::standard(1, double())).unwrap();
+    let flow = Flow::data_to_base(logit, DiagonalNormal::<Flex>::standard(1, double())).unwrap();
     let n = 4000;
     let grid: Vec<f64> = (0..n)
         .map(|k| (f64::from(k) + 0.5) / f64::from(n))
@@ -133,7 +133,7 @@ fn a_density_on_an_interval_integrates_to_one_and_is_zero_outside() {
 fn a_log_normal_variable_has_its_density_and_positive_samples() {
     let exp = maps(&[UnivariateMap::Exp]);
     let base = DiagonalNormal::<Flex>::new(&[0.3], &[0.8], double()).unwrap();
-    let flow = Flow::generative(exp, base).unwrap();
+    let flow = Flow::base_to_data(exp, base).unwrap();
     let points = [0.05, 0.7, 1.0, 4.0];
     let ours = rows(&flow.log_prob(column(&points), None));
     for (x, log_p) in points.into_iter().zip(ours) {

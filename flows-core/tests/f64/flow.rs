@@ -4,13 +4,13 @@ use burn::backend::Flex;
 use burn::tensor::Tensor;
 use flows_core::bijectors::{AutoregressiveConfig, Chain, LayerConfig, Stack};
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
-use flows_core::flow::{Flow, Normalizing};
+use flows_core::flow::{DataToBase, Flow};
 use flows_core::random::generator;
 use flows_core::testing::{normal_batch, rows};
 
 use crate::double;
 
-type Conditional = Flow<Flex, Stack<Flex>, DiagonalNormal<Flex>, Normalizing>;
+type Conditional = Flow<Flex, Stack<Flex>, DiagonalNormal<Flex>, DataToBase>;
 
 fn conditional() -> Conditional {
     let rng = &mut generator(4);
@@ -22,7 +22,7 @@ fn conditional() -> Conditional {
         LayerConfig::Autoregressive(masked).init(double(), rng)
     });
     let stack = Chain::new(layers.collect::<Result<_, _>>().unwrap()).unwrap();
-    Flow::normalizing(stack, DiagonalNormal::standard(3, double())).unwrap()
+    Flow::data_to_base(stack, DiagonalNormal::standard(3, double())).unwrap()
 }
 
 #[test]
@@ -62,10 +62,10 @@ fn a_flow_gives_its_layers_back_and_a_shorter_one_is_made_of_them() {
     let mut layers = stack.into_layers();
     let context = normal_batch::<Flex>([1, 2], 1, double());
     let x = normal_batch::<Flex>([5, 3], 2, double());
-    let whole = Flow::normalizing(Chain::new(layers.clone()).unwrap(), base.clone()).unwrap();
+    let whole = Flow::data_to_base(Chain::new(layers.clone()).unwrap(), base.clone()).unwrap();
     let density = |flow: &Conditional| rows(&flow.log_prob(x.clone(), Some(context.clone())));
     assert_eq!(density(&whole), density(&flow));
     layers.pop();
-    let shorter = Flow::normalizing(Chain::new(layers).unwrap(), base).unwrap();
+    let shorter = Flow::data_to_base(Chain::new(layers).unwrap(), base).unwrap();
     assert_ne!(density(&shorter), density(&flow));
 }

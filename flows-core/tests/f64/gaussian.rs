@@ -60,7 +60,7 @@ fn one_autoregressive_layer_holds_it_in_closed_form() {
         }
     }
     let layer = layer.map(&mut Put(parameters));
-    let flow = Flow::normalizing(layer, DiagonalNormal::standard(DIM, double())).unwrap();
+    let flow = Flow::data_to_base(layer, DiagonalNormal::standard(DIM, double())).unwrap();
     let rows = TensorData::new(data.clone(), [data.len() / DIM, DIM]);
     let x = Tensor::<Plain, 2>::from_data(rows, double());
     let found = values(flow.log_prob(x, None).mean())[0];
@@ -79,7 +79,7 @@ fn one_linear_layer_is_trained_to_it() {
         .unwrap();
     let layers = Pair::new(linear, affine).unwrap();
     let base = DiagonalNormal::standard(DIM, double());
-    let mut flow = Flow::normalizing(layers, base).unwrap();
+    let mut flow = Flow::data_to_base(layers, base).unwrap();
     let rows = TensorData::new(data.clone(), [data.len() / DIM, DIM]);
     let x = Tensor::<Grad, 2>::from_data(rows, double());
     let mut optimizer = AdamConfig::new().init();

@@ -84,7 +84,7 @@ fn five_layers(inverse: AutoregressiveInverse) -> (Chain<Plain, Counting<Plain>>
 #[test]
 fn a_masked_autoregressive_flow_has_densities_in_one_pass_a_layer() {
     let (layers, calls) = five_layers(AutoregressiveInverse::Incremental);
-    let maf = Flow::normalizing(layers, DiagonalNormal::standard(12, double())).unwrap();
+    let maf = Flow::data_to_base(layers, DiagonalNormal::standard(12, double())).unwrap();
     maf.log_prob(normal(4, 12, 1.0, 1), None);
     assert_eq!(calls.take(), [5, 0]);
     let x = maf.sample(4, None, &mut StdRng::seed_from_u64(1));
@@ -97,7 +97,7 @@ fn a_masked_autoregressive_flow_has_densities_in_one_pass_a_layer() {
 #[test]
 fn an_inverse_autoregressive_flow_samples_in_one_pass_a_layer() {
     let (layers, calls) = five_layers(AutoregressiveInverse::Incremental);
-    let iaf = Flow::generative(layers, DiagonalNormal::standard(12, double())).unwrap();
+    let iaf = Flow::base_to_data(layers, DiagonalNormal::standard(12, double())).unwrap();
     let (x, log_prob) = iaf.sample_and_log_prob(4, None, &mut StdRng::seed_from_u64(1));
     assert_eq!(calls.take(), [5, 0]);
     let again = iaf.log_prob(x, None);

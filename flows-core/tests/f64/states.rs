@@ -91,7 +91,7 @@ fn temperature_cells_permutation_and_base_tell_models_apart() {
     };
     refusal(&mixture(1.0).unwrap(), mixture(2.0).unwrap());
 
-    let flow = |loc| Flow::normalizing(block(16), normal(loc)).unwrap();
+    let flow = |loc| Flow::data_to_base(block(16), normal(loc)).unwrap();
     assert!(refusal(&flow(0.0), flow(0.1)).contains("base"));
 }
 
@@ -204,7 +204,7 @@ fn a_density_keeps_its_value_through_a_state() {
         let layer = masked(MaskConfig::default())
             .init::<Plain>(double(), &mut rng(seed))
             .unwrap();
-        Flow::normalizing(layer, DiagonalNormal::standard(3, double())).unwrap()
+        Flow::data_to_base(layer, DiagonalNormal::standard(3, double())).unwrap()
     };
     let loaded = load_state::<Plain, _>(flow(2), &state(&flow(1))).unwrap();
     let x = normal::<Plain>(4, 3, 1.0, 1);

@@ -56,16 +56,16 @@ fn activation_norm_standardizes_data_from_either_end() {
 
     let base = || DiagonalNormal::standard(3, double());
     let mut flow =
-        Flow::generative(Chain::new(vec![act_norm(), act_norm()]).unwrap(), base()).unwrap();
+        Flow::base_to_data(Chain::new(vec![act_norm(), act_norm()]).unwrap(), base()).unwrap();
     flow.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
     assert_standardized(&flow.bijector().inverse(x.clone(), None));
 
     // A flow whose base is a flow: the inner layers see what the outer ones make of the data.
-    let inner = Flow::normalizing(act_norm(), base()).unwrap();
+    let inner = Flow::data_to_base(act_norm(), base()).unwrap();
     let outer = ElementwiseAffineConfig::new(3)
         .init(double(), &mut rng(1))
         .unwrap();
-    let mut nested = Flow::normalizing(outer, inner).unwrap();
+    let mut nested = Flow::data_to_base(outer, inner).unwrap();
     nested.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
     let at_base = nested.bijector().forward(x, None);
     assert_standardized(&nested.base().bijector().forward(at_base, None));
@@ -101,17 +101,17 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
     let layers = || Chain::new(vec![config.init::<Plain>(double(), &mut rng(3)).unwrap()]).unwrap();
     let base = || DiagonalNormal::standard(3, double());
     let x = normal::<Plain>(4, 3, 1.0, 4);
-    let mut normalizing = Flow::normalizing(layers(), base()).unwrap();
-    let mut generative = Flow::generative(layers(), base()).unwrap();
+    let mut data_to_base = Flow::data_to_base(layers(), base()).unwrap();
+    let mut base_to_data = Flow::base_to_data(layers(), base()).unwrap();
     let before = [
-        normalizing.log_prob(x.clone(), None),
-        generative.log_prob(x.clone(), None),
+        data_to_base.log_prob(x.clone(), None),
+        base_to_data.log_prob(x.clone(), None),
     ];
-    normalizing.visit_layers(&mut LayerVisit::resample_noise(9));
-    generative.visit_layers(&mut LayerVisit::resample_noise(9));
+    data_to_base.visit_layers(&mut LayerVisit::resample_noise(9));
+    base_to_data.visit_layers(&mut LayerVisit::resample_noise(9));
     let after = [
-        normalizing.log_prob(x.clone(), None),
-        generative.log_prob(x, None),
+        data_to_base.log_prob(x.clone(), None),
+        base_to_data.log_prob(x, None),
     ];
     for (before, after) in before.into_iter().zip(after) {
         assert_ne!(values(before), values(after));
@@ -119,7 +119,7 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
 
     let soft = AutoregressiveConfig::soft(3, vec![8]);
     let soft = soft.init_soft::<Grad>(double(), &mut rng(5)).unwrap();
-    let mut flow = Flow::generative(soft, DiagonalNormal::<Grad>::standard(3, double())).unwrap();
+    let mut flow = Flow::base_to_data(soft, DiagonalNormal::<Grad>::standard(3, double())).unwrap();
     flow.visit_layers(&mut LayerVisit::set_temperature(0.25).unwrap());
     assert_eq!(flow.bijector().conditioner().temperature(), 0.25);
     assert_eq!(flow.valid().bijector().conditioner().temperature(), 0.25);

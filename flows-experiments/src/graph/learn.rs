@@ -67,7 +67,7 @@ pub fn learn<B: AutodiffBackend>(
     };
     let layer = layer.init_soft::<B>(device, &mut stream(seed, "parameters", 0))?;
     let base = || DiagonalNormal::<B>::standard(config.dim, device);
-    let flow = Flow::normalizing(layer, base())?;
+    let flow = Flow::data_to_base(layer, base())?;
     // What the loss has beside the likelihood, so that a mask is learned.
     let penalty = |flow: &Flow<B, Autoregressive<B, Soft<B>, AnyTransform>, _>| {
         let soft = flow.bijector().conditioner();
@@ -95,7 +95,7 @@ pub fn learn<B: AutodiffBackend>(
     let hard = flow.bijector().harden(config.threshold)?;
     let graph = hard.mask().clone();
 
-    let mut hard = Flow::normalizing(hard, base())?;
+    let mut hard = Flow::data_to_base(hard, base())?;
     if config.hard_steps > 0 {
         let mut objective = Likelihood {
             rows: &rows,

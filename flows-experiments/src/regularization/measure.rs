@@ -146,11 +146,11 @@ impl<B: Backend> Trained<'_, B> {
         let range = self.target.plot_range();
         match self.target {
             Target::Samples(_) => {
-                let flow = Flow::normalizing(layers, base).expect("both are on the plane");
+                let flow = Flow::data_to_base(layers, base).expect("both are on the plane");
                 density_grid(&flow, range, n, self.device)
             }
             Target::Energy(_) => {
-                let flow = Flow::generative(layers, base).expect("both are on the plane");
+                let flow = Flow::base_to_data(layers, base).expect("both are on the plane");
                 density_grid(&flow, range, n, self.device)
             }
         }
@@ -166,11 +166,11 @@ impl<B: Backend> Trained<'_, B> {
         let (wall, seed, device) = (&settings.wall, self.seed, self.device);
         match self.target {
             Target::Samples(_) => {
-                let flow = Flow::normalizing(chain(layers), base).expect("both are on the plane");
+                let flow = Flow::data_to_base(chain(layers), base).expect("both are on the plane");
                 toy::measure(&flow, self.target, wall, evaluation, seed, device)
             }
             Target::Energy(_) => {
-                let flow = Flow::generative(chain(layers), base).expect("both are on the plane");
+                let flow = Flow::base_to_data(chain(layers), base).expect("both are on the plane");
                 toy::measure(&flow, self.target, wall, evaluation, seed, device)
             }
         }

@@ -19,7 +19,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::Layer;
 use flows_core::state::trained_parameters;
-use flows_models::{GenerativeFlow, NormalizingFlow, build_generative, build_normalizing};
+use flows_models::{BaseToDataFlow, DataToBaseFlow, build_base_to_data, build_data_to_base};
 use flows_train::{Curves, Fitted, fit, stream, stream_seed};
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ impl Regularization {
         let geodesic_rows = self.config.regularizers.geodesic_rows;
         Ok(match job.target {
             Target::Samples(set) => {
-                let flow = build_normalizing::<B>(&layers, device, rng)?;
+                let flow = build_data_to_base::<B>(&layers, device, rng)?;
                 let parameters = trained_parameters::<B, _>(&flow);
                 let mut objective = Regularized {
                     fit: set,
@@ -98,11 +98,11 @@ impl Regularization {
                 };
                 let run = run.training(seed);
                 let fitted = fit::<B, _, _>(flow, &mut objective, &job.training, run)?;
-                let layers = |flow: NormalizingFlow<B>| flow.valid().bijector().layers().to_vec();
+                let layers = |flow: DataToBaseFlow<B>| flow.valid().bijector().layers().to_vec();
                 (parameters, fitted.map(layers))
             }
             Target::Energy(energy) => {
-                let flow = build_generative::<B>(&layers, device, rng)?;
+                let flow = build_base_to_data::<B>(&layers, device, rng)?;
                 let parameters = trained_parameters::<B, _>(&flow);
                 let mut objective = Regularized {
                     fit: ReverseKl {
@@ -115,7 +115,7 @@ impl Regularization {
                 };
                 let run = run.training(seed);
                 let fitted = fit::<B, _, _>(flow, &mut objective, &job.training, run)?;
-                let layers = |flow: GenerativeFlow<B>| flow.valid().bijector().layers().to_vec();
+                let layers = |flow: BaseToDataFlow<B>| flow.valid().bijector().layers().to_vec();
                 (parameters, fitted.map(layers))
             }
         })
@@ -180,7 +180,7 @@ impl Experiment for Regularization {
     fn check<B: AutodiffBackend>(&self, jobs: &[Job], device: &B::Device) -> anyhow::Result<()> {
         for job in jobs.iter().filter(|job| job.seed == 0) {
             let rng = &mut stream(0, "check", 0);
-            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
+            let built = build_data_to_base::<B>(&job.model.layers(), device, rng);
             built.map_err(|source| anyhow!("model '{}': {source}", job.name()))?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Stack, trajectories};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::regularizers::{Regularizers, inverse_consistency};
-use flows_models::{GenerativeFlow, NormalizingFlow};
+use flows_models::{BaseToDataFlow, DataToBaseFlow};
 
 use crate::targets::SampleSet;
 use crate::toy::{ReverseKl, points};
@@ -62,8 +62,8 @@ impl<F> Regularized<F> {
     }
 }
 
-impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'static dyn SampleSet> {
-    fn loss(&mut self, model: &NormalizingFlow<B>, at: &Step<'_, B>) -> Loss<B> {
+impl<B: AutodiffBackend> Objective<B, DataToBaseFlow<B>> for Regularized<&'static dyn SampleSet> {
+    fn loss(&mut self, model: &DataToBaseFlow<B>, at: &Step<'_, B>) -> Loss<B> {
         let start = points(
             &self.fit.sample(at.batch, &mut at.rng("batch")),
             &at.options.device,
@@ -73,13 +73,13 @@ impl<B: AutodiffBackend> Objective<B, NormalizingFlow<B>> for Regularized<&'stat
         self.add(log_prob.mean().neg(), model.bijector(), start, end.value)
     }
 
-    fn before_step(&mut self, model: &mut NormalizingFlow<B>, at: &Step<'_, B>) {
+    fn before_step(&mut self, model: &mut DataToBaseFlow<B>, at: &Step<'_, B>) {
         model.visit_layers(&mut at.resample_noise());
     }
 }
 
-impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<ReverseKl> {
-    fn loss(&mut self, model: &GenerativeFlow<B>, at: &Step<'_, B>) -> Loss<B> {
+impl<B: AutodiffBackend> Objective<B, BaseToDataFlow<B>> for Regularized<ReverseKl> {
+    fn loss(&mut self, model: &BaseToDataFlow<B>, at: &Step<'_, B>) -> Loss<B> {
         let rng = &mut at.rng("batch");
         let (start, log_base) = model.base().sample_and_log_prob(at.batch, None, rng);
         let end = model.bijector().forward_and_log_det(start.clone(), None);
@@ -90,7 +90,7 @@ impl<B: AutodiffBackend> Objective<B, GenerativeFlow<B>> for Regularized<Reverse
         self.add(free_energy, model.bijector(), start, end.value)
     }
 
-    fn before_step(&mut self, model: &mut GenerativeFlow<B>, at: &Step<'_, B>) {
+    fn before_step(&mut self, model: &mut BaseToDataFlow<B>, at: &Step<'_, B>) {
         model.visit_layers(&mut at.resample_noise());
     }
 }

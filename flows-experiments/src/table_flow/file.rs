@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use flows_core::state::state;
-use flows_models::{ModelConfig, build_normalizing};
+use flows_models::{ModelConfig, build_data_to_base};
 use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
@@ -148,7 +148,7 @@ impl<B: Backend> TableFlow<B> {
         let (file, parts) = Parts::load(path)?;
         let model = &parts.header.model;
         file.check_size(model.least_parameters())?;
-        let built = build_normalizing::<B>(&model.layers(), device, &mut stream(0, "replaced", 0));
+        let built = build_data_to_base::<B>(&model.layers(), device, &mut stream(0, "replaced", 0));
         let flow = file.fill(built.map_err(|e| file.unusable(e.to_string()))?)?;
         Ok(Self {
             header: parts.header,

@@ -8,7 +8,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::distributions::LogProb;
 use flows_core::state::{self, load_state, trained_parameters};
 use flows_core::visit::LayerVisit;
-use flows_models::{NormalizingFlow, build_normalizing};
+use flows_models::{DataToBaseFlow, build_data_to_base};
 
 use super::config::{FitConfig, FitError, context_dim};
 use super::file::ModelHeader;
@@ -139,16 +139,16 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let begin = |model: &flows_models::ModelConfig| {
         let rng = &mut stream(config.seed, "parameters", 0);
-        build_normalizing::<B>(&model.layers(), device, rng)
+        build_data_to_base::<B>(&model.layers(), device, rng)
     };
     let model = begin(&config.training_model()).map_err(refuse)?;
     let parameters = trained_parameters::<B, _>(&model);
     let rng = &mut stream(config.seed, "parameters", 0);
-    let untrained = build_normalizing::<B::InnerBackend>(&config.model.layers(), device, rng);
+    let untrained = build_data_to_base::<B::InnerBackend>(&config.model.layers(), device, rng);
     let untrained = untrained.map_err(refuse)?;
     // The same parameters under the log-determinant that is kept, with the statistics of all rows that
     // are trained on.
-    let as_kept = |trained: &NormalizingFlow<B::InnerBackend>| {
+    let as_kept = |trained: &DataToBaseFlow<B::InnerBackend>| {
         let trained = state::parameters(trained);
         let mut flow = load_state(untrained.clone(), &trained).expect("the same layers");
         if config.batch_norm() {
@@ -166,7 +166,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         flow
     };
     let log_det = preprocessing.log_det();
-    let score = |trained: &NormalizingFlow<B::InnerBackend>| {
+    let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
         let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
         mean_of_finite(&scores) - log_det
     };

@@ -35,7 +35,7 @@ pub use prepared::{FAR, Prepared};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flows_core::distributions::{LogProb, Sample};
-use flows_models::NormalizingFlow;
+use flows_models::DataToBaseFlow;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub struct TableFlow<B: Backend> {
     header: ModelHeader,
     preprocessing: Preprocessing,
     context: Option<Preprocessing>,
-    flow: NormalizingFlow<B>,
+    flow: DataToBaseFlow<B>,
     device: B::Device,
 }
 
@@ -139,7 +139,7 @@ impl<B: Backend> TableFlow<B> {
     }
 
     /// The flow, in its own units.
-    pub fn flow(&self) -> &NormalizingFlow<B> {
+    pub fn flow(&self) -> &DataToBaseFlow<B> {
         &self.flow
     }
 

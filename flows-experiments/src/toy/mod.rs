@@ -16,7 +16,7 @@ use flows_core::bijector::{InverseReport, Invert};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::state::trained_parameters;
 use flows_core::visit::{LayerVisit, has_statistics};
-use flows_models::{FastDirection, ModelConfig, PRESETS, build_generative, build_normalizing};
+use flows_models::{FastDirection, ModelConfig, PRESETS, build_base_to_data, build_data_to_base};
 use flows_train::{Fitted, Run as TrainRun, TrainError, Training, fit, stream, stream_seed};
 use serde::{Deserialize, Serialize};
 
@@ -398,7 +398,7 @@ impl Experiment for Toy {
     fn check<B: AutodiffBackend>(&self, jobs: &[Job], device: &B::Device) -> anyhow::Result<()> {
         for job in jobs.iter().filter(|job| job.seed == 0) {
             let rng = &mut stream(0, "check", 0);
-            let built = build_normalizing::<B>(&job.model.layers(), device, rng);
+            let built = build_data_to_base::<B>(&job.model.layers(), device, rng);
             built.map_err(|source| anyhow!("model '{}': {source}", job.model_name))?;
         }
         Ok(())
@@ -409,13 +409,13 @@ impl Experiment for Toy {
         let layers = job.model.layers();
         let rng = &mut stream(seed, "parameters", 0);
         let check_rng = &mut stream(seed, "inverse", 0);
-        let normalizing = match job.model.fast_direction() {
+        let data_to_base = match job.model.fast_direction() {
             FastDirection::Density => true,
             FastDirection::Sampling => false,
             FastDirection::Either => matches!(job.target, Target::Samples(_)),
         };
-        let (mut measured, report, stability) = if normalizing {
-            let flow = build_normalizing::<B>(&layers, device, rng)?;
+        let (mut measured, report, stability) = if data_to_base {
+            let flow = build_data_to_base::<B>(&layers, device, rng)?;
             let (measured, flow) = self.fit(job, run, flow)?;
             let z = flow.base().sample(CHECK_SAMPLES, None, check_rng);
             let (x, report) = flow.bijector().inverse_with_report(z, None);
@@ -429,7 +429,7 @@ impl Experiment for Toy {
             let stability = measure_stability(flow.bijector().layers(), start);
             (measured, report, stability)
         } else {
-            let flow = build_generative::<B>(&layers, device, rng)?;
+            let flow = build_base_to_data::<B>(&layers, device, rng)?;
             let (measured, flow) = self.fit(job, run, flow)?;
             let x = flow.sample(CHECK_SAMPLES, None, check_rng);
             let report = flow.bijector().inverse_with_report(x, None).1;

@@ -307,7 +307,7 @@ fn gradients_at_fixed_noise_agree_with_central_differences() {
             };
             let blocks = vec![block::<Grad>(&config, 0.2), block::<Grad>(&config, 0.1)];
             let base = DiagonalNormal::standard(dim, double());
-            let mut flow = Flow::normalizing(Chain::new(blocks).unwrap(), base).unwrap();
+            let mut flow = Flow::data_to_base(Chain::new(blocks).unwrap(), base).unwrap();
             LogProb::<Grad>::visit_layers(&mut flow, &mut LayerVisit::resample_noise(5));
             let context = context_of(3, 2).map(Tensor::from_inner);
             assert_gradients(

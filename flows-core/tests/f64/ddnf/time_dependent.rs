@@ -88,19 +88,19 @@ fn gradients_agree_with_central_differences() {
         let context = || context_of(3, 2).map(Tensor::from_inner);
         let block = block::<Grad>(&config, 0.2);
         let base = DiagonalNormal::standard(3, double());
-        let flow = Flow::normalizing(block, base).unwrap();
+        let flow = Flow::data_to_base(block, base).unwrap();
         assert_gradients(
             flow.clone(),
             &normal(3, 3, 1),
             |flow, x| -flow.log_prob(x, context()).mean(),
-            "normalizing",
+            "data to base",
         );
-        let flow = Flow::generative(flow.bijector().clone(), flow.base().clone()).unwrap();
+        let flow = Flow::base_to_data(flow.bijector().clone(), flow.base().clone()).unwrap();
         assert_gradients(
             flow,
             &normal(3, 3, 1),
             |flow, x| -flow.log_prob(x, context()).mean(),
-            "generative",
+            "base to data",
         );
     }
 }
