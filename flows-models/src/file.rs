@@ -115,10 +115,17 @@ impl ModelConfig {
     ) -> Result<AnyFlow<B>, Error> {
         let options = &options.into();
         let layers = self.layers();
-        Ok(match self.fast_direction() {
+        let flow: AnyFlow<B> = match self.fast_direction() {
             FastDirection::Sampling => build_base_to_data(&layers, options.clone(), rng)?.into(),
             _ => build_data_to_base(&layers, options.clone(), rng)?.into(),
-        })
+        };
+        match flow.dim() == self.dim() {
+            true => Ok(flow),
+            false => {
+                let expected = format!("{}, the columns of the layers", flow.dim());
+                Err(Error::config("model", "dim", self.dim(), expected))
+            }
+        }
     }
 }
 

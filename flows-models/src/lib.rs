@@ -38,6 +38,7 @@ mod planar;
 mod presets;
 mod radial;
 mod real_nvp;
+mod stack;
 mod sylvester;
 pub mod vae;
 
@@ -58,6 +59,7 @@ pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
 pub use real_nvp::{CouplingFlowConfig, NsfCouplingConfig, RealNvpConfig};
+pub use stack::StackConfig;
 pub use sylvester::SylvesterFlowConfig;
 
 /// What most programs that use a model need: configurations, [`load`] and [`save`], and the preludes of flows-core and
@@ -69,7 +71,7 @@ pub mod prelude {
     pub use crate::{
         AnyFlow, BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
         NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-        RealNvpConfig, SosConfig, SylvesterFlowConfig, load, save,
+        RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
     };
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NiceConfig, NsfConfig,
-    NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
+    NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig,
     SylvesterFlowConfig,
 };
 
@@ -150,6 +150,8 @@ models! {
     Sos(SosConfig) = "sos",
     /// Bernstein polynomial flow.
     Bernstein(BernsteinConfig) = "bernstein",
+    /// The layers given.
+    Stack(StackConfig) = "stack",
 }
 
 impl ModelConfig {
@@ -185,6 +187,7 @@ impl ModelConfig {
             Self::Naf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Sos(c) => network(c.layers, c.dim, &c.hidden),
             Self::Bernstein(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Stack(_) => 0,
             Self::Planar(c) => network(c.layers, 1, &[c.dim]),
             Self::Radial(c) => network(c.layers, 1, &[c.dim]),
             Self::Sylvester(c) => network(c.layers, 1, &[c.dim]),
@@ -210,6 +213,7 @@ impl ModelConfig {
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
             Self::NsfCoupling(_) => text("exact, sum of log-slopes", "closed form"),
+            Self::Stack(_) => text("exact or as its layers say", "layer by layer"),
             Self::Nsf(_) => text("exact, sum of log-slopes", "incremental, closed form"),
             Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => text(
                 "exact, sum of log-slopes",

@@ -64,3 +64,45 @@ fn a_file_whose_header_is_of_another_model_is_refused_with_the_difference() {
         .to_string();
     assert!(error.contains("more parameters than"), "{error}");
 }
+
+#[test]
+fn a_stack_of_any_layers_is_a_model_that_is_saved_and_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.flow");
+    let text = |dim: usize| {
+        format!(
+            r#"
+            kind = "stack"
+            dim = {dim}
+            layers = [
+                {{ layer = "elementwise-map", maps = ["logit", "log"] }},
+                {{ layer = "autoregressive", dim = 2, hidden = [8], transform = "rq_spline" }},
+                {{ layer = "lu-linear", dim = 2 }},
+            ]
+            "#
+        )
+    };
+    let config: ModelConfig = toml::from_str(&text(2)).unwrap();
+    let flow = config
+        .init::<Flex>(&Default::default(), &mut generator(0))
+        .unwrap();
+    save(&path, &config, flow.clone()).unwrap();
+    let loaded = load::<Flex>(&path, &Default::default()).unwrap();
+    let data = Data::new(Rows::new(vec![0.1, 0.4, 0.9, 3.0, 1.5, 1.0], 2), None).unwrap();
+    let scores = log_probs(&loaded, &data);
+    assert_eq!(scores, log_probs(&flow, &data));
+    // A share of 1.5 is none.
+    assert!(scores[..2].iter().all(|s| s.is_finite()) && scores[2] == f64::NEG_INFINITY);
+
+    let wrong: ModelConfig = toml::from_str(&text(3)).unwrap();
+    let error = wrong
+        .init::<Flex>(&Default::default(), &mut generator(0))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("2, the columns of the layers"),
+        "{error}"
+    );
+    let unknown = text(2).replace("hidden = [8]", "hidden = [8], zzz = 1");
+    let error = toml::from_str::<ModelConfig>(&unknown).unwrap_err();
+    assert!(error.to_string().contains("zzz"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! What is fitted to a table, and how.
 
+use flows_core::bijectors::LayerConfig;
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
 use flows_models::{DdnfConfig, FastDirection, ModelConfig};
@@ -130,6 +131,15 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
         ModelConfig::Naf(c) => Some(c.context_dim),
         ModelConfig::Sos(c) => Some(c.context_dim),
         ModelConfig::Bernstein(c) => Some(c.context_dim),
+        ModelConfig::Stack(c) => {
+            let of = |layer: &LayerConfig| match layer {
+                LayerConfig::Autoregressive(c) => c.context_dim,
+                LayerConfig::BlockAffine(c) => c.context_dim,
+                LayerConfig::Ddnf(c) => c.context_dim,
+                _ => 0,
+            };
+            c.layers.iter().map(of).max()
+        }
         ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
     }
 }

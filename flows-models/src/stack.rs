@@ -1,0 +1,63 @@
+//! Any layers, one after the other.
+
+use burn::tensor::TensorCreationOptions;
+use burn::tensor::backend::Backend;
+use flows_core::bijectors::LayerConfig;
+use flows_core::error::Error;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DataToBaseFlow, build_data_to_base};
+
+/// A model of the layers given, first to last from data to a standard normal.
+///
+/// ```
+/// use flows_models::ModelConfig;
+///
+/// // A share and a positive amount: to the reals, then one layer of splines.
+/// let model: ModelConfig = toml::from_str(
+///     r#"
+///     kind = "stack"
+///     dim = 2
+///     layers = [
+///         { layer = "elementwise-map", maps = ["logit", "log"] },
+///         { layer = "act-norm", dim = 2 },
+///         { layer = "autoregressive", dim = 2, hidden = [32], transform = "rq_spline" },
+///     ]
+///     "#,
+/// )?;
+/// assert_eq!(model.layers().len(), 3);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackConfig {
+    /// Number of columns.
+    pub dim: usize,
+    /// The layers, each a table with its kind under `layer`.
+    pub layers: Vec<LayerConfig>,
+}
+
+impl StackConfig {
+    /// The layers given, of `dim` columns each.
+    pub fn new(dim: usize, layers: Vec<LayerConfig>) -> Self {
+        Self { dim, layers }
+    }
+
+    /// The layers, first to last from data to base.
+    pub fn layers(&self) -> Vec<LayerConfig> {
+        self.layers.clone()
+    }
+
+    /// The flow that maps data to a standard normal.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
+    pub fn init<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        build_data_to_base(&self.layers(), options, rng)
+    }
+}
