@@ -105,6 +105,7 @@ fn layers_refuse_unknown_keys() {
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { hutchinson = {} }",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { russian_roulette = {} }",
         "layer = 'elementwise-affine'\ndim = 4",
+        "layer = 'elementwise-map'\nmaps = ['log', { power = { exponent = 2.0 } }]",
         "layer = 'lu-linear'\ndim = 4",
         "layer = 'autoregressive'\ndim = 2\nhidden = [8]\nmask = { graph = [[], [0]] }\ntransform = { affine = { scale = { softplus = { floor = 1e-3 } } } }",
         "layer = 'autoregressive'\ndim = 2\nhidden = [8]\nmask = { autoregressive = { random = { seed = 1 } } }",
@@ -146,7 +147,12 @@ fn models_and_fits_refuse_unknown_keys() {
     let kinds = kinds::<ModelConfig>("kind");
     assert!(kinds.len() >= 8, "{kinds:?}");
     for kind in kinds {
-        check(&toml::from_str::<ModelConfig>(&format!("kind = '{kind}'\ndim = 4")).unwrap());
+        let rest = match kind.as_str() {
+            "stack" => "layers = [{ layer = 'lu-linear', dim = 4 }]",
+            _ => "",
+        };
+        let text = format!("kind = '{kind}'\ndim = 4\n{rest}");
+        check(&toml::from_str::<ModelConfig>(&text).unwrap());
     }
     let maf = "kind = 'maf'\ndim = 4\nmixing = { random = { seed = 1 } }";
     check(&toml::from_str::<ModelConfig>(maf).unwrap());

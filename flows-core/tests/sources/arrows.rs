@@ -17,6 +17,7 @@ const ORDER: &[&[&str]] = &[
     &[
         "error",
         "autodiff",
+        "domain",
         "expand",
         "magnitude",
         "random",

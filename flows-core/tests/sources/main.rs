@@ -18,7 +18,7 @@ const SOURCES: [&str; 10] = [
     "flows-core/src",
     "flows-train/src",
     "flows-models/src",
-    "flows-experiments/src/experiment",
+    "flows-experiments/src/runner",
     "flows-experiments/src/graph",
     "flows-experiments/src/regularization",
     "flows-experiments/src/table_flow",
