@@ -3,7 +3,7 @@
 //!
 //! | conditioner | network | a pass forward |
 //! |---|---|---|
-//! | [`Made`] | one masked network for all variables | one network pass |
+//! | [`Made`](crate::nn::Made) | one masked network for all variables | one network pass |
 //! | [`Coupling`] | a plain network that reads the variables which stay as they are | one network pass |
 //! | [`Shared`] | one network that is asked for each variable in turn | `dim` network passes |
 //! | [`Soft`] | a masked or shared network whose mask is learned | one pass, or `dim` |

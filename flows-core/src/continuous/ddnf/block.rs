@@ -157,7 +157,7 @@ impl DdnfBlockConfig {
 /// A stochastic log-determinant draws noise that is fixed until
 /// [`LayerVisit::resample_noise`] sets another seed: the same call gives the same
 /// estimate, in both directions. A new block begins with seed 0, so blocks share their noise until
-/// a [`Chain`](super::Chain) of them is resampled.
+/// a [`Chain`](crate::bijectors::Chain) of them is resampled.
 #[derive(Module, Debug)]
 pub struct DdnfBlock<B: Backend> {
     pub(super) field: VelocityField<B>,
