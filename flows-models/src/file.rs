@@ -151,7 +151,8 @@ pub fn save<B: Backend>(
     write(path, &header, &[(FLOW, &parameters)])
 }
 
-/// Reads a model that [`save`] wrote on any backend, whichever it is, in the default type of `device`.
+/// Reads a model that [`save`] wrote on any backend, whichever it is. `options` are `&device` for its default float
+/// type, or such as `(&device, DType::F64)`.
 ///
 /// ```
 /// use burn::backend::Flex;

@@ -98,7 +98,8 @@ pub fn save<B: Backend, C: Build<B>>(
     write(path, &header, &[(FLOW, &state::<B, _>(model))])
 }
 
-/// Reads a model that [`save`] wrote on any backend, in the type that `options` names, such as `(&device, DType::F64)`; `&device` stands for its default type.
+/// Reads a model that [`save`] wrote on any backend. `options` are `&device` for its default float type, or such as
+/// `(&device, DType::F64)`.
 ///
 /// # Errors
 /// [`FileError`] naming the file and the first difference: another configuration, a parameter that is missing or one

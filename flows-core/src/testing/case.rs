@@ -106,7 +106,6 @@ pub struct DistributionCase {
     pub(super) seed: u64,
     pub(super) grid: (f64, f64),
     pub(super) grid_tolerance: f64,
-    pub(super) bounded_support: bool,
     pub(super) inverse_tolerance: Option<f64>,
 }
 
@@ -118,7 +117,6 @@ impl DistributionCase {
             seed: 7,
             grid: (-12.0, 12.0),
             grid_tolerance: 1e-6,
-            bounded_support: false,
             inverse_tolerance: None,
         }
     }
@@ -128,12 +126,6 @@ impl DistributionCase {
     pub fn grid(mut self, low: f64, high: f64, tolerance: f64) -> Self {
         self.grid = (low, high);
         self.grid_tolerance = tolerance;
-        self
-    }
-
-    /// The density may be zero: `log_prob` is minus infinity there.
-    pub fn bounded_support(mut self) -> Self {
-        self.bounded_support = true;
         self
     }
 

@@ -9,6 +9,7 @@ use rand::Rng;
 use super::built::{Built, Edit, Input};
 use super::differentiate;
 use crate::distributions::{LogProb, Sample};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::random::generator;
 
@@ -19,6 +20,7 @@ pub(super) type Draws<B> = (Tensor<B, 2>, Tensor<B, 1>);
 pub(super) trait Distribution<B: AutodiffBackend> {
     fn dim(&self) -> usize;
     fn context_dim(&self) -> usize;
+    fn support(&self) -> Vec<Interval>;
     fn log_prob(&self, input: Input<B>) -> Tensor<B, 1>;
     fn sample(&self, n: usize, context: Option<Tensor<B, 2>>, seed: u64) -> Tensor<B, 2>;
     fn sample_and_log_prob(&self, n: usize, context: Option<Tensor<B, 2>>, seed: u64) -> Draws<B>;
@@ -54,6 +56,10 @@ where
 
     fn context_dim(&self) -> usize {
         self.module.context_dim()
+    }
+
+    fn support(&self) -> Vec<Interval> {
+        self.module.support()
     }
 
     fn log_prob(&self, input: Input<B>) -> Tensor<B, 1> {

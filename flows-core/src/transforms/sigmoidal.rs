@@ -13,8 +13,8 @@ use crate::softplus::{softplus, softplus_inverse};
 /// `y = (1 - m) logit(sum_j w_j sigmoid(a_j x + b_j)) + m x` with `a_j > 0` and weights `w_j` that sum to one.
 ///
 /// With `s_j = sigmoid(a_j x + b_j)`, `S = sum_j w_j s_j`, `p_j = w_j s_j / S` and `q_j = w_j (1 - s_j) / (1 - S)`, the
-/// slope of the first term is `(1 - m) sum_j a_j p_j q_j / w_j`. All of it is computed in logarithms, so that no number over- or underflows. The
-/// inverse is a root find.
+/// slope of the first term is `(1 - m) sum_j a_j p_j q_j / w_j`. All of it is computed in logarithms, without overflow
+/// or underflow. The inverse is a root find.
 ///
 /// The paper has `m = 0`. Between sigmoids far apart the slope then falls off exponentially, and no inverse in f32 gets
 /// across; `m` is the least slope.

@@ -25,6 +25,7 @@ use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::LogScale;
 
 use crate::double;
+use crate::registry::autoregressive::SCALES;
 
 pub(crate) type Plain = Flex;
 pub(crate) type Grad = Autodiff<Flex>;
@@ -207,19 +208,6 @@ pub(crate) fn check_gradients<L: Bijector<Grad>>(
         assert_close(&[exact], &[(up - down) / (2.0 * step)], 1e-6);
     }
 }
-
-const SCALES: [LogScale; 7] = [
-    LogScale::Exp,
-    LogScale::TanhBounded { bound: 2.0 },
-    LogScale::SoftClip { bound: 6.9 },
-    LogScale::Softplus { floor: 1e-3 },
-    LogScale::Sigmoid {
-        offset: 2.0,
-        floor: 1e-3,
-    },
-    LogScale::SigmoidGate,
-    LogScale::Additive,
-];
 
 pub(crate) fn masks() -> Vec<MaskConfig> {
     let graph = vec![vec![], vec![0], vec![0, 4], vec![1, 2], vec![], vec![4, 1]];

@@ -21,6 +21,7 @@ mod flow;
 mod gaussian;
 mod golden_parity;
 mod learned_masks;
+mod masked_cases;
 mod masked_kernel;
 mod parity;
 mod passes;

@@ -16,7 +16,8 @@ use flows_core::bijectors::{
 use flows_core::masks::Untouched;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::ConditionerActivation;
-use flows_core::transforms::LogScale;
+
+use crate::registry::autoregressive::SCALES;
 
 fn draw(len: usize, seed: u64) -> Vec<f64> {
     let rng = StdRng::seed_from_u64(seed);
@@ -113,20 +114,7 @@ fn assert_close(a: &[Vec<f64>], b: &[Vec<f64>], tolerance: f64, what: &str) {
     }
 }
 
-const SCALES: [LogScale; 7] = [
-    LogScale::Exp,
-    LogScale::TanhBounded { bound: 2.0 },
-    LogScale::SoftClip { bound: 6.9 },
-    LogScale::Softplus { floor: 1e-3 },
-    LogScale::Sigmoid {
-        offset: 2.0,
-        floor: 1e-3,
-    },
-    LogScale::SigmoidGate,
-    LogScale::Additive,
-];
-
-const ACTIVATIONS: [ConditionerActivation; 3] = [
+pub(crate) const ACTIVATIONS: [ConditionerActivation; 3] = [
     ConditionerActivation::Relu,
     ConditionerActivation::Tanh,
     ConditionerActivation::Elu,

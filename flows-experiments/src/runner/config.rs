@@ -157,7 +157,7 @@ fn enter<'a>(value: &'a mut Value, name: &str) -> Result<&'a mut Value, String> 
             let count = items.len();
             let item = name.parse().ok().and_then(|i: usize| items.get_mut(i));
             item.ok_or_else(|| {
-                format!("'{name}' is no number below {count}, the length of the list")
+                format!("'{name}' is not a number below {count}, the length of the list")
             })
         }
         _ => Err(format!("'{name}' is no key: there is a value in its place")),
@@ -311,7 +311,7 @@ mod tests {
             ("inner.stps", "4", "unknown field `stps`"),
             ("inner.steps", "many", "invalid type: string \"many\""),
             ("kind.name", "4", "'name' is no key"),
-            ("override.1.steps", "4", "'1' is no number below 1"),
+            ("override.1.steps", "4", "'1' is not a number below 1"),
         ] {
             let error = with(key, text).unwrap_err();
             assert!(

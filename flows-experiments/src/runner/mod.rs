@@ -220,7 +220,7 @@ impl<B: Backend> Run<'_, B> {
     }
 }
 
-/// The reason why a job has no numbers and is not run: a cell of the table, not a failure.
+/// Why a job is not run: shown in its cell of the table, and not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);

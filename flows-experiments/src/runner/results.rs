@@ -170,7 +170,7 @@ pub struct Row {
     pub seeds: usize,
     /// Seeds that diverged.
     pub diverged: usize,
-    /// Why there are no numbers, or fewer.
+    /// Why results are missing.
     pub notes: Vec<String>,
     /// What a reader of the numbers has to know.
     pub warnings: Vec<String>,

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{Call, Moves, ROWS, Refusal, Run, finite};
+use crate::domain::Interval;
 use crate::error::Error;
 use crate::testing::built::Input;
 use crate::testing::case::DistributionCase;
@@ -238,7 +239,8 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
         );
     }
 
-    /// `log p` and every gradient at extreme points, one at a time; minus infinity outside of a bounded support.
+    /// `log p` and every gradient at extreme points, one at a time; outside of the support, and only there, `log p` is
+    /// minus infinity.
     fn is_finite(&mut self, p: &dyn Distribution<B>) {
         let x = self.extreme_rows(p.dim(), f64::INFINITY);
         let extremes = self.with_context(p.context_dim(), x);
@@ -248,9 +250,11 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
             let at = format!("{:?}", &rows(&one.x)[..p.dim().min(3)]);
             let log_p = p.log_prob(one.clone());
             let value = rows(&log_p)[0];
-            let outside = self.case.bounded_support && value == f64::NEG_INFINITY;
-            if !value.is_finite() && !outside {
-                let detail = format!("log_prob at {at} is {value}");
+            let ends = p.support();
+            let lies = |(x, of): (&f64, &Interval)| of.low < *x && *x < of.high;
+            let inside = rows(&one.x).iter().zip(&ends).all(lies);
+            if value.is_finite() != inside || !(inside || value == f64::NEG_INFINITY) {
+                let detail = format!("log_prob at {at} is {value}, with the support {ends:?}");
                 self.fail("finite at extremes", detail);
                 continue;
             }

@@ -14,8 +14,9 @@ use flows_core::bijectors::{AnyAutoregressive, AutoregressiveConfig, Chain};
 use flows_core::init::normal_tensor;
 use flows_core::masks::Untouched;
 use flows_core::masks::{MaskConfig, Ordering};
-use flows_core::nn::ConditionerActivation;
-use flows_core::transforms::LogScale;
+
+use crate::masked_cases::ACTIVATIONS;
+use crate::registry::autoregressive::SCALES;
 
 fn normal<B: Backend>(rows: usize, columns: usize, seed: u64) -> Tensor<B, 2> {
     let rng = &mut StdRng::seed_from_u64(seed);
@@ -67,23 +68,6 @@ fn the_kernel_agrees_with_the_generic_inverse() {
             vec![4],
         ]),
     ];
-    let scales = [
-        LogScale::Exp,
-        LogScale::TanhBounded { bound: 2.0 },
-        LogScale::SoftClip { bound: 6.9 },
-        LogScale::Softplus { floor: 1e-3 },
-        LogScale::Sigmoid {
-            offset: 2.0,
-            floor: 1e-3,
-        },
-        LogScale::SigmoidGate,
-        LogScale::Additive,
-    ];
-    let activations = [
-        ConditionerActivation::Relu,
-        ConditionerActivation::Tanh,
-        ConditionerActivation::Elu,
-    ];
     let mut count = 0;
     for mask in &masks {
         for hidden in [vec![], vec![13], vec![40, 29, 33]] {
@@ -91,8 +75,8 @@ fn the_kernel_agrees_with_the_generic_inverse() {
                 let config = AutoregressiveConfig {
                     mask: mask.clone(),
                     context_dim,
-                    transform: scales[count % 7].into(),
-                    activation: activations[count % 3],
+                    transform: SCALES[count % 7].into(),
+                    activation: ACTIVATIONS[count % 3],
                     ..AutoregressiveConfig::new(6, hidden.clone())
                 };
                 let rows = [1, 31, 33, 70][count % 4];
