@@ -60,21 +60,14 @@ fn flat(state: &State) -> Vec<f64> {
 }
 
 /// Trains `model`, which the seed made.
-fn train<B, M, O>(model: M, objective: &mut O, device: &B::Device) -> Trace
+fn train<B, M, O>(model: M, objective: &mut O) -> Trace
 where
     B: AutodiffBackend,
     M: AutodiffModule<B> + ModuleDisplay,
     O: Objective<B, M>,
 {
     let before = parameters::<B, M>(&model);
-    let fitted = fit(
-        model,
-        objective,
-        &training(),
-        Run::new("wgpu test", SEED),
-        device,
-    )
-    .unwrap();
+    let fitted = fit(model, objective, &training(), Run::new("wgpu test", SEED)).unwrap();
     Trace {
         losses: fitted.losses.iter().map(|(_, loss)| *loss).collect(),
         before,
@@ -102,7 +95,7 @@ impl Task for Ddnf {
             wall: SoftWall::default(),
             annealing: Annealing::default(),
         };
-        train(model, &mut objective, &device)
+        train(model, &mut objective)
     }
 }
 
@@ -120,7 +113,7 @@ impl Task for RealNvp {
         };
         let rng = &mut stream(SEED, "parameters", 0);
         let model = config.init::<B>(&device, rng).unwrap();
-        train(model, &mut MaximumLikelihood { set: &Moons }, &device)
+        train(model, &mut MaximumLikelihood { set: &Moons })
     }
 }
 
