@@ -16,7 +16,7 @@ use crate::conditioners::{
     SoftStart,
 };
 use crate::error::Error;
-use crate::fused::{self, Masked, Part};
+use crate::fused::{self, Map, Masked, Part};
 use crate::masks::{DependencyMask, MadeLayout, MaskConfig, Untouched};
 use crate::nn::{
     ConditionerActivation, Connections, Encoding, Made, MadeConfig, MlpConfig, SharedNetworkConfig,
@@ -440,22 +440,56 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
         }
     }
 
-    /// What the kernels read of this layer, if there is one for it: an affine transform by a masked network.
+    /// The masked network, if that is what computes the parameters.
+    fn masked_network(&self) -> Option<&Made<B>> {
+        let conditioner: &dyn Any = &self.conditioner;
+        match conditioner.downcast_ref() {
+            Some(AnyConditioner::Masked(made)) => Some(made),
+            _ => conditioner.downcast_ref(),
+        }
+    }
+
+    /// The conditioner, if this is a coupling.
+    fn coupling(&self) -> Option<&CouplingConditioner<B>> {
+        let conditioner: &dyn Any = &self.conditioner;
+        match conditioner.downcast_ref() {
+            Some(AnyConditioner::Coupling(coupling)) => Some(coupling),
+            _ => conditioner.downcast_ref(),
+        }
+    }
+
+    /// What the kernels read of this layer, if there may be one for it: an affine map or a spline, by a masked network
+    /// or in a coupling.
     pub(crate) fn masked<'a>(&'a self, context: Option<&'a Tensor<B, 2>>) -> Option<Masked<'a, B>> {
-        let (conditioner, transform): (&dyn Any, &dyn Any) = (&self.conditioner, &self.transform);
-        let made = match conditioner.downcast_ref::<AnyConditioner<B>>() {
-            Some(AnyConditioner::Masked(made)) => made,
+        let transform: &dyn Any = &self.transform;
+        let affine = |affine: &Affine| Map::Affine(affine.scale);
+        let map = match transform.downcast_ref() {
+            Some(AnyTransform::Affine(transform)) => affine(transform),
+            Some(AnyTransform::RqSpline(spline)) => Map::Spline(spline),
             Some(_) => return None,
-            None => conditioner.downcast_ref()?,
+            None => match transform.downcast_ref() {
+                Some(transform) => affine(transform),
+                None => Map::Spline(transform.downcast_ref()?),
+            },
         };
-        let scale = match transform.downcast_ref::<AnyTransform>() {
-            Some(AnyTransform::Affine(affine)) => affine.scale,
-            Some(_) => return None,
-            None => transform.downcast_ref::<Affine>()?.scale,
-        };
+        if let Some(made) = self.masked_network() {
+            return Some(Masked {
+                network: made.network(),
+                patterns: made.patterns(),
+                coupling: None,
+                map,
+                context,
+            });
+        }
+        let coupling = self.coupling()?;
         Some(Masked {
-            made,
-            scale,
+            network: coupling.network(),
+            patterns: coupling.patterns(),
+            coupling: Some(fused::Untouched {
+                count: self.conditioner.untouched(),
+                order: coupling.sorted(),
+            }),
+            map,
             context,
         })
     }
@@ -464,8 +498,9 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
         let order = self.conditioner.order();
         let rows = y.dims()[0];
         let y = sort(y, &order);
-        let kernel = self.masked(context);
-        if let Some(sorted) = kernel.and_then(|masked| fused::incremental_inverse(masked, &y)) {
+        let kernel = self.masked_network().zip(self.masked(context));
+        let kernel = kernel.and_then(|(made, own)| fused::incremental_inverse(made, own, &y));
+        if let Some(sorted) = kernel {
             let value = unsort(sorted.value, &order);
             return Mapped { value, ..sorted };
         }
@@ -490,7 +525,10 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Autoregressive<B, C, T> {
     fn invert(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> (Mapped<B>, usize) {
         assert_ok(self.check(&y, context.as_ref()));
         if self.conditioner.untouched() > 0 {
-            let mapped = self.beside_untouched(Direction::Inverse, y, context.as_ref());
+            let kernel = self.masked(context.as_ref());
+            let mapped = kernel
+                .and_then(|own| fused::coupling_inverse(own, &y))
+                .unwrap_or_else(|| self.beside_untouched(Direction::Inverse, y, context.as_ref()));
             return (mapped, 1);
         }
         match self.inverse {
@@ -540,12 +578,12 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Bijector<B> for Autoregress
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let context = context.as_ref();
-        if self.conditioner.untouched() > 0 {
-            return self.beside_untouched(Direction::Forward, x, context);
-        }
         let part = self.masked(context).map(Part::Masked);
         if let Some((mapped, _)) = fused::run([part].into_iter(), &x) {
             return mapped;
+        }
+        if self.conditioner.untouched() > 0 {
+            return self.beside_untouched(Direction::Forward, x, context);
         }
         let raw = self.conditioner.all(x.clone(), context);
         self.map(Direction::Forward, raw, x).into_mapped()

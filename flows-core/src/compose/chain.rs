@@ -7,12 +7,13 @@ use std::any::Any;
 
 use super::layer::Layer;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
-use crate::bijectors::{AnyAutoregressive, Autoregressive, Permutation};
+use crate::bijectors::{Autoregressive, Permutation};
+use crate::conditioners::{AnyConditioner, Conditioner, Coupling};
 use crate::domain::Interval;
 use crate::error::Error;
-use crate::fused::{self, Part};
+use crate::fused::{self, Masked, Part};
 use crate::nn::Made;
-use crate::transforms::Affine;
+use crate::transforms::{Affine, AnyTransform, RqSpline, Transform};
 use crate::visit::LayerVisit;
 
 /// Layers of any kind, one after the other.
@@ -93,24 +94,35 @@ fn part<'a, B: Backend, L: Bijector<B>>(
     layer: &'a L,
     context: Option<&'a Tensor<B, 2>>,
 ) -> Option<Part<'a, B>> {
-    type Maf<B> = Autoregressive<B, Made<B>, Affine>;
     let own = context.filter(|_| layer.context_dim() > 0);
-    let any: &dyn Any = layer;
+    let any: &'a dyn Any = layer;
     let permutation = |layer: &'a Permutation<B>| Some(Part::Permutation(layer.order()));
     match any.downcast_ref::<Layer<B>>() {
         Some(Layer::Permutation(layer)) => permutation(layer),
         Some(Layer::Autoregressive(layer)) => layer.masked(own).map(Part::Masked),
         Some(_) => None,
         None => {
-            let typed = any.downcast_ref::<Maf<B>>().map(|layer| layer.masked(own));
-            let built = any.downcast_ref::<AnyAutoregressive<B>>();
-            let masked = typed.or_else(|| built.map(|layer| layer.masked(own)));
+            let masked = typed::<B, AnyConditioner<B>, AnyTransform>(any, own)
+                .or_else(|| typed::<B, Made<B>, Affine>(any, own))
+                .or_else(|| typed::<B, Made<B>, RqSpline>(any, own))
+                .or_else(|| typed::<B, Coupling<B>, Affine>(any, own))
+                .or_else(|| typed::<B, Coupling<B>, RqSpline>(any, own));
             match masked {
-                Some(masked) => masked.map(Part::Masked),
+                Some(masked) => Some(Part::Masked(masked)),
                 None => any.downcast_ref().and_then(permutation),
             }
         }
     }
+}
+
+/// An autoregressive layer of this type, if there may be a kernel for it.
+fn typed<'a, B: Backend, C: Conditioner<B>, T: Transform<B>>(
+    layer: &'a dyn Any,
+    context: Option<&'a Tensor<B, 2>>,
+) -> Option<Masked<'a, B>> {
+    layer
+        .downcast_ref::<Autoregressive<B, C, T>>()?
+        .masked(context)
 }
 
 impl<B: Backend, L: Bijector<B>> Bijector<B> for Chain<B, L> {

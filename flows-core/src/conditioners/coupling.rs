@@ -1,12 +1,16 @@
 //! Variables that stay as they are, and a plain network that reads them: RealNVP and NICE.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::conditioner::Conditioner;
 use crate::error::Error;
+use crate::fused::plan::Patterns;
 use crate::masks::{DependencyMask, MaskConfig, Untouched};
-use crate::nn::Mlp;
+use crate::nn::{Mlp, Network};
+use crate::state::Transient;
 
 const NAME: &str = "coupling";
 
@@ -23,6 +27,9 @@ pub struct Coupling<B: Backend> {
     #[module(skip)]
     mask: DependencyMask,
     untouched: usize,
+    /// Blocks of each weight matrix, for the kernels; made when first asked for.
+    #[module(skip)]
+    patterns: Transient<Arc<OnceLock<Arc<Patterns>>>>,
 }
 
 impl<B: Backend> Coupling<B> {
@@ -48,7 +55,26 @@ impl<B: Backend> Coupling<B> {
             order,
             mask,
             untouched: seen,
+            patterns: Transient::default(),
         })
+    }
+}
+
+impl<B: Backend> Coupling<B> {
+    pub(crate) fn network(&self) -> &Network<B> {
+        self.network.network()
+    }
+
+    /// The untouched variables as listed, then the others.
+    pub(crate) fn sorted(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// The blocks of the weights of each linear layer, for the kernels.
+    pub(crate) fn patterns(&self) -> &Arc<Patterns> {
+        let parameters = Conditioner::parameters(self);
+        let made = || Arc::new(self.network.patterns(parameters));
+        self.patterns.0.get_or_init(made)
     }
 }
 

@@ -1,22 +1,24 @@
-//! Affine autoregressive layers, one or several one after the other, as one operation.
+//! Autoregressive layers with an affine map or a spline of each variable, couplings among them, one or several one
+//! after the other, as one operation.
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend, ops::FloatTensor};
 use flows_kernels::Real;
 use flows_kernels::masked::{
-    Activation, Gradients, Incremental, Layer, Network, Run, Scale, SortedLayer, Trace as Levels,
+    Activation, Gradients, Incremental, KnotSlope, Layer, Map as KernelMap, Network, Run, Scale,
+    SortedLayer, Spline, Trace as Levels,
 };
 
 use super::host::Host;
 use super::operation;
 use super::operation::{Kernel, MOST_INPUTS, Trace, input, is_host, is_plain_host};
-use super::parts::{Masked, Part};
+use super::parts::{Map, Masked, Part, Untouched};
 use super::plan::{Linear, Offset, Patterns};
 use super::switch::fused_kernels_enabled;
 use crate::bijector::Mapped;
-use crate::nn::{ConditionerActivation, Connections, Schedule};
-use crate::transforms::{EXP_LIMIT, GATE_LIMIT, LogScale};
+use crate::nn::{ConditionerActivation, Connections, Made, Schedule};
+use crate::transforms::{EXP_LIMIT, GATE_LIMIT, LogScale, RqSpline, SplineForm};
 
 impl From<ConditionerActivation> for Activation {
     fn from(activation: ConditionerActivation) -> Self {
@@ -42,6 +44,50 @@ impl From<LogScale> for Scale {
     }
 }
 
+impl From<&RqSpline> for Spline {
+    fn from(spline: &RqSpline) -> Self {
+        let (least, slope, free_ends) = match spline.form {
+            SplineForm::Softplus {
+                min_width,
+                min_height,
+                min_slope,
+            } => {
+                let slope = KnotSlope::Softplus { floor: min_slope };
+                ([min_width, min_height], slope, false)
+            }
+            SplineForm::SoftClip { min_slope } => {
+                let bound = -min_slope.ln();
+                ([0.0; 2], KnotSlope::SoftClip { bound }, false)
+            }
+            SplineForm::FreeEnds {
+                min_width,
+                min_slope,
+            } => {
+                let slope = KnotSlope::Softplus { floor: min_slope };
+                ([min_width / (2.0 * spline.bound); 2], slope, true)
+            }
+        };
+        Self {
+            bins: spline.bins,
+            bound: spline.bound,
+            least,
+            slope,
+            free_ends,
+        }
+    }
+}
+
+impl Map<'_> {
+    /// The same for the kernels; nothing for a spline with more bins than they have room for.
+    fn kernel(self) -> Option<KernelMap> {
+        match self {
+            Self::Affine(scale) => Some(KernelMap::Affine(scale.into())),
+            Self::Spline(spline) if spline.bins > Spline::most_bins() => None,
+            Self::Spline(spline) => Some(KernelMap::Spline(spline.into())),
+        }
+    }
+}
+
 /// Whether there may be a kernel on this backend, for this input.
 fn has_kernel<B: Backend>(x: &Tensor<B, 2>) -> bool {
     fused_kernels_enabled()
@@ -53,11 +99,11 @@ fn has_kernel<B: Backend>(x: &Tensor<B, 2>) -> bool {
 impl<B: Backend> Masked<'_, B> {
     /// The weights; nothing for a network that no kernel knows, or of another type than `dtype`.
     fn layers(&self, dtype: DType) -> Option<Vec<Linear<B>>> {
-        if self.made.connections() != Connections::Plain {
+        if self.network.connections() != Connections::Plain {
             return None;
         }
-        let layers: Vec<Linear<B>> = self.made.linear_layers(self.context).collect();
-        for (l, (layer, pattern)) in layers.iter().zip(&self.made.patterns().0).enumerate() {
+        let layers: Vec<Linear<B>> = self.network.linear_layers(self.context).collect();
+        for (l, (layer, pattern)) in layers.iter().zip(&self.patterns.0).enumerate() {
             let (outputs, own) = match &layer.offset {
                 Offset::Bias(bias) => (bias.dims()[0], bias.dtype()),
                 Offset::Rows(rows) => (rows.dims()[1], rows.dtype()),
@@ -67,7 +113,7 @@ impl<B: Backend> Masked<'_, B> {
             let (found, expected) = (layer.weight.dims(), [pattern.inputs(), pattern.outputs()]);
             assert!(
                 found == expected && outputs == expected[1],
-                "masked affine: layer {l} of the network has weights of shape {found:?} and {outputs} biases, \
+                "autoregressive: layer {l} of the network has weights of shape {found:?} and {outputs} biases, \
                  expected {expected:?} and {}: these are the parameters of another model",
                 expected[1]
             );
@@ -94,36 +140,16 @@ pub(crate) fn run<'a, B: Backend>(
     let mut count = 0;
     for part in parts.map_while(|part| part) {
         match part {
-            Part::Permutation(order) => {
-                kernel.order = Some(match kernel.order.take() {
-                    None => order.to_vec(),
-                    Some(before) => order.iter().map(|&k| before[k]).collect(),
-                });
-            }
+            Part::Permutation(order) => kernel.reorder(order),
             Part::Masked(masked) => {
-                let Some(layers) = masked.layers(x.dtype()) else {
+                let Some((map, layers)) = masked.map.kernel().zip(masked.layers(x.dtype())) else {
                     break;
                 };
                 if inputs.len() + 2 * layers.len() > MOST_INPUTS {
                     break;
                 }
-                let with_context = layers
-                    .iter()
-                    .map(|layer| matches!(layer.offset, Offset::Rows(_)));
-                kernel.networks.push(OwnNetwork {
-                    order: kernel.order.take(),
-                    with_context: with_context.collect(),
-                    patterns: Arc::clone(masked.made.patterns()),
-                    activation: masked.made.activation().into(),
-                    scale: masked.scale.into(),
-                });
-                for Linear { weight, offset } in layers {
-                    inputs.push(input(weight));
-                    inputs.push(match offset {
-                        Offset::Bias(bias) => input(bias),
-                        Offset::Rows(rows) => input(rows),
-                    });
-                }
+                kernel.push(&masked, map, &layers);
+                inputs.extend(layers.into_iter().flat_map(inputs_of));
             }
         }
         count += 1;
@@ -134,12 +160,23 @@ pub(crate) fn run<'a, B: Backend>(
     operation::run(&kernel, inputs).map(|mapped| (mapped, count))
 }
 
+/// Weight and offset as inputs of the kernel.
+fn inputs_of<B: Backend>(Linear { weight, offset }: Linear<B>) -> [FloatTensor<B>; 2] {
+    let offset = match offset {
+        Offset::Bias(bias) => input(bias),
+        Offset::Rows(rows) => input(rows),
+    };
+    [input(weight), offset]
+}
+
 /// Layers in the order of application. Inputs of the kernel are the batch, then weight and offset of each linear layer.
 #[derive(Debug, Clone, Default)]
 struct MaskedRun {
     networks: Vec<OwnNetwork>,
     /// The column that each column of the result is, where they are not in their order.
     order: Option<Vec<usize>>,
+    /// Whether the maps are inverted, of a single coupling.
+    inverted: bool,
 }
 
 /// A layer without its numbers.
@@ -147,14 +184,48 @@ struct MaskedRun {
 struct OwnNetwork {
     /// The column that each input is, where they are not in their order.
     order: Option<Vec<usize>>,
+    /// Variables that stay as they are.
+    untouched: usize,
     /// Whether the offset of a linear layer has a row for each sample.
     with_context: Vec<bool>,
     patterns: Arc<Patterns>,
     activation: Activation,
-    scale: Scale,
+    map: KernelMap,
 }
 
 impl MaskedRun {
+    /// Column `k` is column `order[k]` from here on.
+    fn reorder(&mut self, order: &[usize]) {
+        let order: Vec<usize> = match self.order.take() {
+            None => order.to_vec(),
+            Some(before) => order.iter().map(|&k| before[k]).collect(),
+        };
+        self.order = (!order.is_sorted()).then_some(order);
+    }
+
+    /// Adds a layer, with the linear layers of its network.
+    fn push<B: Backend>(&mut self, masked: &Masked<'_, B>, map: KernelMap, layers: &[Linear<B>]) {
+        if let Some(Untouched { order, .. }) = masked.coupling {
+            self.reorder(order);
+        }
+        let with_context = layers.iter().map(|l| matches!(l.offset, Offset::Rows(_)));
+        self.networks.push(OwnNetwork {
+            order: self.order.take(),
+            untouched: masked.coupling.map_or(0, |own| own.count),
+            with_context: with_context.collect(),
+            patterns: Arc::clone(masked.patterns),
+            activation: masked.network.activation().into(),
+            map,
+        });
+        if let Some(Untouched { order, .. }) = masked.coupling {
+            let mut back = vec![0; order.len()];
+            for (k, &column) in order.iter().enumerate() {
+                back[column] = k;
+            }
+            self.reorder(&back);
+        }
+    }
+
     fn run<'a, F: Real>(&'a self, inputs: &[&'a [F]]) -> Run<'a, F> {
         let (x, mut parameters) = (inputs[0], inputs[1..].chunks_exact(2));
         let networks = self.networks.iter().map(|network| {
@@ -168,9 +239,11 @@ impl MaskedRun {
             });
             Network {
                 order: network.order.as_deref(),
+                untouched: network.untouched,
                 layers: layers.collect(),
                 activation: network.activation,
-                scale: network.scale,
+                map: network.map,
+                inverted: self.inverted,
             }
         });
         Run {
@@ -208,42 +281,65 @@ impl Kernel for MaskedRun {
     }
 }
 
-/// The inverse of an affine autoregressive layer for `y` with its columns sorted by level, `x` sorted likewise, or
-/// nothing where there is no kernel for it.
-pub(crate) fn incremental_inverse<B: Backend>(
+/// The inverse of a coupling, or nothing where there is no kernel for it.
+pub(crate) fn coupling_inverse<B: Backend>(
     masked: Masked<'_, B>,
     y: &Tensor<B, 2>,
 ) -> Option<Mapped<B>> {
     if !has_kernel(y) || !is_plain_host::<B>() {
         return None;
     }
+    let map = masked.map.kernel()?;
     let layers = masked.layers(y.dtype())?;
+    let mut kernel = MaskedRun {
+        inverted: true,
+        ..MaskedRun::default()
+    };
+    kernel.push(&masked, map, &layers);
+    let parameters = layers.into_iter().flat_map(inputs_of);
+    operation::run(
+        &kernel,
+        [input(y.clone())].into_iter().chain(parameters).collect(),
+    )
+}
+
+/// The inverse of the autoregressive layer with the network `made`, for `y` with its columns sorted by level, `x`
+/// sorted likewise, or nothing where there is no kernel for it.
+pub(crate) fn incremental_inverse<B: Backend>(
+    made: &Made<B>,
+    masked: Masked<'_, B>,
+    y: &Tensor<B, 2>,
+) -> Option<Mapped<B>> {
+    if !has_kernel(y) || !is_plain_host::<B>() {
+        return None;
+    }
+    let map = masked.map.kernel()?;
+    let layers = masked.layers(y.dtype())?;
+    let schedule = Schedule::new(made);
     match y.dtype() {
-        DType::F32 => Some(solve::<f32, B>(masked, layers, y)),
-        DType::F64 => Some(solve::<f64, B>(masked, layers, y)),
+        DType::F32 => Some(solve::<f32, B>(&schedule, masked, map, layers, y)),
+        DType::F64 => Some(solve::<f64, B>(&schedule, masked, map, layers, y)),
         _ => None,
     }
 }
 
 fn solve<F: Real + Element, B: Backend>(
+    schedule: &Schedule,
     masked: Masked<'_, B>,
+    map: KernelMap,
     layers: Vec<Linear<B>>,
     y: &Tensor<B, 2>,
 ) -> Mapped<B> {
-    let schedule = Schedule::new(masked.made);
     let last = layers.len() - 1;
-    let hosts = layers.into_iter().map(|Linear { weight, offset }| {
-        let offset = match offset {
-            Offset::Bias(bias) => input(bias),
-            Offset::Rows(rows) => input(rows),
-        };
-        (Host::new::<B>(input(weight)), Host::new::<B>(offset))
+    let hosts = layers.into_iter().map(|layer| {
+        let [weight, offset] = inputs_of(layer);
+        (Host::new::<B>(weight), Host::new::<B>(offset))
     });
     let hosts: Vec<_> = hosts.collect();
     let parameters = schedule.variables.iter();
     let parameters = parameters.map(|own| schedule.parameters_of(own)).collect();
     let groups = schedule.groups.iter().cloned().chain([parameters]);
-    let layers = hosts.iter().zip(&masked.made.patterns().0).zip(groups);
+    let layers = hosts.iter().zip(&masked.patterns.0).zip(groups);
     let layers = layers
         .enumerate()
         .map(|(l, (((weight, offset), pattern), groups))| SortedLayer {
@@ -257,8 +353,8 @@ fn solve<F: Real + Element, B: Backend>(
     let problem = Incremental::new(
         layers.collect(),
         &schedule.variables,
-        masked.made.activation().into(),
-        masked.scale.into(),
+        masked.network.activation().into(),
+        map,
     );
     let host = Host::new::<B>(input(y.clone()));
     let (x, log_det) = problem.solve(host.numbers());

@@ -6,6 +6,7 @@ use super::parts::{DdnfCells, FusedLogDet, Masked, Part};
 use super::plan::{AdamParameter, AdamStep};
 use crate::bijector::Mapped;
 use crate::linalg::Eliminated;
+use crate::nn::Made;
 
 pub(crate) fn has_ddnf_block(_dim: usize, _hidden: usize, _log_det: FusedLogDet) -> bool {
     false
@@ -22,7 +23,15 @@ pub(crate) fn run<'a, B: Backend>(
     None
 }
 
+pub(crate) fn coupling_inverse<B: Backend>(
+    _masked: Masked<'_, B>,
+    _y: &Tensor<B, 2>,
+) -> Option<Mapped<B>> {
+    None
+}
+
 pub(crate) fn incremental_inverse<B: Backend>(
+    _made: &Made<B>,
     _masked: Masked<'_, B>,
     _y: &Tensor<B, 2>,
 ) -> Option<Mapped<B>> {

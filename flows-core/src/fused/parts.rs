@@ -1,9 +1,12 @@
 //! What layers hand to the kernels.
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::nn::Made;
-use crate::transforms::LogScale;
+use super::plan::Patterns;
+use crate::nn::Network;
+use crate::transforms::{LogScale, RqSpline};
 
 /// Log-determinants of a cell `z + v(z) / T` that have a fused form; `J` is the Jacobian of `v`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +44,32 @@ pub(crate) struct DdnfCells<B: Backend> {
 pub(crate) enum Part<'a, B: Backend> {
     /// Column `k` of the result is column `order[k]`.
     Permutation(&'a [usize]),
-    /// An affine autoregressive layer.
+    /// An autoregressive layer.
     Masked(Masked<'a, B>),
 }
 
-/// The network of an affine autoregressive layer, and what its outputs mean.
+/// The network of an autoregressive layer, and what its outputs mean.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Masked<'a, B: Backend> {
-    pub(crate) made: &'a Made<B>,
-    pub(crate) scale: LogScale,
+    pub(crate) network: &'a Network<B>,
+    pub(crate) patterns: &'a Arc<Patterns>,
+    /// Of a coupling.
+    pub(crate) coupling: Option<Untouched<'a>>,
+    pub(crate) map: Map<'a>,
     pub(crate) context: Option<&'a Tensor<B, 2>>,
+}
+
+/// The variables that a coupling leaves as they are, which are all that its network reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Untouched<'a> {
+    pub(crate) count: usize,
+    /// The variables, these first, then those that are moved.
+    pub(crate) order: &'a [usize],
+}
+
+/// The maps of a variable that the kernels know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Map<'a> {
+    Affine(LogScale),
+    Spline(&'a RqSpline),
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::pick;
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
-use crate::fused::plan::{Linear, Patterns};
+use crate::fused::plan::Patterns;
 use crate::init::options_of;
 use crate::masks::{DependencyMask, HiddenUnits, MadeLayout, MaskConfig, WeightMask};
 use crate::state::Transient;
@@ -193,24 +193,11 @@ impl<B: Backend> Made<B> {
         &self.layout
     }
 
-    pub(crate) fn connections(&self) -> Connections {
-        self.network.connections
+    pub(crate) fn network(&self) -> &Network<B> {
+        &self.network
     }
 
-    pub(crate) fn activation(&self) -> ConditionerActivation {
-        self.network.activation
-    }
-
-    /// The linear layers in the order of application, for the kernels.
-    pub(crate) fn linear_layers(
-        &self,
-        context: Option<&Tensor<B, 2>>,
-    ) -> impl Iterator<Item = Linear<B>> {
-        let layers = self.network.layers.iter().chain([&self.network.output]);
-        layers.map(move |layer| layer.linear(context))
-    }
-
-    /// The blocks of each of these weights.
+    /// The blocks of the weights of each linear layer, for the kernels.
     pub(crate) fn patterns(&self) -> &Arc<Patterns> {
         self.patterns.0.get_or_init(|| {
             let wiring = Wiring::new(&self.layout, self.network.connections);

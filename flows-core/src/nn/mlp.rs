@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
+use crate::fused::plan::Patterns;
 use crate::init::options_of;
 use crate::masks::WeightMask;
 
@@ -126,6 +127,20 @@ impl<B: Backend> Mlp<B> {
     /// The weights of the first layer, `[inputs, width]`.
     pub fn first_weight(&self) -> Tensor<B, 2> {
         self.network.first().weight()
+    }
+
+    pub(crate) fn network(&self) -> &Network<B> {
+        &self.network
+    }
+
+    /// The blocks of the weights of each linear layer, for the kernels: all of them.
+    pub(crate) fn patterns(&self, parameters: usize) -> Patterns {
+        let layers = self.network.layers.iter().chain([&self.network.output]);
+        let shapes = layers.map(|layer| layer.weight().dims());
+        let masks: Vec<_> = shapes.map(|[i, o]| WeightMask::full(i, o)).collect();
+        let last = masks.len() - 1;
+        let kinds = |l: usize| if l == last { parameters } else { 1 };
+        Patterns::new(masks.iter().enumerate().map(|(l, mask)| (mask, kinds(l))))
     }
 
     /// Where its parameters are.

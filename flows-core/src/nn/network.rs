@@ -7,6 +7,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::linear::NetworkLinear;
+use crate::fused::plan::Linear;
 use crate::masks::WeightMask;
 
 /// The activation between the layers of a conditioner.
@@ -114,6 +115,23 @@ impl<B: Backend> Network<B> {
             activation,
             connections,
         }
+    }
+
+    /// The linear layers in the order of application, for the kernels.
+    pub(crate) fn linear_layers(
+        &self,
+        context: Option<&Tensor<B, 2>>,
+    ) -> impl Iterator<Item = Linear<B>> {
+        let layers = self.layers.iter().chain([&self.output]);
+        layers.map(move |layer| layer.linear(context))
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections
+    }
+
+    pub(crate) fn activation(&self) -> ConditionerActivation {
+        self.activation
     }
 
     pub(super) fn shift_output_bias(self, offsets: Vec<f64>) -> Self {

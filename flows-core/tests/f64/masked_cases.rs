@@ -1,4 +1,4 @@
-//! The masked affine layer as one operation against the same layer in Burn operations.
+//! Autoregressive layers and couplings as one operation against the same layers in Burn operations.
 //!
 //! Reference is a backend `R` that no kernel knows: one with autodiff twice over.
 
@@ -10,12 +10,13 @@ use rand_distr::{Distribution, StandardNormal};
 
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::bijectors::{
-    AnyAutoregressive, AutoregressiveConfig, Chain, ElementwiseAffineConfig, Layer, LayerConfig,
-    PermutationConfig,
+    AnyAutoregressive, AutoregressiveConfig, Chain, ConditionerConfig, ElementwiseAffineConfig,
+    Layer, LayerConfig, PermutationConfig,
 };
 use flows_core::masks::Untouched;
 use flows_core::masks::{MaskConfig, Ordering};
 use flows_core::nn::ConditionerActivation;
+use flows_core::transforms::{AnyTransform, RqSpline, SplineForm};
 
 use crate::registry::autoregressive::SCALES;
 
@@ -120,7 +121,27 @@ pub(crate) const ACTIVATIONS: [ConditionerActivation; 3] = [
     ConditionerActivation::Elu,
 ];
 
-/// Every scale with every activation, over masks, depths, widths, contexts and batch sizes.
+/// The maps for which there is a kernel: affine ones by every scale, splines of every form and of several sizes. The
+/// intervals are short, so that some numbers lie outside.
+fn maps() -> Vec<AnyTransform> {
+    let spline = |bins: usize, bound: f64, form: SplineForm| RqSpline { bins, bound, form }.into();
+    let free_ends = SplineForm::FreeEnds {
+        min_width: 3e-2,
+        min_slope: 1e-1,
+    };
+    let splines = [
+        spline(8, 2.0, SplineForm::default()),
+        spline(2, 1.0, SplineForm::SoftClip { min_slope: 1e-3 }),
+        spline(32, 1.5, free_ends.clone()),
+        spline(5, 1.2, SplineForm::SoftClip { min_slope: 1e-2 }),
+        spline(2, 0.7, free_ends),
+    ];
+    let affine = SCALES.map(AnyTransform::from);
+    affine.into_iter().chain(splines).collect()
+}
+
+/// Every map with every activation, over masks, depths, widths, contexts and batch sizes, by masked networks and in
+/// couplings.
 fn cases() -> Vec<(AutoregressiveConfig, usize)> {
     let masks = [
         (6, MaskConfig::Autoregressive(Ordering::Natural)),
@@ -132,6 +153,8 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
         ),
         (40, MaskConfig::Coupling(Untouched::FirstHalf)),
         (1, MaskConfig::Autoregressive(Ordering::Natural)),
+        (6, MaskConfig::Coupling(Untouched::Variables(vec![4, 1, 3]))),
+        (33, MaskConfig::Coupling(Untouched::FirstHalf)),
         (
             6,
             MaskConfig::Graph(vec![
@@ -146,19 +169,34 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
     ];
     let hidden = [vec![], vec![13], vec![40, 29, 33], vec![70, 64]];
     let rows = [1, 33, 7, 130, 12];
-    (0..84)
+    let maps = maps();
+    (0..108)
         .map(|k: usize| {
-            let (dim, mask) = masks[(k / 3) % 7].clone();
+            let (dim, mask) = masks[(k / 3) % 9].clone();
+            // Every second mask of a coupling goes to a masked network.
+            let conditioner = match mask {
+                MaskConfig::Coupling(_) if k % 2 == 0 => ConditionerConfig::Coupling,
+                _ => ConditionerConfig::Masked,
+            };
             let config = AutoregressiveConfig {
                 mask,
+                conditioner,
                 context_dim: [0, 3][(k / 2) % 2],
-                transform: SCALES[k % 7].into(),
+                transform: maps[k % maps.len()].clone(),
                 activation: ACTIVATIONS[k % 3],
                 ..AutoregressiveConfig::new(dim, hidden[(k / 7) % 4].clone())
             };
             (config, rows[k % 5])
         })
         .collect()
+}
+
+/// Knots are sums of as many widths as there are bins, and what such a sum loses is divided by one width.
+fn rounding(transform: &AnyTransform) -> f64 {
+    match transform {
+        AnyTransform::RqSpline(spline) => spline.bins as f64 / 2.0,
+        _ => 1.0,
+    }
 }
 
 /// Compares `B`, which has a kernel, with the reference.
@@ -169,12 +207,9 @@ pub(crate) fn agrees_with_burn_operations<B: AutodiffBackend, R: AutodiffBackend
     for (config, rows) in cases() {
         let what = format!("{config:?}, {rows} rows");
         let reference = results::<R>(&config, rows, dtype);
-        assert_close(
-            &results::<B>(&config, rows, dtype),
-            &reference,
-            tolerance,
-            &what,
-        );
+        let fused = results::<B>(&config, rows, dtype);
+        let tolerance = tolerance * rounding(&config.transform);
+        assert_close(&fused, &reference, tolerance, &what);
     }
 }
 
@@ -203,6 +238,13 @@ fn stacks() -> Vec<(Vec<LayerConfig>, usize)> {
             ..AutoregressiveConfig::new(dim, hidden.to_vec())
         })
     };
+    let coupling = |dim: usize, untouched: Untouched, transform: AnyTransform| {
+        LayerConfig::Autoregressive(AutoregressiveConfig {
+            transform,
+            context_dim: 2,
+            ..AutoregressiveConfig::coupling(dim, vec![9, 8], untouched)
+        })
+    };
     let shuffle = |dim: usize, seed: u64| {
         LayerConfig::Permutation(PermutationConfig::new(dim, Ordering::Random { seed }))
     };
@@ -223,6 +265,22 @@ fn stacks() -> Vec<(Vec<LayerConfig>, usize)> {
                 shuffle(6, 4),
             ],
             33,
+        ),
+        // Couplings of alternating halves, affine and by splines, among permutations and masked layers.
+        (
+            vec![
+                coupling(7, Untouched::FirstHalf, AnyTransform::default()),
+                coupling(7, Untouched::SecondHalf, RqSpline::default().into()),
+                shuffle(7, 2),
+                coupling(
+                    7,
+                    Untouched::Variables(vec![6, 2]),
+                    RqSpline::default().into(),
+                ),
+                masked(7, &[12], 0),
+                coupling(7, Untouched::FirstHalf, RqSpline::default().into()),
+            ],
+            130,
         ),
         // A layer without a stage ends a run.
         (
@@ -292,6 +350,7 @@ pub(crate) fn inverse_agrees<B: Backend, R: AutodiffBackend>(tolerance: f64, dty
             inverse::<B>(&config, rows, dtype),
             inverse::<R>(&config, rows, dtype),
         );
+        let tolerance = tolerance * rounding(&config.transform);
         assert_close(&kernel, &reference, tolerance, &what);
     }
 }

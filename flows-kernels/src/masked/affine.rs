@@ -90,7 +90,7 @@ impl<F: Real, S: Simd> Affine<F, S> {
 }
 
 #[inline(always)]
-fn abs<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
+pub(super) fn abs<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
     let zero = F::splat(simd, F::default());
     F::where_less(simd, x, zero, F::sub(simd, zero, x), x)
 }
@@ -98,7 +98,7 @@ fn abs<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
 /// `max(x, 0) + log(1 + e)` with `e = exp(-|x|)`. With `w = 1 + e` as rounded, `log(w) e / (w - 1)` has the
 /// relative error of `e` and not of `w` (Higham, *Accuracy and Stability*, section 1.14.1).
 #[inline(always)]
-fn softplus<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
+pub(super) fn softplus<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
     let (zero, one) = (F::splat(simd, F::default()), F::splat(simd, F::of(1.0)));
     let e = F::exp(simd, F::sub(simd, zero, abs::<F, S>(simd, x)));
     let w = F::add(simd, one, e);
@@ -110,7 +110,7 @@ fn softplus<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
 
 /// `1 / (1 + exp(-x))`, from the exponential that does not overflow.
 #[inline(always)]
-fn sigmoid<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
+pub(super) fn sigmoid<F: Real, S: Simd>(simd: S, x: F::V<S>) -> F::V<S> {
     let (zero, one) = (F::splat(simd, F::default()), F::splat(simd, F::of(1.0)));
     let e = F::exp(simd, F::sub(simd, zero, abs::<F, S>(simd, x)));
     let inverse = F::div(simd, one, F::add(simd, one, e));

@@ -1,14 +1,13 @@
-//! The backward pass through masked affine layers: gradients of the units for some rows, then gradients of
+//! The backward pass through masked layers: gradients of the units for some rows, then gradients of
 //! some weights for all rows.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::Scale;
-use super::affine::Affine;
 use super::buffer::Buffer;
-use super::network::{Network, position};
+use super::map::Room;
+use super::network::{Network, collect, position};
 use super::packed::{Packed, retain};
 use super::pattern::{PANEL, Pattern};
 use super::product::{Finish, Start, outer, product};
@@ -51,7 +50,7 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
             let gradients = &mut self.gradients[n];
             let last = network.layers.len() - 1;
             let ends = (levels(0), levels(last + 1));
-            affine::<F, S>(simd, network, ends, self.output, value, gradients[last]);
+            maps::<F, S>(simd, network, ends, self.output, value, gradients[last]);
             let transposed = &self.transposed[n];
             let skipped = network.layers.len() - transposed.len();
             for l in (0..last).rev() {
@@ -62,12 +61,13 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
                 product::<F, S>(simd, above[0], weights, rows, ends, own[l]);
             }
             if skipped == 0 {
-                let mut through = Buffer::any(rows * network.width(0));
+                let reads = network.layers[0].pattern.inputs();
+                let mut through = Buffer::any(rows * reads.next_multiple_of(PANEL));
                 let ends = (Start::Zero, Finish::Nothing);
                 let weights = &transposed[0];
                 product::<F, S>(simd, gradients[0], weights, rows, ends, &mut through);
                 for (row, value) in value.chunks_exact_mut(dim).enumerate() {
-                    for (i, value) in value.iter_mut().enumerate() {
+                    for (i, value) in value[..reads].iter_mut().enumerate() {
                         *value = value.plus(through[position(rows, row, i)]);
                     }
                 }
@@ -103,7 +103,7 @@ fn undo<F: Real>(order: Option<&[usize]>, dim: usize, gradients: &mut [F]) {
 /// Gradients of the raw outputs from those of value and log-determinant; `value` becomes what reaches the input
 /// directly.
 #[inline(always)]
-fn affine<F: Real, S: Simd>(
+fn maps<F: Real, S: Simd>(
     simd: S,
     network: &Network<'_, F>,
     (input, raw): (&[F], &[F]),
@@ -111,36 +111,31 @@ fn affine<F: Real, S: Simd>(
     value: &mut [F],
     gradients: &mut [F],
 ) {
+    assert!(!network.inverted, "an inverse has no backward pass");
     let (dim, last) = (network.dim(), network.layers.len() - 1);
     let columns = network.layers[last].pattern.columns;
     let rows = value.len() / dim;
     let lanes = F::lanes::<S>();
+    let [_, (moved, panel)] = network.parts();
+    let mut room = Room::<F, S>::new(simd);
     // Between the columns of the parameters there may be padding.
     gradients.fill(F::default());
     let outputs = output.chunks_exact(dim + 1);
     for (row, (value, output)) in value.chunks_exact_mut(dim).zip(outputs).enumerate() {
         let log_det = F::splat(simd, output[dim]);
-        for first in (0..dim).step_by(lanes) {
-            let count = lanes.min(dim - first);
-            let at = |kind| position(rows, row, columns.stored(kind, first));
-            let (m_at, s_at) = (at(0), at(columns.kinds() - 1));
-            let m = F::vectors::<S>(&raw[m_at..m_at + lanes])[0];
-            let s = F::vectors::<S>(&raw[s_at..s_at + lanes])[0];
-            let x_at = position(rows, row, first);
-            let x = F::vectors::<S>(&input[x_at..x_at + lanes])[0];
-            let value = &mut value[first..first + count];
-            let y = load::<F, S>(simd, value);
-            let affine = Affine::<F, S>::new(simd, network.scale, m, s);
-            let scaled = F::mul(simd, y, F::exp(simd, affine.log_scale));
-            let by_log_scale = F::fma(simd, scaled, x, log_det);
-            let by_shift = F::mul(simd, y, affine.shift_by_s);
-            let by_s = F::fma(simd, by_log_scale, affine.slope, by_shift);
-            let by_m = F::mul(simd, y, affine.shift_by_m);
-            if network.scale != Scale::Additive {
-                store::<F, S>(by_s, &mut gradients[s_at..s_at + count]);
+        for first in (0..moved.len()).step_by(lanes) {
+            let count = lanes.min(moved.len() - first);
+            let at = position(rows, row, panel * PANEL + first);
+            let x = F::vectors::<S>(&input[at..at + lanes])[0];
+            collect::<F, S>(columns, raw, (rows, row), first, &mut room);
+            let value = &mut value[moved.start + first..][..count];
+            let outer = [load::<F, S>(simd, value), log_det];
+            let by_x = network.map.backward(simd, &mut room, x, outer);
+            for (kind, &gradient) in room.raw[..columns.kinds()].iter().enumerate() {
+                let at = position(rows, row, columns.stored(kind, first));
+                store::<F, S>(gradient, &mut gradients[at..at + count]);
             }
-            store::<F, S>(by_m, &mut gradients[m_at..m_at + count]);
-            store::<F, S>(scaled, value);
+            store::<F, S>(by_x, value);
         }
     }
 }

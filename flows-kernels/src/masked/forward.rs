@@ -1,9 +1,9 @@
-//! The forward pass of some rows through masked affine layers.
+//! The forward pass of some rows through masked layers.
 
 use pulp::{Simd, WithSimd};
 
-use super::affine::Affine;
-use super::network::{Layer, Network, position};
+use super::map::Room;
+use super::network::{Layer, Network, collect, position};
 use super::packed::Packed;
 use super::pattern::{Columns, PANEL};
 use super::product::{Finish, Start, product};
@@ -88,17 +88,21 @@ fn enter<F: Real>(
     rows: usize,
     level: &mut [F],
 ) {
-    let columns = Columns::new(1, network.dim());
-    for (panel, to) in level.chunks_exact_mut(rows * PANEL).enumerate() {
-        clear_padding(columns, panel, to);
-        for (from, to) in values.chunks_exact(stride).zip(to.chunks_exact_mut(PANEL)) {
-            for (within, column, count) in columns.segments(panel) {
-                let to = &mut to[within..within + count];
-                match network.order {
-                    None => copy(to, &from[column..column + count]),
-                    Some(order) => {
-                        for (to, &k) in to.iter_mut().zip(&order[column..column + count]) {
-                            *to = from[k];
+    for (variables, first) in network.parts() {
+        let columns = Columns::new(1, variables.len());
+        let panels = level[first * rows * PANEL..].chunks_exact_mut(rows * PANEL);
+        for (panel, to) in panels.take(columns.panels()).enumerate() {
+            clear_padding(columns, panel, to);
+            for (from, to) in values.chunks_exact(stride).zip(to.chunks_exact_mut(PANEL)) {
+                for (within, column, count) in columns.segments(panel) {
+                    let to = &mut to[within..within + count];
+                    let column = variables.start + column;
+                    match network.order {
+                        None => copy(to, &from[column..column + count]),
+                        Some(order) => {
+                            for (to, &k) in to.iter_mut().zip(&order[column..column + count]) {
+                                *to = from[k];
+                            }
                         }
                     }
                 }
@@ -121,22 +125,28 @@ fn leave<F: Real, S: Simd>(
     let columns = network.layers[last].pattern.columns;
     let rows = out.len() / (dim + 1);
     let lanes = F::lanes::<S>();
+    let [(untouched, _), (moved, panel)] = network.parts();
+    let mut room = Room::<F, S>::new(simd);
     for (row, out) in out.chunks_exact_mut(dim + 1).enumerate() {
         let mut sum = if is_first { F::default() } else { out[dim] };
-        for first in (0..dim).step_by(lanes) {
-            let count = lanes.min(dim - first);
-            let vector = |level: usize, column: usize| {
-                let at = position(rows, row, column);
-                F::vectors::<S>(&levels[level][at..at + lanes])[0]
+        for first in untouched.clone().step_by(lanes) {
+            let at = position(rows, row, first);
+            let count = lanes.min(untouched.end - first);
+            copy(&mut out[first..first + count], &levels[0][at..at + count]);
+        }
+        for first in (0..moved.len()).step_by(lanes) {
+            let count = lanes.min(moved.len() - first);
+            let at = position(rows, row, panel * PANEL + first);
+            let x = F::vectors::<S>(&levels[0][at..at + lanes])[0];
+            collect::<F, S>(columns, levels[last + 1], (rows, row), first, &mut room);
+            let [y, log_slope] = if network.inverted {
+                network.map.inverse(simd, &mut room, x)
+            } else {
+                network.map.forward(simd, &mut room, x)
             };
-            let x = vector(0, first);
-            let m = vector(last + 1, columns.stored(0, first));
-            let s = vector(last + 1, columns.stored(columns.kinds() - 1, first));
-            let affine = Affine::<F, S>::new(simd, network.scale, m, s);
-            let scale = F::exp(simd, affine.log_scale);
-            let y = F::fma(simd, x, scale, affine.shift);
-            store::<F, S>(y, &mut out[first..first + count]);
-            sum = sum.plus(sum_of::<F, S>(simd, affine.log_scale, count));
+            let to = moved.start + first;
+            store::<F, S>(y, &mut out[to..to + count]);
+            sum = sum.plus(sum_of::<F, S>(simd, log_slope, count));
         }
         out[dim] = sum;
     }

@@ -1,4 +1,4 @@
-//! The inverse of a masked affine layer, each hidden unit computed once, samples as SIMD lanes.
+//! The inverse of a masked layer, each hidden unit computed once, samples as SIMD lanes.
 //!
 //! A chunk of samples goes through all levels at once, so that its activations stay in cache; chunks are spread
 //! over threads. Levels are taken in stages. What was known before a stage reaches all units of the stage in
@@ -11,9 +11,9 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Activation;
-use super::Scale;
-use super::affine::Affine;
+use super::Map;
 use super::buffer::Buffer;
+use super::map::Room;
 use super::pattern::Pattern;
 use super::product::activate;
 use crate::lanes::{CHUNK, Real};
@@ -130,7 +130,7 @@ pub struct Incremental<'a, F> {
     /// Ranges of levels.
     stages: Vec<Range<usize>>,
     activation: Activation,
-    scale: Scale,
+    map: Map,
 }
 
 /// Memory of one thread, [`CHUNK`] numbers for each unit.
@@ -148,7 +148,7 @@ impl<'a, F: Real> Incremental<'a, F> {
         layers: Vec<Layer<'a, F>>,
         variables: &'a [Range<usize>],
         activation: Activation,
-        scale: Scale,
+        map: Map,
     ) -> Self {
         let depth = variables.len();
         let size = depth.div_ceil(STAGES);
@@ -164,7 +164,7 @@ impl<'a, F: Real> Incremental<'a, F> {
             variables,
             stages,
             activation,
-            scale,
+            map,
         }
     }
 
@@ -236,6 +236,7 @@ impl<F: Real> WithSimd for Chunk<'_, F> {
         let last = layers.len() - 1;
         let mut rest: Vec<&[F]> = vec![&[]; layers.len()];
         let mut log_det = [F::default(); CHUNK];
+        let mut room = Room::<F, S>::new(simd);
         for (s, stage) in stages.iter().enumerate() {
             for (rest, layer) in rest.iter_mut().zip(layers) {
                 *rest = &layer.weights[s];
@@ -262,7 +263,7 @@ impl<F: Real> WithSimd for Chunk<'_, F> {
                     }
                 }
                 let first = self.place(last, stage, &layers[last].layer.groups[t]).start;
-                self.reveal::<S>(simd, t, first, &mut log_det);
+                self.reveal::<S>(simd, (t, first), &mut room, &mut log_det);
             }
         }
         self.log_det.copy_from_slice(&log_det[..rows]);
@@ -296,10 +297,14 @@ impl<F: Real> Chunk<'_, F> {
 
     /// Computes the variables of level `t` from their parameters, which start at unit `first`.
     #[inline(always)]
-    fn reveal<S: Simd>(&mut self, simd: S, t: usize, first: usize, log_det: &mut [F]) {
-        let Incremental {
-            variables, scale, ..
-        } = self.incremental;
+    fn reveal<S: Simd>(
+        &mut self,
+        simd: S,
+        (t, first): (usize, usize),
+        room: &mut Room<F, S>,
+        log_det: &mut [F],
+    ) {
+        let Incremental { variables, map, .. } = self.incremental;
         let Scratch { inputs, parameters } = &mut *self.scratch;
         let dim = inputs[0].len() / CHUNK;
         let own = variables[t].clone();
@@ -309,21 +314,16 @@ impl<F: Real> Chunk<'_, F> {
             for (lane, row) in x.iter_mut().zip(self.y.chunks_exact(dim)) {
                 *lane = row[i];
             }
-            let m = (first + k) * CHUNK;
-            // Without a scale there is no second parameter.
-            let s = match scale {
-                Scale::Additive => m,
-                _ => (first + own.len() + k) * CHUNK,
-            };
             for at in (0..CHUNK).step_by(lanes) {
-                let m = F::vectors::<S>(&parameters[m + at..m + at + lanes])[0];
-                let s = F::vectors::<S>(&parameters[s + at..s + at + lanes])[0];
-                let affine = Affine::<F, S>::new(simd, *scale, m, s);
-                let minus = F::sub(simd, F::splat(simd, F::default()), affine.log_scale);
+                for (kind, vector) in room.raw[..map.kinds()].iter_mut().enumerate() {
+                    let start = (first + kind * own.len() + k) * CHUNK + at;
+                    *vector = F::vectors::<S>(&parameters[start..start + lanes])[0];
+                }
                 let x = &mut F::vectors_mut::<S>(&mut x[at..at + lanes])[0];
-                *x = F::mul(simd, F::sub(simd, *x, affine.shift), F::exp(simd, minus));
                 let sum = &mut F::vectors_mut::<S>(&mut log_det[at..at + lanes])[0];
-                *sum = F::add(simd, *sum, minus);
+                let [value, log_slope] = map.inverse(simd, room, *x);
+                *x = value;
+                *sum = F::add(simd, *sum, log_slope);
             }
             for (lane, row) in x.iter().zip(self.x.chunks_exact_mut(dim)) {
                 row[i] = *lane;

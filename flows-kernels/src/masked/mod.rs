@@ -1,21 +1,25 @@
-//! Affine autoregressive layers, whose weights a mask leaves out.
+//! Autoregressive layers, whose weights a mask leaves out: affine maps and splines of each variable.
 
 mod affine;
 mod backward;
 mod buffer;
 mod forward;
 mod incremental;
+mod map;
 mod network;
 mod packed;
 mod pattern;
 mod product;
 mod run;
+mod spline;
 
 pub use buffer::release_memory;
 pub use incremental::{Incremental, Layer as SortedLayer};
+pub use map::Map;
 pub use network::{Layer, Network};
 pub use pattern::Pattern;
 pub use run::{Gradients, Run, Trace};
+pub use spline::{KnotSlope, Spline};
 
 /// The activation between the layers of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

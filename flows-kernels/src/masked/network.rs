@@ -1,12 +1,15 @@
-//! A masked affine layer: its weights, and how its units lie in memory.
+//! A masked layer: its weights, and how its units lie in memory.
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::Activation;
-use super::Scale;
+use super::Map;
 use super::buffer::Buffer;
+use super::map::Room;
 use super::packed::Packed;
-use super::pattern::{PANEL, Pattern};
+use super::pattern::{Columns, PANEL, Pattern};
 use crate::lanes::{Real, copy, dispatch};
 
 /// One masked linear layer.
@@ -38,29 +41,47 @@ impl<F: Real> Layer<'_, F> {
     }
 }
 
-/// A masked affine layer. Its *levels* are the input, and what each linear layer computes, units after their
-/// activation, raw outputs at last; a level holds one chunk of rows after the other, `[panel][row][PANEL]`.
+/// A masked layer. Its *levels* are the input, and what each linear layer computes, units after their activation, raw
+/// outputs at last; a level holds one chunk of rows after the other, `[panel][row][PANEL]`.
+///
+/// With untouched variables it is a coupling: these are what the network reads, and all others are moved. At the input
+/// level the moved ones then begin a panel of their own.
 pub struct Network<'a, F> {
     /// The column that each input is, where they are not in their order.
     pub order: Option<&'a [usize]>,
-    /// In the order of application; the last gives shifts, then raw scales.
+    /// Variables that are left as they are, the first ones; none where the network reads all and moves all.
+    pub untouched: usize,
+    /// In the order of application; the last gives the raw parameters, all of the first kind, then all of the second.
     pub layers: Vec<Layer<'a, F>>,
     /// Between the layers.
     pub activation: Activation,
-    /// What the raw outputs mean.
-    pub scale: Scale,
+    /// The map of each moved variable.
+    pub map: Map,
+    /// Whether that map is inverted: for couplings, whose network reads nothing that moves.
+    pub inverted: bool,
 }
 
 impl<F: Real> Network<'_, F> {
     /// Variables.
     pub fn dim(&self) -> usize {
-        self.layers[0].pattern.inputs()
+        self.untouched + self.moved()
+    }
+
+    /// Variables that are moved.
+    pub(super) fn moved(&self) -> usize {
+        self.layers[self.layers.len() - 1].pattern.columns.width()
+    }
+
+    /// The untouched and the moved variables, each with the panel of the input level at which they begin.
+    pub(super) fn parts(&self) -> [(Range<usize>, usize); 2] {
+        let first = self.untouched.div_ceil(PANEL);
+        [(0..self.untouched, 0), (self.untouched..self.dim(), first)]
     }
 
     /// Numbers of a row at level `level`: 0 is the input, `l + 1` what layer `l` computes.
     pub(super) fn width(&self, level: usize) -> usize {
         let panels = match level.checked_sub(1) {
-            None => self.dim().div_ceil(PANEL),
+            None => self.untouched.div_ceil(PANEL) + self.moved().div_ceil(PANEL),
             Some(layer) => self.layers[layer].pattern.columns.panels(),
         };
         panels * PANEL
@@ -123,4 +144,20 @@ impl<'a, F: Real> WithSimd for Transpose<'a, F> {
 #[inline(always)]
 pub(super) fn position(rows: usize, row: usize, column: usize) -> usize {
     (column / PANEL * rows + row) * PANEL + column % PANEL
+}
+
+/// Brings the raw parameters of one vector of moved variables together, from the moved variable `first` on.
+#[inline(always)]
+pub(super) fn collect<F: Real, S: Simd>(
+    columns: Columns,
+    raw: &[F],
+    (rows, row): (usize, usize),
+    first: usize,
+    room: &mut Room<F, S>,
+) {
+    let lanes = F::lanes::<S>();
+    for (kind, vector) in room.raw[..columns.kinds()].iter_mut().enumerate() {
+        let at = position(rows, row, columns.stored(kind, first));
+        *vector = F::vectors::<S>(&raw[at..at + lanes])[0];
+    }
 }

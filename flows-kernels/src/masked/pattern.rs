@@ -40,6 +40,11 @@ impl Columns {
         self.kinds
     }
 
+    /// Columns of each kind.
+    pub(super) fn width(self) -> usize {
+        self.width
+    }
+
     /// Columns without padding.
     pub(super) fn count(self) -> usize {
         self.kinds * self.width

@@ -1,4 +1,4 @@
-//! Masked affine layers one after the other over a batch: value, log-determinant, and their gradients.
+//! Masked layers one after the other over a batch: value, log-determinant, and their gradients.
 //!
 //! Forward, a chunk of rows goes through all layers while it is in the cache. Backward, chunks give the
 //! gradients of all units first, then blocks of weight rows are computed, each over the whole batch: no sum
