@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::case::{Case, Kind};
+use crate::case::{Case, Family, Kind, Work};
 
 /// What takes part in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +39,13 @@ const fn peer(script: &'static str, implementation: &'static str, name: &'static
 
 impl Contender {
     /// Every one, in the order of a table's columns.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ours,
         peer(TORCH, "own", "torch"),
         peer(TORCH, "own-compile", "torch compiled"),
         peer(TORCH, "zuko", "zuko"),
         peer(TORCH, "nflows", "nflows"),
+        peer(TORCH, "normflows", "normflows"),
         peer(JAX, "own", "jax"),
         peer(JAX, "flowjax", "flowjax"),
     ];
@@ -63,11 +64,14 @@ impl Contender {
         let Self::Peer { implementation, .. } = self else {
             return true;
         };
-        match kind {
-            Kind::Maf => true,
-            Kind::MafForward | Kind::DdnfExact | Kind::DdnfValue => false,
-            Kind::MafInverse => implementation != "own-compile",
-            Kind::Ddnf => implementation.starts_with("own"),
+        let own = implementation.starts_with("own");
+        match (kind.family, kind.work) {
+            (_, Work::Forward | Work::Value) | (Family::DdnfExact, _) => false,
+            (Family::Maf, Work::Step) => implementation != "normflows",
+            (Family::Maf, Work::Inverse) => !matches!(implementation, "own-compile" | "normflows"),
+            (Family::Ddnf, _) => own,
+            (Family::Nsf, _) => !own && (implementation, kind.work) != ("normflows", Work::Inverse),
+            (Family::Nvp | Family::NsfCoupling, work) => !own && work == Work::Step,
         }
     }
 }
@@ -237,9 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn every_contender_has_a_training_step_of_a_maf() {
-        assert!(Contender::ALL.iter().all(|c| c.takes(Kind::Maf)));
-        let ddnf = Contender::ALL.iter().filter(|c| c.takes(Kind::Ddnf));
-        assert_eq!(ddnf.count(), 4);
+    fn every_training_step_has_others_to_be_compared_with() {
+        let taken = |family| {
+            let kind = Kind {
+                family,
+                work: Work::Step,
+            };
+            Contender::ALL.iter().filter(|c| c.takes(kind)).count()
+        };
+        assert_eq!(taken(Family::Maf), 7);
+        assert_eq!(taken(Family::Ddnf), 4);
+        for family in [Family::Nsf, Family::Nvp, Family::NsfCoupling] {
+            assert_eq!(taken(family), 5, "{family:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use clap::Parser;
-use flows_benches::case::{Case, Kind};
+use flows_benches::case::{Case, Work as Timed};
 use flows_benches::rate::multiply_add_rate;
 use flows_benches::timing::{Report, Timing, peak_mib, rounded};
 use flows_core::autodiff::exclusive;
@@ -23,11 +23,11 @@ use flows_train::Optimizer;
 
 /// Time training steps (loss, gradients, Adam), log-densities and inverses on random data
 ///
-/// A case is maf-D-H-B (five MADE layers, two hidden layers of H, order reversed between layers),
-/// maffwd-D-H-B (its log-density without gradients), mafinv-D-H-B (its inverse), ddnf-D-H-B (four
-/// blocks of 16 cells, one tanh layer of H), ddnfexact-D-H-B (the same with the determinant itself) or
-/// ddnfvalue-D-H-B (for a loss without log-determinant), with D columns and B rows. One JSON line a case; median_ms is the figure,
-/// floor_ms the time the matrix products alone would take at the rate of the processor's fused
+/// A case is KIND-D-H-B with D columns, two hidden layers of H (one for ddnf) and B rows. Training steps: maf (five
+/// MADE layers, order reversed between them), nsf (the same with splines of eight bins), nvp (eight affine couplings),
+/// nsfc (eight couplings with splines), ddnf (four blocks of 16 cells), ddnfexact (with the determinant itself),
+/// ddnfvalue (for a loss without log-determinant). Without gradients: maffwd (log-density), and the inverses mafinv,
+/// nsfinv, nvpinv, nsfcinv. One JSON line a case; median_ms is the figure, floor_ms the time the matrix products alone would take at the rate of the processor's fused
 /// multiply-adds (on a GPU: of a large product), peak_mib the most memory of the process so far.
 #[derive(Debug, Parser)]
 #[command(
@@ -104,14 +104,14 @@ impl Task for Work {
             let rng = &mut generator(0);
             let flow =
                 build_data_to_base::<B>(&case.layers(), &device, rng).map_err(UsageError::new)?;
-            let timing = match case.kind {
-                Kind::MafInverse => time_inverse::<B>(&flow, case, &device, self.budget),
-                Kind::MafForward => time_forward::<B>(&flow, case, &device, self.budget),
-                Kind::Maf | Kind::Ddnf | Kind::DdnfExact => {
+            let timing = match case.kind.work {
+                Timed::Inverse => time_inverse::<B>(&flow, case, &device, self.budget),
+                Timed::Forward => time_forward::<B>(&flow, case, &device, self.budget),
+                Timed::Step => {
                     let loss = |model: &DataToBaseFlow<B>, x| -model.log_prob(x, None).mean();
                     time_step::<B>(flow, case, &device, self.budget, loss)
                 }
-                Kind::DdnfValue => {
+                Timed::Value => {
                     let loss = |model: &DataToBaseFlow<B>, x| {
                         model.bijector().forward(x, None).square().mean()
                     };
