@@ -43,7 +43,7 @@ mod tests {
             .split("\n#[cfg(test)]")
             .next()
             .unwrap();
-        assert!(guide.contains(&format!("```rust\n{program}```")));
+        assert!(guide.contains(&format!("```rust,no_run\n{program}```")));
         let lines = program
             .lines()
             .map(str::trim)

@@ -1,0 +1,20 @@
+//! Each page is a documentation test: its Rust blocks compile, and those that are not marked `no_run` run.
+
+#![cfg(doctest)]
+
+macro_rules! pages {
+    ($($name:ident: $path:literal,)+) => {
+        $(
+            #[doc = include_str!(concat!("../../../", $path))]
+            mod $name {}
+        )+
+    };
+}
+
+pages! {
+    readme: "README.md",
+    adding_a_layer: "docs/adding-a-layer.md",
+    getting_started: "docs/getting-started.md",
+    own_transform: "docs/own-transform.md",
+    training_loop: "docs/training-loop.md",
+}
