@@ -1,7 +1,7 @@
 //! Named normalizing flows: a configuration in, a model out.
 //!
 //! Every model is a list of [layer configurations](flows_core::bijectors::LayerConfig), built as a
-//! [`Stack`] in its one-pass direction and given a standard normal base. Three lines from nothing
+//! [`Stack`] in its one-pass direction and given a base, by default a standard normal. Three lines from nothing
 //! to a density:
 //!
 //! ```

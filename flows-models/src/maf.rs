@@ -2,6 +2,7 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
@@ -14,7 +15,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 
 /// Masked autoregressive layers with the map `T` of each variable, and the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
@@ -59,6 +60,9 @@ pub struct MaskedFlowConfig<T> {
     /// How the sequential direction is computed.
     #[serde(default)]
     pub inverse: AutoregressiveInverse,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 /// Masked autoregressive flow, with an affine map of each variable unless another one is named.
@@ -147,6 +151,7 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
             inverse: AutoregressiveInverse::default(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -165,7 +170,7 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         stacked(layers, self.dim, self.mixing, self.batch_norm)
     }
 
-    /// The flow that maps data to a standard normal in one pass.
+    /// The flow that maps data to the base in one pass.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -174,6 +179,6 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

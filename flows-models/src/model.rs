@@ -2,8 +2,9 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::{AnyBase, BaseConfig};
+use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Chain, LayerConfig, Stack};
-use flows_core::distributions::DiagonalNormal;
 use flows_core::error::Error;
 use flows_core::flow::{BaseToData, DataToBase, Flow};
 use rand::Rng;
@@ -15,11 +16,11 @@ use crate::{
     SylvesterFlowConfig,
 };
 
-/// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
-pub type DataToBaseFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, DataToBase>;
+/// A flow whose layers map data to its base: its `log_prob` takes one pass.
+pub type DataToBaseFlow<B> = Flow<B, Stack<B>, AnyBase<B>, DataToBase>;
 
-/// A flow whose layers map a standard normal to data: its samples take one pass.
-pub type BaseToDataFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, BaseToData>;
+/// A flow whose layers map its base to data: its samples take one pass.
+pub type BaseToDataFlow<B> = Flow<B, Stack<B>, AnyBase<B>, BaseToData>;
 
 /// The direction that a model is built to be fast in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +42,7 @@ pub fn build_data_to_base<B: Backend>(
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<DataToBaseFlow<B>, Error> {
-    let options = &options.into();
-    let stack = build_stack(layers, options, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
-    Flow::data_to_base(stack, base)
+    data_to_base(layers, &BaseConfig::default(), options, rng)
 }
 
 /// A standard normal pushed through `layers`, which map base to data.
@@ -56,27 +54,45 @@ pub fn build_base_to_data<B: Backend>(
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<BaseToDataFlow<B>, Error> {
-    let options = &options.into();
-    let stack = build_stack(layers, options, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
+    base_to_data(layers, &BaseConfig::default(), options, rng)
+}
+
+pub(crate) fn data_to_base<B: Backend>(
+    layers: &[LayerConfig],
+    base: &BaseConfig,
+    options: impl Into<TensorCreationOptions<B>>,
+    rng: &mut dyn Rng,
+) -> Result<DataToBaseFlow<B>, Error> {
+    let (stack, base) = parts(layers, base, &options.into(), rng)?;
+    Flow::data_to_base(stack, base)
+}
+
+pub(crate) fn base_to_data<B: Backend>(
+    layers: &[LayerConfig],
+    base: &BaseConfig,
+    options: impl Into<TensorCreationOptions<B>>,
+    rng: &mut dyn Rng,
+) -> Result<BaseToDataFlow<B>, Error> {
+    let (stack, base) = parts(layers, base, &options.into(), rng)?;
     Flow::base_to_data(stack, base)
 }
 
-fn build_stack<B: Backend>(
+/// The layers, then the base, so that a base that draws nothing leaves the layers as they are.
+fn parts<B: Backend>(
     layers: &[LayerConfig],
+    base: &BaseConfig,
     options: &TensorCreationOptions<B>,
     rng: &mut dyn Rng,
-) -> Result<Stack<B>, Error> {
-    let layers = layers
-        .iter()
-        .map(|layer| layer.init(options.clone(), rng))
-        .collect::<Result<Vec<_>, _>>()?;
-    Chain::new(layers)
+) -> Result<(Stack<B>, AnyBase<B>), Error> {
+    let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
+    let stack = Chain::new(layers.collect::<Result<Vec<_>, _>>()?)?;
+    let base = base.init(stack.dim(), options.clone(), rng)?;
+    Ok((stack, base))
 }
 
-fn stack_dim<B: Backend>(stack: &Stack<B>) -> usize {
-    use flows_core::bijector::Bijector;
-    stack.dim()
+/// Whether it is left out of a file, which then means the same to a program without it.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The models that have a `kind`: one line each.
@@ -110,6 +126,20 @@ macro_rules! models {
             pub fn dim(&self) -> usize {
                 match self {
                     $(Self::$variant(c) => c.dim,)+
+                }
+            }
+
+            /// The base distribution.
+            pub fn base(&self) -> &BaseConfig {
+                match self {
+                    $(Self::$variant(c) => &c.base,)+
+                }
+            }
+
+            /// The base distribution, to choose another.
+            pub fn base_mut(&mut self) -> &mut BaseConfig {
+                match self {
+                    $(Self::$variant(c) => &mut c.base,)+
                 }
             }
 
@@ -155,6 +185,30 @@ models! {
 }
 
 impl ModelConfig {
+    /// The base seen through the layers, which map data to it.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer or the base refuses its configuration, or they do not fit one another.
+    pub fn init_data_to_base<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        data_to_base(&self.layers(), self.base(), options, rng)
+    }
+
+    /// The base pushed through the layers, which map it to data.
+    ///
+    /// # Errors
+    /// As [`init_data_to_base`](Self::init_data_to_base).
+    pub fn init_base_to_data<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        base_to_data(&self.layers(), self.base(), options, rng)
+    }
+
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {

@@ -128,9 +128,15 @@ pub const PRESETS: &[Preset] = &[
 ];
 
 fn planar(dim: usize, layers: usize) -> ModelConfig {
-    ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+    ModelConfig::Planar(PlanarFlowConfig {
+        layers,
+        ..PlanarFlowConfig::new(dim)
+    })
 }
 
 fn radial(dim: usize, layers: usize) -> ModelConfig {
-    ModelConfig::Radial(RadialFlowConfig { dim, layers })
+    ModelConfig::Radial(RadialFlowConfig {
+        layers,
+        ..RadialFlowConfig::new(dim)
+    })
 }

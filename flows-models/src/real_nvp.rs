@@ -2,6 +2,7 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::Untouched;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::maf::NamedTransform;
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 
 /// Couplings with the map `T` of each variable, that swap halves from layer to layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct CouplingFlowConfig<T> {
     /// Plain layers or residual blocks in the conditioners.
     #[serde(default)]
     pub connections: Connections,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 /// RealNVP: affine couplings, unless another map is named.
@@ -88,6 +92,7 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
             transform: T::default(),
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -103,7 +108,7 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
         stacked(couplings, self.dim, self.mixing, self.batch_norm)
     }
 
-    /// The flow that maps data to a standard normal.
+    /// The flow that maps data to the base.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -112,7 +117,7 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }
 

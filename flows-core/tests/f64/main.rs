@@ -11,6 +11,7 @@ mod trained;
 mod transforms;
 
 mod autoregressive;
+mod bases;
 mod batch_norm;
 mod conformance;
 mod ddnf;

@@ -142,11 +142,13 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         }
         "planar" => {
             let layers = layers.unwrap_or(16);
-            ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+            let planar = PlanarFlowConfig::new(dim);
+            ModelConfig::Planar(PlanarFlowConfig { layers, ..planar })
         }
         "radial" => {
             let layers = layers.unwrap_or(16);
-            ModelConfig::Radial(RadialFlowConfig { dim, layers })
+            let radial = RadialFlowConfig::new(dim);
+            ModelConfig::Radial(RadialFlowConfig { layers, ..radial })
         }
         "sylvester" => ModelConfig::Sylvester(SylvesterFlowConfig {
             layers: layers.unwrap_or(8),
