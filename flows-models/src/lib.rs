@@ -47,6 +47,7 @@ pub use file::{AnyFlow, load, save};
 pub use iaf::IafConfig;
 pub use maf::{
     BernsteinConfig, MafConfig, MaskedFlowConfig, NafConfig, NamedTransform, NsfConfig, SosConfig,
+    UmnnConfig,
 };
 pub use mixing::Mixing;
 pub use model::{
@@ -58,7 +59,7 @@ pub use nice::NiceConfig;
 pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
-pub use real_nvp::{CouplingFlowConfig, NsfCouplingConfig, RealNvpConfig};
+pub use real_nvp::{CouplingFlowConfig, NcsfConfig, NsfCouplingConfig, RealNvpConfig};
 pub use stack::StackConfig;
 pub use sylvester::SylvesterFlowConfig;
 
@@ -70,7 +71,7 @@ pub mod prelude {
 
     pub use crate::{
         AnyFlow, BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
-        NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+        NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
         RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
     };
 }

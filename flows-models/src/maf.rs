@@ -4,11 +4,12 @@ use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
+use flows_core::distributions::TorusConfig;
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::{
-    AnyTransform, Bernstein, DeepSigmoidal, LogScale, RqSpline, SumOfSquares,
+    AnyTransform, Bernstein, CircularSpline, DeepSigmoidal, LogScale, RqSpline, SumOfSquares, Umnn,
 };
 use rand::Rng;
 use serde::de::Error as _;
@@ -92,8 +93,18 @@ pub type SosConfig = MaskedFlowConfig<SumOfSquares>;
 /// arXiv:2204.13939.
 pub type BernsteinConfig = MaskedFlowConfig<Bernstein>;
 
+/// Unconstrained monotonic neural network flow: the [integral of a positive network](Umnn) of each variable.
+///
+/// Wehenkel & Louppe, *Unconstrained Monotonic Neural Networks*, arXiv:1908.05164.
+pub type UmnnConfig = MaskedFlowConfig<Umnn>;
+
 /// A map of each variable as the configuration of a model holds it.
 pub trait NamedTransform: Clone + Default + Into<AnyTransform> + for<'de> Deserialize<'de> {
+    /// The base of a model that names none.
+    fn base() -> BaseConfig {
+        BaseConfig::default()
+    }
+
     /// Reads it from a configuration.
     ///
     /// # Errors
@@ -104,9 +115,15 @@ pub trait NamedTransform: Clone + Default + Into<AnyTransform> + for<'de> Deseri
 }
 
 impl NamedTransform for RqSpline {}
+impl NamedTransform for CircularSpline {
+    fn base() -> BaseConfig {
+        BaseConfig::Torus(TorusConfig::default())
+    }
+}
 impl NamedTransform for DeepSigmoidal {}
 impl NamedTransform for SumOfSquares {}
 impl NamedTransform for Bernstein {}
+impl NamedTransform for Umnn {}
 
 impl NamedTransform for AnyTransform {
     /// Configurations of before hold the scale of an affine map in the place of a transform.

@@ -5,15 +5,17 @@ use burn::tensor::backend::Backend;
 use flows_core::base::{AnyBase, BaseConfig};
 use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Chain, LayerConfig, Stack};
+use flows_core::distributions::LogProb;
+use flows_core::domain::Interval;
 use flows_core::error::Error;
 use flows_core::flow::{BaseToData, DataToBase, Flow};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NiceConfig, NsfConfig,
-    NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig,
-    SylvesterFlowConfig,
+    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NcsfConfig, NiceConfig,
+    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
+    StackConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A flow whose layers map data to its base: its `log_prob` takes one pass.
@@ -87,6 +89,16 @@ fn parts<B: Backend>(
     let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
     let stack = Chain::new(layers.collect::<Result<Vec<_>, _>>()?)?;
     let base = base.init(stack.dim(), options.clone(), rng)?;
+    // Data of an interval that no part of the base is led to would have no density.
+    let image = stack.image(&stack.domain())?;
+    let support = base.support();
+    let bounded = |of: &Interval| of.low.is_finite() && of.high.is_finite();
+    let differ = |i: &usize| bounded(&image[*i]) && image[*i] != support[*i];
+    if let Some(column) = (0..image.len()).find(differ) {
+        let actual = format!("{} in column {}", support[column], column + 1);
+        let expected = format!("{}, where the layers lead", image[column]);
+        return Err(Error::config("base", "support", actual, expected));
+    }
     Ok((stack, base))
 }
 
@@ -174,12 +186,16 @@ models! {
     Nsf(NsfConfig) = "nsf",
     /// Neural spline flow by couplings.
     NsfCoupling(NsfCouplingConfig) = "nsf-coupling",
+    /// Neural circular spline flow.
+    Ncsf(NcsfConfig) = "ncsf",
     /// Neural autoregressive flow.
     Naf(NafConfig) = "naf",
     /// Sum-of-squares polynomial flow.
     Sos(SosConfig) = "sos",
     /// Bernstein polynomial flow.
     Bernstein(BernsteinConfig) = "bernstein",
+    /// Flow of unconstrained monotonic neural networks.
+    Umnn(UmnnConfig) = "umnn",
     /// The layers given.
     Stack(StackConfig) = "stack",
 }
@@ -212,9 +228,12 @@ impl ModelConfig {
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Maf(_) | Self::Nsf(_) | Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => {
-                FastDirection::Density
-            }
+            Self::Maf(_)
+            | Self::Nsf(_)
+            | Self::Naf(_)
+            | Self::Sos(_)
+            | Self::Bernstein(_)
+            | Self::Umnn(_) => FastDirection::Density,
             Self::Iaf(_) => FastDirection::Sampling,
             _ => FastDirection::Either,
         }
@@ -237,10 +256,12 @@ impl ModelConfig {
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::NsfCoupling(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::Ncsf(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::Nsf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Naf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Sos(c) => network(c.layers, c.dim, &c.hidden),
             Self::Bernstein(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Umnn(c) => network(c.layers, c.dim, &c.hidden),
             Self::Stack(_) => 0,
             Self::Planar(c) => network(c.layers, 1, &[c.dim]),
             Self::Radial(c) => network(c.layers, 1, &[c.dim]),
@@ -266,9 +287,13 @@ impl ModelConfig {
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
-            Self::NsfCoupling(_) => text("exact, sum of log-slopes", "closed form"),
+            Self::NsfCoupling(_) | Self::Ncsf(_) => text("exact, sum of log-slopes", "closed form"),
             Self::Stack(_) => text("exact or as its layers say", "layer by layer"),
             Self::Nsf(_) => text("exact, sum of log-slopes", "incremental, closed form"),
+            Self::Umnn(_) => text(
+                "log of the integrand, that of the quadrature within 1e-8 in f64",
+                "incremental, monotone root finds",
+            ),
             Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => text(
                 "exact, sum of log-slopes",
                 "incremental, monotone root finds",

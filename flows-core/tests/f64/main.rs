@@ -13,6 +13,7 @@ mod transforms;
 mod autoregressive;
 mod bases;
 mod batch_norm;
+mod circular;
 mod conformance;
 mod ddnf;
 mod distributions;
@@ -30,6 +31,7 @@ mod planar_parity;
 mod single;
 mod states;
 mod suite;
+mod umnn;
 mod visits;
 
 use burn::backend::{Autodiff, Flex, NdArray};

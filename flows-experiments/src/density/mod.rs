@@ -175,6 +175,7 @@ impl Job {
             ModelConfig::Naf(naf) => naf.batch_norm = spec.batch_norm,
             ModelConfig::Sos(sos) => sos.batch_norm = spec.batch_norm,
             ModelConfig::Bernstein(bernstein) => bernstein.batch_norm = spec.batch_norm,
+            ModelConfig::Umnn(umnn) => umnn.batch_norm = spec.batch_norm,
             ModelConfig::Ddnf(ddnf) => ddnf.cells = spec.cells.unwrap_or(ddnf.cells),
             _ => {}
         }

@@ -69,6 +69,13 @@ impl FitConfig {
         if self.model.fast_direction() == FastDirection::Sampling {
             return Some(sampling_only(self.model.name()));
         }
+        if matches!(self.model, ModelConfig::Ncsf(_)) {
+            return Some(
+                "model 'ncsf' is for angles, which the standardization of columns takes apart, \
+                 expected a model of the reals; fit it with flows_train"
+                    .to_owned(),
+            );
+        }
         self.course.problem()
     }
 }
@@ -135,9 +142,11 @@ fn of_layers(model: &ModelConfig) -> Option<usize> {
         ModelConfig::RealNvp(c) => Some(c.context_dim),
         ModelConfig::Nsf(c) => Some(c.context_dim),
         ModelConfig::NsfCoupling(c) => Some(c.context_dim),
+        ModelConfig::Ncsf(c) => Some(c.context_dim),
         ModelConfig::Naf(c) => Some(c.context_dim),
         ModelConfig::Sos(c) => Some(c.context_dim),
         ModelConfig::Bernstein(c) => Some(c.context_dim),
+        ModelConfig::Umnn(c) => Some(c.context_dim),
         ModelConfig::Stack(c) => c.layers.iter().map(LayerConfig::context_dim).max(),
         ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
     }
