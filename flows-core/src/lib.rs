@@ -14,6 +14,7 @@
 
 pub mod adam;
 pub mod autodiff;
+pub mod base;
 pub mod bijector;
 pub mod bijectors;
 mod compose;

@@ -156,6 +156,17 @@ fn models_and_fits_refuse_unknown_keys() {
     }
     let maf = "kind = 'maf'\ndim = 4\nmixing = { random = { seed = 1 } }";
     check(&toml::from_str::<ModelConfig>(maf).unwrap());
+    for base in [
+        "{ normal = { covariance = 'full', parameters = { context = { context_dim = 2 } } } }",
+        "{ student_t = { degrees = 3.0, parameters = 'trained' } }",
+        "{ normal_mixture = { components = 3 } }",
+        "{ uniform = { low = [-2.0] } }",
+        "'torus'",
+        "{ flows = { layers = [{ layer = 'lu-linear', dim = 4 }] } }",
+    ] {
+        let text = format!("kind = 'maf'\ndim = 4\nbase = {base}");
+        check(&toml::from_str::<ModelConfig>(&text).unwrap());
+    }
     check(&MultiScaleRealNvpConfig::new(4));
     let metric = "geodesic = 1.0\nmetric = { diagonal = [1.0, 2.0] }";
     check(&toml::from_str::<Regularizers>(metric).unwrap());

@@ -2,6 +2,7 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse, ElementwiseAffineConfig, LayerConfig};
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
@@ -9,7 +10,7 @@ use flows_core::nn::Activation;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, build_base_to_data};
+use crate::model::{BaseToDataFlow, base_to_data, is_default};
 
 /// K diffeomorphisms, each the time-1 flow of a velocity field of its own in T Euler steps, and an
 /// elementwise affine map behind them.
@@ -53,6 +54,9 @@ pub struct DdnfConfig {
     /// Whether the elementwise affine map follows the blocks.
     #[serde(default = "defaults::affine")]
     pub affine: bool,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -85,6 +89,7 @@ impl DdnfConfig {
             context_rank: 0,
             time_dependent: false,
             affine: defaults::affine(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -116,7 +121,7 @@ impl DdnfConfig {
         layers
     }
 
-    /// The flow that pushes a standard normal through the blocks.
+    /// The flow that pushes the base through the blocks.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -125,7 +130,7 @@ impl DdnfConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<BaseToDataFlow<B>, Error> {
-        build_base_to_data(&self.layers(), options, rng)
+        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }
 

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use flows_core::distributions::{LogProb, Sample};
+use flows_core::domain::Interval;
 use flows_core::error::Error;
 use flows_core::state::state;
 use flows_core::visit::LayerVisit;
@@ -14,10 +15,7 @@ use flows_train::model_file::{FLOW, ModelFile, write};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    BaseToDataFlow, DataToBaseFlow, FastDirection, ModelConfig, build_base_to_data,
-    build_data_to_base,
-};
+use crate::model::{BaseToDataFlow, DataToBaseFlow, FastDirection, ModelConfig};
 
 /// A flow of this crate in either direction.
 #[derive(Module, Debug)]
@@ -56,6 +54,10 @@ impl<B: Backend> LogProb<B> for AnyFlow<B> {
 
     fn context_dim(&self) -> usize {
         either!(self, flow => flow.context_dim())
+    }
+
+    fn support(&self) -> Vec<Interval> {
+        either!(self, flow => flow.support())
     }
 
     fn log_prob(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 1> {
@@ -114,10 +116,9 @@ impl ModelConfig {
         rng: &mut dyn Rng,
     ) -> Result<AnyFlow<B>, Error> {
         let options = &options.into();
-        let layers = self.layers();
         let flow: AnyFlow<B> = match self.fast_direction() {
-            FastDirection::Sampling => build_base_to_data(&layers, options.clone(), rng)?.into(),
-            _ => build_data_to_base(&layers, options.clone(), rng)?.into(),
+            FastDirection::Sampling => self.init_base_to_data(options.clone(), rng)?.into(),
+            _ => self.init_data_to_base(options.clone(), rng)?.into(),
         };
         match flow.dim() == self.dim() {
             true => Ok(flow),
@@ -182,18 +183,16 @@ pub fn load<B: Backend>(
     let missing = || file.unusable("its header has no model".to_owned());
     let config: ModelConfig = file.entry("model")?.ok_or_else(missing)?;
     file.check_size(config.least_parameters())?;
-    let (layers, rng) = (config.layers(), &mut flows_train::stream(0, "replaced", 0));
+    let rng = &mut flows_train::stream(0, "replaced", 0);
     let refuse = |e: Error| file.unusable(e.to_string());
     Ok(match file.entry("direction")?.unwrap_or_default() {
         Direction::DataToBase => {
-            let flow: DataToBaseFlow<B> =
-                build_data_to_base(&layers, options.clone(), rng).map_err(refuse)?;
-            file.fill(flow)?.into()
+            let flow = config.init_data_to_base::<B>(options.clone(), rng);
+            file.fill(flow.map_err(refuse)?)?.into()
         }
         Direction::BaseToData => {
-            let flow: BaseToDataFlow<B> =
-                build_base_to_data(&layers, options.clone(), rng).map_err(refuse)?;
-            file.fill(flow)?.into()
+            let flow = config.init_base_to_data::<B>(options.clone(), rng);
+            file.fill(flow.map_err(refuse)?)?.into()
         }
     })
 }

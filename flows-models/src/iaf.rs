@@ -2,6 +2,7 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveInverse, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::MafConfig;
 use crate::mixing::Mixing;
-use crate::model::{BaseToDataFlow, build_base_to_data};
+use crate::model::{BaseToDataFlow, base_to_data, is_default};
 
 /// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
 /// reversed; the network pass maps base to data, so a sample takes one pass a layer.
@@ -51,6 +52,9 @@ pub struct IafConfig {
     /// How the sequential direction is computed.
     #[serde(default)]
     pub inverse: AutoregressiveInverse,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -84,6 +88,7 @@ impl IafConfig {
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
             inverse: AutoregressiveInverse::default(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -101,6 +106,7 @@ impl IafConfig {
             activation,
             connections,
             inverse,
+            base,
         } = self.clone();
         MafConfig {
             dim,
@@ -115,11 +121,12 @@ impl IafConfig {
             activation,
             connections,
             inverse,
+            base,
         }
         .layers()
     }
 
-    /// The flow that maps a standard normal to data in one pass.
+    /// The flow that maps the base to data in one pass.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -128,6 +135,6 @@ impl IafConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<BaseToDataFlow<B>, Error> {
-        build_base_to_data(&self.layers(), options, rng)
+        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

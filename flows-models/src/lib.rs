@@ -1,7 +1,7 @@
 //! Named normalizing flows: a configuration in, a model out.
 //!
 //! Every model is a list of [layer configurations](flows_core::bijectors::LayerConfig), built as a
-//! [`Stack`] in its one-pass direction and given a standard normal base. Three lines from nothing
+//! [`Stack`] in its one-pass direction and given a base, by default a standard normal. Three lines from nothing
 //! to a density:
 //!
 //! ```
@@ -47,6 +47,7 @@ pub use file::{AnyFlow, load, save};
 pub use iaf::IafConfig;
 pub use maf::{
     BernsteinConfig, MafConfig, MaskedFlowConfig, NafConfig, NamedTransform, NsfConfig, SosConfig,
+    UmnnConfig,
 };
 pub use mixing::Mixing;
 pub use model::{
@@ -58,7 +59,7 @@ pub use nice::NiceConfig;
 pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
-pub use real_nvp::{CouplingFlowConfig, NsfCouplingConfig, RealNvpConfig};
+pub use real_nvp::{CouplingFlowConfig, NcsfConfig, NsfCouplingConfig, RealNvpConfig};
 pub use stack::StackConfig;
 pub use sylvester::SylvesterFlowConfig;
 
@@ -70,7 +71,7 @@ pub mod prelude {
 
     pub use crate::{
         AnyFlow, BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
-        NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+        NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
         RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
     };
 }

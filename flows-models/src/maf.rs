@@ -2,19 +2,21 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
+use flows_core::distributions::TorusConfig;
 use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::{
-    AnyTransform, Bernstein, DeepSigmoidal, LogScale, RqSpline, SumOfSquares,
+    AnyTransform, Bernstein, CircularSpline, DeepSigmoidal, LogScale, RqSpline, SumOfSquares, Umnn,
 };
 use rand::Rng;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 
 /// Masked autoregressive layers with the map `T` of each variable, and the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
@@ -59,6 +61,9 @@ pub struct MaskedFlowConfig<T> {
     /// How the sequential direction is computed.
     #[serde(default)]
     pub inverse: AutoregressiveInverse,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 /// Masked autoregressive flow, with an affine map of each variable unless another one is named.
@@ -88,8 +93,18 @@ pub type SosConfig = MaskedFlowConfig<SumOfSquares>;
 /// arXiv:2204.13939.
 pub type BernsteinConfig = MaskedFlowConfig<Bernstein>;
 
+/// Unconstrained monotonic neural network flow: the [integral of a positive network](Umnn) of each variable.
+///
+/// Wehenkel & Louppe, *Unconstrained Monotonic Neural Networks*, arXiv:1908.05164.
+pub type UmnnConfig = MaskedFlowConfig<Umnn>;
+
 /// A map of each variable as the configuration of a model holds it.
 pub trait NamedTransform: Clone + Default + Into<AnyTransform> + for<'de> Deserialize<'de> {
+    /// The base of a model that names none.
+    fn base() -> BaseConfig {
+        BaseConfig::default()
+    }
+
     /// Reads it from a configuration.
     ///
     /// # Errors
@@ -100,9 +115,15 @@ pub trait NamedTransform: Clone + Default + Into<AnyTransform> + for<'de> Deseri
 }
 
 impl NamedTransform for RqSpline {}
+impl NamedTransform for CircularSpline {
+    fn base() -> BaseConfig {
+        BaseConfig::Torus(TorusConfig::default())
+    }
+}
 impl NamedTransform for DeepSigmoidal {}
 impl NamedTransform for SumOfSquares {}
 impl NamedTransform for Bernstein {}
+impl NamedTransform for Umnn {}
 
 impl NamedTransform for AnyTransform {
     /// Configurations of before hold the scale of an affine map in the place of a transform.
@@ -147,6 +168,7 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
             inverse: AutoregressiveInverse::default(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -165,7 +187,7 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         stacked(layers, self.dim, self.mixing, self.batch_norm)
     }
 
-    /// The flow that maps data to a standard normal in one pass.
+    /// The flow that maps data to the base in one pass.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -174,6 +196,6 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

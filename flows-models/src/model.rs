@@ -2,24 +2,27 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::{AnyBase, BaseConfig};
+use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Chain, LayerConfig, Stack};
-use flows_core::distributions::DiagonalNormal;
+use flows_core::distributions::LogProb;
+use flows_core::domain::Interval;
 use flows_core::error::Error;
 use flows_core::flow::{BaseToData, DataToBase, Flow};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NiceConfig, NsfConfig,
-    NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig,
-    SylvesterFlowConfig,
+    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NcsfConfig, NiceConfig,
+    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
+    StackConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
-/// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
-pub type DataToBaseFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, DataToBase>;
+/// A flow whose layers map data to its base: its `log_prob` takes one pass.
+pub type DataToBaseFlow<B> = Flow<B, Stack<B>, AnyBase<B>, DataToBase>;
 
-/// A flow whose layers map a standard normal to data: its samples take one pass.
-pub type BaseToDataFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, BaseToData>;
+/// A flow whose layers map its base to data: its samples take one pass.
+pub type BaseToDataFlow<B> = Flow<B, Stack<B>, AnyBase<B>, BaseToData>;
 
 /// The direction that a model is built to be fast in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +44,7 @@ pub fn build_data_to_base<B: Backend>(
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<DataToBaseFlow<B>, Error> {
-    let options = &options.into();
-    let stack = build_stack(layers, options, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
-    Flow::data_to_base(stack, base)
+    data_to_base(layers, &BaseConfig::default(), options, rng)
 }
 
 /// A standard normal pushed through `layers`, which map base to data.
@@ -56,27 +56,55 @@ pub fn build_base_to_data<B: Backend>(
     options: impl Into<TensorCreationOptions<B>>,
     rng: &mut dyn Rng,
 ) -> Result<BaseToDataFlow<B>, Error> {
-    let options = &options.into();
-    let stack = build_stack(layers, options, rng)?;
-    let base = DiagonalNormal::standard(stack_dim(&stack), options.clone());
+    base_to_data(layers, &BaseConfig::default(), options, rng)
+}
+
+pub(crate) fn data_to_base<B: Backend>(
+    layers: &[LayerConfig],
+    base: &BaseConfig,
+    options: impl Into<TensorCreationOptions<B>>,
+    rng: &mut dyn Rng,
+) -> Result<DataToBaseFlow<B>, Error> {
+    let (stack, base) = parts(layers, base, &options.into(), rng)?;
+    Flow::data_to_base(stack, base)
+}
+
+pub(crate) fn base_to_data<B: Backend>(
+    layers: &[LayerConfig],
+    base: &BaseConfig,
+    options: impl Into<TensorCreationOptions<B>>,
+    rng: &mut dyn Rng,
+) -> Result<BaseToDataFlow<B>, Error> {
+    let (stack, base) = parts(layers, base, &options.into(), rng)?;
     Flow::base_to_data(stack, base)
 }
 
-fn build_stack<B: Backend>(
+/// The layers, then the base, so that a base that draws nothing leaves the layers as they are.
+fn parts<B: Backend>(
     layers: &[LayerConfig],
+    base: &BaseConfig,
     options: &TensorCreationOptions<B>,
     rng: &mut dyn Rng,
-) -> Result<Stack<B>, Error> {
-    let layers = layers
-        .iter()
-        .map(|layer| layer.init(options.clone(), rng))
-        .collect::<Result<Vec<_>, _>>()?;
-    Chain::new(layers)
+) -> Result<(Stack<B>, AnyBase<B>), Error> {
+    let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
+    let stack = Chain::new(layers.collect::<Result<Vec<_>, _>>()?)?;
+    let base = base.init(stack.dim(), options.clone(), rng)?;
+    // Data of an interval that no part of the base is led to would have no density.
+    let image = stack.image(&stack.domain())?;
+    let support = base.support();
+    let bounded = |of: &Interval| of.low.is_finite() && of.high.is_finite();
+    let differ = |i: &usize| bounded(&image[*i]) && image[*i] != support[*i];
+    if let Some(column) = (0..image.len()).find(differ) {
+        let actual = format!("{} in column {}", support[column], column + 1);
+        let expected = format!("{}, where the layers lead", image[column]);
+        return Err(Error::config("base", "support", actual, expected));
+    }
+    Ok((stack, base))
 }
 
-fn stack_dim<B: Backend>(stack: &Stack<B>) -> usize {
-    use flows_core::bijector::Bijector;
-    stack.dim()
+/// Whether it is left out of a file, which then means the same to a program without it.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The models that have a `kind`: one line each.
@@ -113,6 +141,20 @@ macro_rules! models {
                 }
             }
 
+            /// The base distribution.
+            pub fn base(&self) -> &BaseConfig {
+                match self {
+                    $(Self::$variant(c) => &c.base,)+
+                }
+            }
+
+            /// The base distribution, to choose another.
+            pub fn base_mut(&mut self) -> &mut BaseConfig {
+                match self {
+                    $(Self::$variant(c) => &mut c.base,)+
+                }
+            }
+
             /// The layers, first to last in their one-pass direction.
             pub fn layers(&self) -> Vec<LayerConfig> {
                 match self {
@@ -144,23 +186,54 @@ models! {
     Nsf(NsfConfig) = "nsf",
     /// Neural spline flow by couplings.
     NsfCoupling(NsfCouplingConfig) = "nsf-coupling",
+    /// Neural circular spline flow.
+    Ncsf(NcsfConfig) = "ncsf",
     /// Neural autoregressive flow.
     Naf(NafConfig) = "naf",
     /// Sum-of-squares polynomial flow.
     Sos(SosConfig) = "sos",
     /// Bernstein polynomial flow.
     Bernstein(BernsteinConfig) = "bernstein",
+    /// Flow of unconstrained monotonic neural networks.
+    Umnn(UmnnConfig) = "umnn",
     /// The layers given.
     Stack(StackConfig) = "stack",
 }
 
 impl ModelConfig {
+    /// The base seen through the layers, which map data to it.
+    ///
+    /// # Errors
+    /// [`Error`] where a layer or the base refuses its configuration, or they do not fit one another.
+    pub fn init_data_to_base<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<DataToBaseFlow<B>, Error> {
+        data_to_base(&self.layers(), self.base(), options, rng)
+    }
+
+    /// The base pushed through the layers, which map it to data.
+    ///
+    /// # Errors
+    /// As [`init_data_to_base`](Self::init_data_to_base).
+    pub fn init_base_to_data<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<BaseToDataFlow<B>, Error> {
+        base_to_data(&self.layers(), self.base(), options, rng)
+    }
+
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Maf(_) | Self::Nsf(_) | Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => {
-                FastDirection::Density
-            }
+            Self::Maf(_)
+            | Self::Nsf(_)
+            | Self::Naf(_)
+            | Self::Sos(_)
+            | Self::Bernstein(_)
+            | Self::Umnn(_) => FastDirection::Density,
             Self::Iaf(_) => FastDirection::Sampling,
             _ => FastDirection::Either,
         }
@@ -183,10 +256,12 @@ impl ModelConfig {
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::NsfCoupling(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::Ncsf(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::Nsf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Naf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Sos(c) => network(c.layers, c.dim, &c.hidden),
             Self::Bernstein(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Umnn(c) => network(c.layers, c.dim, &c.hidden),
             Self::Stack(_) => 0,
             Self::Planar(c) => network(c.layers, 1, &[c.dim]),
             Self::Radial(c) => network(c.layers, 1, &[c.dim]),
@@ -212,9 +287,13 @@ impl ModelConfig {
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
             Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
-            Self::NsfCoupling(_) => text("exact, sum of log-slopes", "closed form"),
+            Self::NsfCoupling(_) | Self::Ncsf(_) => text("exact, sum of log-slopes", "closed form"),
             Self::Stack(_) => text("exact or as its layers say", "layer by layer"),
             Self::Nsf(_) => text("exact, sum of log-slopes", "incremental, closed form"),
+            Self::Umnn(_) => text(
+                "log of the integrand, that of the quadrature within 1e-8 in f64",
+                "incremental, monotone root finds",
+            ),
             Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => text(
                 "exact, sum of log-slopes",
                 "incremental, monotone root finds",

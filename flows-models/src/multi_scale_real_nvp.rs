@@ -2,18 +2,19 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::{AnyBase, BaseConfig};
 use flows_core::bijectors::{AutoregressiveConfig, MultiScale, MultiScaleConfig, Stack};
-use flows_core::distributions::DiagonalNormal;
 use flows_core::error::Error;
 use flows_core::flow::{DataToBase, Flow};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::{Mixing, stacked};
+use crate::model::is_default;
 use crate::real_nvp::alternating;
 
 /// A flow of stages, of which each maps half of the variables of the one before.
-pub type MultiScaleFlow<B> = Flow<B, MultiScale<B, Stack<B>>, DiagonalNormal<B>, DataToBase>;
+pub type MultiScaleFlow<B> = Flow<B, MultiScale<B, Stack<B>>, AnyBase<B>, DataToBase>;
 
 /// Couplings at several scales: after each scale half of the variables are done, the rest goes on.
 ///
@@ -43,6 +44,9 @@ pub struct MultiScaleRealNvpConfig {
     /// Whether batch normalization follows each coupling.
     #[serde(default)]
     pub batch_norm: bool,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -73,6 +77,7 @@ impl MultiScaleRealNvpConfig {
             context_dim: 0,
             mixing: defaults::mixing(),
             batch_norm: false,
+            base: BaseConfig::default(),
         }
     }
 
@@ -99,7 +104,7 @@ impl MultiScaleRealNvpConfig {
         Ok(MultiScaleConfig::new(stages.collect()))
     }
 
-    /// The flow that maps data to a standard normal.
+    /// The flow that maps data to the base.
     ///
     /// # Errors
     /// As [`stages`](Self::stages), and [`Error`] where a layer refuses its configuration.
@@ -110,6 +115,7 @@ impl MultiScaleRealNvpConfig {
     ) -> Result<MultiScaleFlow<B>, Error> {
         let options = &options.into();
         let layers = self.stages()?.init(options.clone(), rng)?;
-        Flow::data_to_base(layers, DiagonalNormal::standard(self.dim, options.clone()))
+        let base = self.base.init(self.dim, options.clone(), rng)?;
+        Flow::data_to_base(layers, base)
     }
 }

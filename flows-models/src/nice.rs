@@ -2,13 +2,14 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, ElementwiseAffineConfig, LayerConfig};
 use flows_core::error::Error;
 use flows_core::transforms::LogScale;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 use crate::real_nvp::alternating;
 
 /// Additive couplings that swap halves from layer to layer, then a scaling of each column.
@@ -30,6 +31,9 @@ pub struct NiceConfig {
     /// Context columns, 0 for none.
     #[serde(default = "defaults::context_dim")]
     pub context_dim: usize,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -52,6 +56,7 @@ impl NiceConfig {
             layers: defaults::layers(),
             hidden: defaults::hidden(),
             context_dim: defaults::context_dim(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -67,7 +72,7 @@ impl NiceConfig {
         layers
     }
 
-    /// The flow that maps data to a standard normal.
+    /// The flow that maps data to the base.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -76,6 +81,6 @@ impl NiceConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

@@ -2,12 +2,13 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{LayerConfig, PlanarConfig};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, build_base_to_data};
+use crate::model::{BaseToDataFlow, base_to_data, is_default};
 
 /// K planar layers, behind one another.
 ///
@@ -21,6 +22,9 @@ pub struct PlanarFlowConfig {
     /// Number of layers.
     #[serde(default = "defaults::layers")]
     pub layers: usize,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -35,6 +39,7 @@ impl PlanarFlowConfig {
         Self {
             dim,
             layers: defaults::layers(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -43,7 +48,7 @@ impl PlanarFlowConfig {
         vec![LayerConfig::Planar(PlanarConfig::new(self.dim)); self.layers]
     }
 
-    /// The flow that pushes a standard normal through the layers.
+    /// The flow that pushes the base through the layers.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -52,6 +57,6 @@ impl PlanarFlowConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<BaseToDataFlow<B>, Error> {
-        build_base_to_data(&self.layers(), options, rng)
+        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

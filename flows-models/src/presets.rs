@@ -3,7 +3,7 @@
 use crate::{
     BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig, NiceConfig,
     NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
-    SylvesterFlowConfig,
+    SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A named model.
@@ -125,12 +125,23 @@ pub const PRESETS: &[Preset] = &[
         about: "5 masked autoregressive layers of Bernstein polynomials of degree 21 (arXiv:2204.13939)",
         build: |dim| ModelConfig::Bernstein(BernsteinConfig::new(dim)),
     },
+    Preset {
+        name: "umnn",
+        about: "UMNN: 5 masked autoregressive layers of integrals of 8 units (arXiv:1908.05164)",
+        build: |dim| ModelConfig::Umnn(UmnnConfig::new(dim)),
+    },
 ];
 
 fn planar(dim: usize, layers: usize) -> ModelConfig {
-    ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+    ModelConfig::Planar(PlanarFlowConfig {
+        layers,
+        ..PlanarFlowConfig::new(dim)
+    })
 }
 
 fn radial(dim: usize, layers: usize) -> ModelConfig {
-    ModelConfig::Radial(RadialFlowConfig { dim, layers })
+    ModelConfig::Radial(RadialFlowConfig {
+        layers,
+        ..RadialFlowConfig::new(dim)
+    })
 }

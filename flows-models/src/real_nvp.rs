@@ -2,17 +2,18 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, LayerConfig};
 use flows_core::error::Error;
 use flows_core::masks::Untouched;
 use flows_core::nn::{ConditionerActivation, Connections};
-use flows_core::transforms::{AnyTransform, RqSpline};
+use flows_core::transforms::{AnyTransform, CircularSpline, RqSpline};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::maf::NamedTransform;
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 
 /// Couplings with the map `T` of each variable, that swap halves from layer to layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct CouplingFlowConfig<T> {
     /// Plain layers or residual blocks in the conditioners.
     #[serde(default)]
     pub connections: Connections,
+    /// The base distribution.
+    #[serde(default = "T::base", skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 /// RealNVP: affine couplings, unless another map is named.
@@ -57,6 +61,13 @@ pub type RealNvpConfig = CouplingFlowConfig<AnyTransform>;
 ///
 /// Durkan, Bekasov, Murray & Papamakarios, *Neural Spline Flows*, arXiv:1906.04032, section 3.2.
 pub type NsfCouplingConfig = CouplingFlowConfig<RqSpline>;
+
+/// Neural circular spline flow: a [spline of the circle](CircularSpline) of each angle that is moved, in radians between
+/// `-pi` and `pi`, over the uniform density of the torus. A single angle has layers without a coupling.
+///
+/// Rezende et al., *Normalizing Flows on Tori and Spheres*, arXiv:2002.02428, sections 2.1.3 and 2.2. With another
+/// `bound` of the transform, `base` is a torus of the same bound.
+pub type NcsfConfig = CouplingFlowConfig<CircularSpline>;
 
 mod defaults {
     use crate::mixing::Mixing;
@@ -88,22 +99,32 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
             transform: T::default(),
             activation: ConditionerActivation::default(),
             connections: Connections::default(),
+            base: T::base(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        let couplings = alternating(self.layers, |untouched| AutoregressiveConfig {
-            transform: self.transform.clone().into(),
-            activation: self.activation,
-            connections: self.connections,
-            context_dim: self.context_dim,
-            ..AutoregressiveConfig::coupling(self.dim, self.hidden.clone(), untouched)
+        let transform: AnyTransform = self.transform.clone().into();
+        let alone = self.dim == 1 && matches!(transform, AnyTransform::CircularSpline(_));
+        let couplings = alternating(self.layers, |untouched| {
+            let hidden = self.hidden.clone();
+            let layer = match alone {
+                true => AutoregressiveConfig::new(self.dim, hidden),
+                false => AutoregressiveConfig::coupling(self.dim, hidden, untouched),
+            };
+            AutoregressiveConfig {
+                transform: transform.clone(),
+                activation: self.activation,
+                connections: self.connections,
+                context_dim: self.context_dim,
+                ..layer
+            }
         });
         stacked(couplings, self.dim, self.mixing, self.batch_norm)
     }
 
-    /// The flow that maps data to a standard normal.
+    /// The flow that maps data to the base.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -112,7 +133,7 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::LayerConfig;
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, build_data_to_base};
+use crate::model::{DataToBaseFlow, data_to_base, is_default};
 
-/// A model of the layers given, first to last from data to a standard normal.
+/// A model of the layers given, first to last from data to the base.
 ///
 /// ```
 /// use flows_models::ModelConfig;
@@ -36,12 +37,19 @@ pub struct StackConfig {
     pub dim: usize,
     /// The layers, each a table with its kind under `layer`.
     pub layers: Vec<LayerConfig>,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 impl StackConfig {
     /// The layers given, of `dim` columns each.
     pub fn new(dim: usize, layers: Vec<LayerConfig>) -> Self {
-        Self { dim, layers }
+        Self {
+            dim,
+            layers,
+            base: BaseConfig::default(),
+        }
     }
 
     /// The layers, first to last from data to base.
@@ -49,7 +57,7 @@ impl StackConfig {
         self.layers.clone()
     }
 
-    /// The flow that maps data to a standard normal.
+    /// The flow that maps data to the base.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
@@ -58,6 +66,6 @@ impl StackConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<DataToBaseFlow<B>, Error> {
-        build_data_to_base(&self.layers(), options, rng)
+        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

@@ -2,13 +2,14 @@
 
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{LayerConfig, SylvesterConfig};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, build_base_to_data};
+use crate::model::{BaseToDataFlow, base_to_data, is_default};
 
 /// K Sylvester layers, behind one another.
 ///
@@ -24,6 +25,9 @@ pub struct SylvesterFlowConfig {
     /// How each layer keeps its `Q` orthonormal.
     #[serde(default = "defaults::basis")]
     pub basis: BasisConfig,
+    /// The base distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseConfig,
 }
 
 mod defaults {
@@ -42,6 +46,7 @@ impl SylvesterFlowConfig {
             dim,
             layers: defaults::layers(),
             basis: defaults::basis(),
+            base: BaseConfig::default(),
         }
     }
 
@@ -50,7 +55,7 @@ impl SylvesterFlowConfig {
         vec![LayerConfig::Sylvester(SylvesterConfig::new(self.dim, self.basis)); self.layers]
     }
 
-    /// The flow that pushes a standard normal through the layers.
+    /// The flow that pushes the base through the layers.
     ///
     /// # Errors
     /// [`Error`] where a layer refuses its configuration.
@@ -59,6 +64,6 @@ impl SylvesterFlowConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<BaseToDataFlow<B>, Error> {
-        build_base_to_data(&self.layers(), options, rng)
+        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

@@ -106,3 +106,62 @@ fn a_stack_of_any_layers_is_a_model_that_is_saved_and_loaded() {
     let error = toml::from_str::<ModelConfig>(&unknown).unwrap_err();
     assert!(error.to_string().contains("zzz"), "{error}");
 }
+
+#[test]
+fn every_base_is_named_in_toml_saved_and_loaded_and_left_out_where_it_is_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("based.flow");
+    let data = Data::new(Rows::new(vec![0.1, -0.4, 0.2, 0.3], 2), None).unwrap();
+    let device = &Default::default();
+    for (k, base) in [
+        "'standard_normal'",
+        "{ normal = { covariance = 'full', parameters = 'trained' } }",
+        "{ student_t = { degrees = 3.0, parameters = 'trained' } }",
+        "{ normal_mixture = { components = 3 } }",
+        "{ uniform = { low = [-4.0], high = [4.0, 5.0] } }",
+        "'torus'",
+        "{ flows = { components = 2, weights = 'trained', layers = [{ layer = 'lu-linear', dim = 2 }] } }",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let kinds = ModelConfig::KINDS.iter().filter(|kind| **kind != "stack");
+        for kind in kinds.chain(["iaf", "stack"].iter()) {
+            let layers = match *kind {
+                "stack" => "layers = [{ layer = 'lu-linear', dim = 2 }]",
+                _ => "",
+            };
+            let text = format!("kind = '{kind}'\ndim = 2\n{layers}\nbase = {base}");
+            let config: ModelConfig = toml::from_str(&text).unwrap();
+            assert_eq!(*config.base() == Default::default(), k == 0, "{text}");
+            if k == 0 {
+                assert!(!toml::to_string(&config).unwrap().contains("base"));
+            }
+            // The layers are those under another base.
+            if !["maf", "iaf", "planar", "stack"].contains(kind) {
+                continue;
+            }
+            let flow = config.init::<Flex>(device, &mut generator(0)).unwrap();
+            save(&path, &config, flow.clone()).unwrap();
+            let loaded = load::<Flex>(&path, device).unwrap();
+            assert_eq!(log_probs(&loaded, &data), log_probs(&flow, &data), "{text}");
+            assert_eq!(loaded.support(), flow.support());
+            let (x, log_p) = loaded.sample_and_log_prob(20, None, &mut generator(1));
+            assert!(x.into_data().iter::<f64>().all(f64::is_finite), "{text}");
+            assert!(log_p.into_data().iter::<f64>().all(f64::is_finite), "{text}");
+        }
+    }
+    // A base that reads the context of the layers, and one that reads another.
+    let text = |columns: usize| {
+        format!(
+            "kind = 'maf'\ndim = 2\ncontext_dim = 3\n\
+             base = {{ normal = {{ parameters = {{ context = {{ context_dim = {columns} }} }} }} }}"
+        )
+    };
+    let config: ModelConfig = toml::from_str(&text(3)).unwrap();
+    let flow = config.init::<Flex>(device, &mut generator(0)).unwrap();
+    assert_eq!(flow.context_dim(), 3);
+    let config: ModelConfig = toml::from_str(&text(2)).unwrap();
+    let error = config.init::<Flex>(device, &mut generator(0)).unwrap_err();
+    assert!(error.to_string().contains("context_dim is 2"), "{error}");
+}

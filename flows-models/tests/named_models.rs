@@ -1,7 +1,9 @@
 //! The named autoregressive and coupling models: their options from TOML, their fast direction, and
 //! there and back.
 
-use burn::tensor::Tensor;
+use std::f64::consts::PI;
+
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
 use flows_core::bijector::{Bijector, Invert};
 use flows_core::bijectors::{ConditionerConfig, LayerConfig};
@@ -145,7 +147,7 @@ fn models_named_after_a_transform_come_from_toml() {
 
 #[test]
 fn models_start_near_the_identity_and_go_there_and_back() {
-    for kind in ["nsf", "nsf-coupling", "naf", "sos", "bernstein"] {
+    for kind in ["nsf", "nsf-coupling", "naf", "sos", "bernstein", "umnn"] {
         let text = format!("kind = '{kind}'\ndim = 4\nlayers = 2\nmixing = 'nothing'");
         let config: ModelConfig = toml::from_str(&text).unwrap();
         let device = Default::default();
@@ -286,4 +288,43 @@ fn a_seed_keeps_the_permutations_between_layers() {
         })
         .collect();
     assert_eq!(orders, [[0, 3, 5, 1, 4, 2], [0, 3, 1, 2, 5, 4]]);
+}
+
+#[test]
+fn a_flow_over_angles_has_the_mass_of_the_torus() {
+    let device = Default::default();
+    for (dim, cells) in [(1, 2000_usize), (2, 200)] {
+        let text = format!("kind = 'ncsf'\ndim = {dim}\nlayers = 3\nhidden = [16]");
+        let config: ModelConfig = toml::from_str(&text).unwrap();
+        let flow = config.init::<Flex>(&device, &mut rng(1)).unwrap();
+        let width = 2.0 * PI / cells as f64;
+        let middle = |k: usize| (k as f64 + 0.5) * width - PI;
+        let points: Vec<f64> = (0..cells.pow(dim))
+            .flat_map(|k| (0..dim).map(move |j| k / cells.pow(j) % cells))
+            .map(middle)
+            .collect();
+        let shape = [points.len() / dim as usize, dim as usize];
+        let x = Tensor::<Flex, 2>::from_data(TensorData::new(points, shape), &device);
+        let log_p: Vec<f64> = flow.log_prob(x, None).into_data().iter().collect();
+        let mass: f64 = log_p.iter().map(|l| l.exp() * width.powi(dim as i32)).sum();
+        assert!((mass - 1.0).abs() < 1e-3, "{mass}");
+        let uniform = -f64::from(dim) * (2.0 * PI).ln();
+        assert!(
+            log_p.iter().any(|l| (l - uniform).abs() > 1e-3),
+            "a uniform density"
+        );
+        let x = flow.sample(500, None, &mut rng(2));
+        assert!(x.into_data().iter::<f64>().all(|x| x.abs() <= PI + 1e-6));
+    }
+    // A torus of another size than the circle of the layers.
+    let text = "kind = 'ncsf'\ndim = 2\ntransform = { bound = 180.0 }";
+    let config: ModelConfig = toml::from_str(text).unwrap();
+    let error = config.init::<Flex>(&device, &mut rng(1)).unwrap_err();
+    assert!(
+        error.to_string().contains("expected (-180, 180)"),
+        "{error}"
+    );
+    let text = format!("{text}\nbase = {{ torus = {{ bound = 180.0 }} }}");
+    let config: ModelConfig = toml::from_str(&text).unwrap();
+    config.init::<Flex>(&device, &mut rng(1)).unwrap();
 }

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::jacobi::jacobi;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::conditioners::{
-    AnyConditioner, Conditioner, Coupling as CouplingConditioner, Shared, Soft, SoftNetwork,
-    SoftStart,
+    AnyConditioner, Conditioner, Coupling as CouplingConditioner, Periodic, Shared, Soft,
+    SoftNetwork, SoftStart,
 };
+use crate::domain::{Interval, check_inside, reals_to_reals};
 use crate::error::Error;
 use crate::fused::{self, Map, Masked, Part};
 use crate::masks::{DependencyMask, MadeLayout, MaskConfig, Untouched};
@@ -188,11 +189,17 @@ impl AutoregressiveConfig {
         let options = &options.into();
         Transform::<B>::validate(&self.transform, NAME)?;
         let start = Transform::<B>::identity(&self.transform);
+        if Transform::<B>::period(&self.transform).is_some()
+            && self.dim > 1
+            && self.conditioner != ConditionerConfig::Coupling
+        {
+            let expected = "coupling, whose network reads angles by cosine and sine";
+            let actual = format!("{:?}", self.conditioner);
+            return Err(Error::config(NAME, "conditioner", actual, expected));
+        }
         let conditioner = match self.conditioner {
             ConditionerConfig::Masked => AnyConditioner::Masked(self.made(&start, options, rng)?),
-            ConditionerConfig::Coupling => {
-                AnyConditioner::Coupling(self.coupled(&start, options, rng)?)
-            }
+            ConditionerConfig::Coupling => self.coupled(&start, options, rng)?,
             ConditionerConfig::Shared { encoding } => {
                 let network = self
                     .shared_network(encoding, start.len())
@@ -258,7 +265,7 @@ impl AutoregressiveConfig {
         start: &[f64],
         options: &TensorCreationOptions<B>,
         rng: &mut dyn Rng,
-    ) -> Result<CouplingConditioner<B>, Error> {
+    ) -> Result<AnyConditioner<B>, Error> {
         let MaskConfig::Coupling(untouched) = &self.mask else {
             let expected = "coupling, for a coupling";
             return Err(Error::config(
@@ -274,17 +281,26 @@ impl AutoregressiveConfig {
         }
         let seen = untouched.variables(self.dim)?.len();
         let moved = self.dim - seen;
+        let period = Transform::<B>::period(&self.transform);
+        let inputs = if period.is_some() { 2 * seen } else { seen };
         let network = MlpConfig {
             activation: self.activation,
             connections: self.connections,
             context_dim: self.context_dim,
-            ..MlpConfig::new(seen, self.hidden.clone(), start.len() * moved)
+            ..MlpConfig::new(inputs, self.hidden.clone(), start.len() * moved)
         };
         let offsets = start.iter().flat_map(|&o| vec![o; moved]).collect();
         let network = network
             .init(options.clone(), rng)?
             .shift_output_bias(offsets);
-        CouplingConditioner::new(network, self.dim, untouched)
+        Ok(match period {
+            None => {
+                AnyConditioner::Coupling(CouplingConditioner::new(network, self.dim, untouched)?)
+            }
+            Some(period) => {
+                AnyConditioner::Periodic(Periodic::new(network, self.dim, untouched, period)?)
+            }
+        })
     }
 
     fn learned<B: Backend>(
@@ -575,6 +591,19 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Bijector<B> for Autoregress
         self.conditioner.context_dim()
     }
 
+    fn domain(&self) -> Vec<Interval> {
+        vec![self.transform.domain(); self.dim()]
+    }
+
+    fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        if self.transform.domain() == Interval::REALS {
+            return reals_to_reals(self.name(), of);
+        }
+        // Onto itself, so what lies inside may come to lie anywhere in it.
+        check_inside(self.name(), of, &self.domain())?;
+        Ok(self.domain())
+    }
+
     fn forward_and_log_det(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         assert_ok(self.check(&x, context.as_ref()));
         let context = context.as_ref();
@@ -595,6 +624,14 @@ impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Bijector<B> for Autoregress
 }
 
 impl<B: Backend, C: Conditioner<B>, T: Transform<B>> Invert<B> for Autoregressive<B, C, T> {
+    fn inverse_domain(&self) -> Vec<Interval> {
+        self.domain()
+    }
+
+    fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
+        self.image(of)
+    }
+
     fn inverse_and_log_det(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Mapped<B> {
         self.invert(y, context).0
     }

@@ -178,6 +178,18 @@ layer_enum! {
     Sylvester(Sylvester<B>, SylvesterConfig),
 }
 
+impl LayerConfig {
+    /// Columns of the context, 0 for none.
+    pub fn context_dim(&self) -> usize {
+        match self {
+            Self::Autoregressive(c) => c.context_dim,
+            Self::BlockAffine(c) => c.context_dim,
+            Self::Ddnf(c) => c.context_dim,
+            _ => 0,
+        }
+    }
+}
+
 impl<B: Backend> AsDdnfBlock<B> for Layer<B> {
     fn as_ddnf_block(&self) -> Option<&DdnfBlock<B>> {
         match self {

@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::conditioner::{ByLevel, Conditioner};
 use super::coupling::Coupling;
+use super::periodic::Periodic;
 use super::shared::Shared;
 use super::soft::{Soft, SoftNetwork};
 use crate::error::Error;
@@ -20,6 +21,8 @@ pub enum AnyConditioner<B: Backend> {
     Masked(Made<B>),
     /// A plain network that reads the untouched variables.
     Coupling(Coupling<B>),
+    /// The same for angles.
+    Periodic(Periodic<B>),
     /// One network that is asked for each variable in turn.
     Shared(Shared<B>),
     /// A network whose mask is learned.
@@ -31,6 +34,7 @@ macro_rules! each {
         match $self {
             AnyConditioner::Masked($own) => $body,
             AnyConditioner::Coupling($own) => $body,
+            AnyConditioner::Periodic($own) => $body,
             AnyConditioner::Shared($own) => $body,
             AnyConditioner::Soft($own) => $body,
         }

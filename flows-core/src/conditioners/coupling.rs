@@ -39,15 +39,27 @@ impl<B: Backend> Coupling<B> {
     /// # Errors
     /// [`Error::Config`] where the sizes of the network do not fit, and as [`Untouched::variables`].
     pub fn new(network: Mlp<B>, dim: usize, untouched: &Untouched) -> Result<Self, Error> {
+        Self::reading(1, network, dim, untouched)
+    }
+
+    /// The same where the network reads each untouched variable by several numbers.
+    pub(super) fn reading(
+        numbers: usize,
+        network: Mlp<B>,
+        dim: usize,
+        untouched: &Untouched,
+    ) -> Result<Self, Error> {
         let mut order = untouched.variables(dim)?;
         let mask = MaskConfig::Coupling(untouched.clone()).build(dim)?;
         let seen = order.len();
         order.extend((0..dim).filter(|&i| mask.levels()[i] > 0));
         let moved = dim - seen;
-        if network.inputs() != seen || !network.outputs().is_multiple_of(moved) {
+        if network.inputs() != numbers * seen || !network.outputs().is_multiple_of(moved) {
             let actual = format!("{} to {}", network.inputs(), network.outputs());
-            let expected =
-                format!("{seen} inputs, and as many outputs for each of {moved} variables");
+            let expected = format!(
+                "{} inputs, and as many outputs for each of {moved} variables",
+                numbers * seen
+            );
             return Err(Error::config(NAME, "network", actual, expected));
         }
         Ok(Self {

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 use super::{LogProb, Sample, assert_sample_context};
@@ -11,12 +12,34 @@ use crate::bijector::{assert_ok, check_shapes};
 use crate::error::{Error, fits_f32};
 use crate::init::{normal_tensor, options_of};
 
+/// Configuration of a standard normal distribution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandardNormalConfig {}
+
+impl StandardNormalConfig {
+    /// `N(0, I)` in `dim` dimensions. Nothing is drawn.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `dim` is 0.
+    pub fn init<B: Backend>(
+        &self,
+        dim: usize,
+        options: impl Into<TensorCreationOptions<B>>,
+        _rng: &mut dyn Rng,
+    ) -> Result<DiagonalNormal<B>, Error> {
+        match dim {
+            0 => Err(Error::config("diagonal normal", "dim", 0, "at least 1")),
+            _ => Ok(DiagonalNormal::standard(dim, options)),
+        }
+    }
+}
+
 /// `N(loc, diag(scale^2))` with fixed location and scale.
 ///
 /// `log p(x) = -1/2 sum_i ((x_i - loc_i) / scale_i)^2 - sum_i log scale_i - dim/2 log(2 pi)`
 ///
-/// A trainable location and scale is a standard normal under an
-/// elementwise affine layer.
+/// Trained ones: [`NormalConfig`](super::NormalConfig), or an elementwise affine layer.
 #[derive(Module, Debug)]
 pub struct DiagonalNormal<B: Backend> {
     loc: Tensor<B, 2>,

@@ -8,6 +8,7 @@ use rand::distr::weighted::WeightedIndex;
 use rand_distr::{Distribution, StandardNormal};
 use std::f64::consts::PI;
 
+use super::components::log_sum_exp;
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
 use crate::error::{Error, fits_f32};
@@ -129,13 +130,7 @@ impl<B: Backend> LogProb<B> for GaussianMixture<B> {
         let standardized = (x.unsqueeze_dim::<3>(1) - self.loc.clone()) / self.scale.clone();
         let quadratic = standardized.square().sum_dim(2).squeeze_dim::<2>(2);
         let log_joint = quadratic * -0.5 + self.log_factor.clone();
-        // The maximum cancels in the value, and so it does in the gradient.
-        let highest = log_joint.clone().detach().max_dim(1);
-        // Far from every component all terms are minus infinity, less which they would be NaN.
-        let everywhere_zero = highest.clone().equal_elem(f64::NEG_INFINITY);
-        let highest = highest.mask_fill(everywhere_zero, 0.0);
-        let rest = (log_joint - highest.clone()).exp().sum_dim(1).log();
-        (rest + highest).squeeze_dim(1)
+        log_sum_exp(log_joint)
     }
 }
 

@@ -1,12 +1,23 @@
 //! Distributions over rows: the bases of flows, and flows themselves.
 
+mod components;
 mod diagonal_normal;
 mod gaussian_mixture;
+mod mixture;
+mod normal;
+mod normal_mixture;
+mod parametric;
+mod student_t;
 mod uniform;
 
-pub use diagonal_normal::DiagonalNormal;
+pub use diagonal_normal::{DiagonalNormal, StandardNormalConfig};
 pub use gaussian_mixture::GaussianMixture;
-pub use uniform::Uniform;
+pub use mixture::Mixture;
+pub use normal::{Covariance, Normal, NormalConfig};
+pub use normal_mixture::{NormalMixture, NormalMixtureConfig};
+pub use parametric::{Family, Parametric};
+pub use student_t::{StudentT, StudentTConfig};
+pub use uniform::{TorusConfig, Uniform, UniformConfig};
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};

@@ -8,6 +8,7 @@ mod made;
 mod made_sweep;
 mod mlp;
 mod network;
+mod parameters;
 mod shared_network;
 
 pub use activation::Activation;
@@ -18,5 +19,6 @@ pub use made::{Made, MadeConfig};
 pub(crate) use made_sweep::{MadeSweep, Schedule};
 pub use mlp::{Mlp, MlpConfig};
 pub use network::{ConditionerActivation, Connections, Network};
+pub use parameters::{Parameters, ParametersConfig};
 pub(crate) use shared_network::entries;
 pub use shared_network::{Encoding, SharedNetwork, SharedNetworkConfig};

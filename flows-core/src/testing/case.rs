@@ -107,6 +107,7 @@ pub struct DistributionCase {
     pub(super) grid: (f64, f64),
     pub(super) grid_tolerance: f64,
     pub(super) inverse_tolerance: Option<f64>,
+    pub(super) far: f64,
 }
 
 impl DistributionCase {
@@ -118,7 +119,15 @@ impl DistributionCase {
             grid: (-12.0, 12.0),
             grid_tolerance: 1e-6,
             inverse_tolerance: None,
+            far: 0.5,
         }
+    }
+
+    /// Standard deviation of what is added to every trained parameter, far from where the distribution starts, instead
+    /// of 0.5. Say why beside the call.
+    pub fn far(mut self, standard_deviation: f64) -> Self {
+        self.far = standard_deviation;
+        self
     }
 
     /// In one and two dimensions the density is integrated over `[low, high]` in each variable, on 4000

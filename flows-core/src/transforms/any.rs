@@ -1,6 +1,9 @@
 //! Any transform of this crate.
 
-use super::{Affine, Bernstein, DeepSigmoidal, LogScale, RqSpline, SinhArcsinh, SumOfSquares};
+use super::{
+    Affine, Bernstein, CircularSpline, DeepSigmoidal, LogScale, RqSpline, SinhArcsinh,
+    SumOfSquares, Umnn,
+};
 
 /// An enum of transforms, which is a transform and its own configuration: a name, or a table with one key, such as
 /// `transform = "affine"` and `transform = { affine = { scale = "exp" } }`.
@@ -34,6 +37,18 @@ macro_rules! transform_enum {
             fn identity(&self) -> Vec<f64> {
                 match self {
                     $(Self::$variant(t) => $crate::transforms::Transform::<B>::identity(t),)+
+                }
+            }
+
+            fn domain(&self) -> $crate::domain::Interval {
+                match self {
+                    $(Self::$variant(t) => $crate::transforms::Transform::<B>::domain(t),)+
+                }
+            }
+
+            fn period(&self) -> Option<f64> {
+                match self {
+                    $(Self::$variant(t) => $crate::transforms::Transform::<B>::period(t),)+
                 }
             }
 
@@ -83,12 +98,16 @@ transform_enum! {
         SinhArcsinh(SinhArcsinh),
         /// A rational-quadratic spline.
         RqSpline(RqSpline),
+        /// A rational-quadratic spline of angles, with a rotation.
+        CircularSpline(CircularSpline),
         /// A weighted sum of sigmoids, seen through `logit`.
         DeepSigmoidal(DeepSigmoidal),
         /// A polynomial whose derivative is a sum of squares.
         SumOfSquares(SumOfSquares),
         /// A Bernstein polynomial.
         Bernstein(Bernstein),
+        /// The integral of a positive network.
+        Umnn(Umnn),
     }
 }
 

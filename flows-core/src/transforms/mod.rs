@@ -7,6 +7,7 @@
 mod affine;
 mod any;
 mod bernstein;
+mod circular_spline;
 pub(crate) mod hyperbolic;
 mod inverse;
 mod quadrature;
@@ -16,14 +17,17 @@ mod simplex;
 mod sinh_arcsinh;
 mod sum_of_squares;
 mod transform;
+mod umnn;
 
 pub use affine::{Affine, LogScale};
 pub(crate) use affine::{EXP_LIMIT, GATE_LIMIT};
 pub use any::AnyTransform;
 pub use bernstein::Bernstein;
+pub use circular_spline::CircularSpline;
 pub use inverse::monotone_inverse;
 pub use rq_spline::{RqSpline, SplineForm};
 pub use sigmoidal::DeepSigmoidal;
 pub use sinh_arcsinh::SinhArcsinh;
 pub use sum_of_squares::SumOfSquares;
 pub use transform::{Elementwise, Transform, parameter, parameter_block};
+pub use umnn::Umnn;

@@ -288,25 +288,41 @@ impl<B: Backend> Knots<B> {
     /// The spline inside, the identity outside.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Elementwise<B> {
         let (inside, outside) = self.split(&x);
-        let bin = self.bin(&self.x, &inside);
-        let u = (inside - bin.left.clone()) / bin.width.clone();
-        let log_slope = bin.log_slope(&u);
+        let Elementwise { value, log_slope } = self.rise(inside);
         Elementwise {
-            value: (bin.rise(&u) * bin.height + bin.bottom).mask_where(outside.clone(), x),
+            value: value.mask_where(outside.clone(), x),
             log_slope: log_slope.mask_fill(outside, 0.0),
+        }
+    }
+
+    /// The spline of numbers in `[-bound, bound]`.
+    pub(super) fn rise(&self, x: Tensor<B, 2>) -> Elementwise<B> {
+        let bin = self.bin(&self.x, &x);
+        let u = (x - bin.left.clone()) / bin.width.clone();
+        Elementwise {
+            log_slope: bin.log_slope(&u),
+            value: bin.rise(&u) * bin.height + bin.bottom,
         }
     }
 
     /// The inverse of [`forward`](Self::forward).
     pub(super) fn inverse(&self, y: Tensor<B, 2>) -> Elementwise<B> {
         let (inside, outside) = self.split(&y);
-        let bin = self.bin(&self.y, &inside);
-        let v = (inside - bin.bottom.clone()) / bin.height.clone();
-        let u = bin.place(v);
-        let log_slope = bin.log_slope(&u).neg();
+        let Elementwise { value, log_slope } = self.fall(inside);
         Elementwise {
-            value: (u * bin.width + bin.left).mask_where(outside.clone(), y),
+            value: value.mask_where(outside.clone(), y),
             log_slope: log_slope.mask_fill(outside, 0.0),
+        }
+    }
+
+    /// The inverse of [`rise`](Self::rise).
+    pub(super) fn fall(&self, y: Tensor<B, 2>) -> Elementwise<B> {
+        let bin = self.bin(&self.y, &y);
+        let v = (y - bin.bottom.clone()) / bin.height.clone();
+        let u = bin.place(v);
+        Elementwise {
+            log_slope: bin.log_slope(&u).neg(),
+            value: u * bin.width + bin.left,
         }
     }
 

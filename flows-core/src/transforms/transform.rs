@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::bijector::Mapped;
+use crate::domain::Interval;
 use crate::error::Error;
 
 /// What a transform gives back, variable by variable.
@@ -27,7 +28,7 @@ impl<B: Backend> Elementwise<B> {
 
 /// A monotone map `y = f(x; theta)` of one variable, with its parameters `theta` as raw numbers from a network.
 ///
-/// It has to be monotone, onto the reals, and finite for any finite raw parameters. A transform is a module, since
+/// It has to be monotone, onto the reals or [its domain](Self::domain), and finite for any finite raw parameters. A transform is a module, since
 /// some own weights; one without any derives it, and holds its configuration in fields marked `#[module(skip)]`,
 /// so that a saved model can tell it from others.
 pub trait Transform<B: Backend>: Module<B> + ModuleDisplay + 'static {
@@ -36,6 +37,16 @@ pub trait Transform<B: Backend>: Module<B> + ModuleDisplay + 'static {
 
     /// The raw parameters at which a new layer starts, one number each: those of a map near the identity.
     fn identity(&self) -> Vec<f64>;
+
+    /// The variables that it takes, and gives: the reals, unless it maps an interval onto itself.
+    fn domain(&self) -> Interval {
+        Interval::REALS
+    }
+
+    /// The period of the variables, where they are angles.
+    fn period(&self) -> Option<f64> {
+        None
+    }
 
     /// `y = f(x)` and `log f'(x)`.
     ///

@@ -7,8 +7,8 @@ use flows_core::masks::{DependencyMask, MaskConfig, Ordering, Untouched};
 use flows_core::nn::{ConditionerActivation, Connections, Encoding};
 use flows_core::testing::{Case, Dependencies, Suite};
 use flows_core::transforms::{
-    AnyTransform, Bernstein, DeepSigmoidal, LogScale, RqSpline, SinhArcsinh, SplineForm,
-    SumOfSquares,
+    AnyTransform, Bernstein, CircularSpline, DeepSigmoidal, LogScale, RqSpline, SinhArcsinh,
+    SplineForm, SumOfSquares, Umnn,
 };
 
 pub(crate) const SCALES: [LogScale; 7] = [
@@ -41,6 +41,11 @@ pub(crate) fn transforms() -> Vec<AnyTransform> {
             min_slope: 1e-3,
         })
         .into(),
+        CircularSpline {
+            bins: 4,
+            ..CircularSpline::default()
+        }
+        .into(),
         DeepSigmoidal {
             units: 3,
             ..DeepSigmoidal::default()
@@ -55,6 +60,11 @@ pub(crate) fn transforms() -> Vec<AnyTransform> {
         Bernstein {
             steps: 4,
             ..Bernstein::default()
+        }
+        .into(),
+        Umnn {
+            units: 3,
+            ..Umnn::default()
         }
         .into(),
     ]
@@ -162,6 +172,7 @@ pub(crate) fn behind_conditioners<B: AutodiffBackend>(
         AnyTransform::RqSpline(spline) if spline.form == SplineForm::default() => {
             Some(&["residual coupling", "masked", "shared", "soft masked"])
         }
+        AnyTransform::CircularSpline(_) => Some(&["residual coupling", "coupling"]),
         _ => Some(&["residual coupling", "masked"]),
     };
     for (name, config) in conditioners() {
@@ -246,11 +257,19 @@ pub(crate) fn autoregressive_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
         check(suite, format!("{start:?}, {ordering:?}"), &config);
     }
     for config in [
+        AutoregressiveConfig {
+            transform: CircularSpline::default().into(),
+            ..AutoregressiveConfig::new(1, vec![4])
+        },
         AutoregressiveConfig::new(1, vec![4]),
         AutoregressiveConfig::shared(1, vec![4]),
         AutoregressiveConfig::soft(1, vec![4]),
     ] {
-        check(suite, format!("{:?}, dim 1", config.conditioner), &config);
+        check(
+            suite,
+            format!("{:?}, {:?}, dim 1", config.transform, config.conditioner),
+            &config,
+        );
     }
     suite.check(Case::new("inverted masked"), |device, rng| {
         let config = AutoregressiveConfig::new(DIM, vec![12]);

@@ -1,6 +1,7 @@
 //! Every layer and distribution, one line each, with what it promises. Adding a layer adds one line here.
 
 pub(crate) mod autoregressive;
+pub(crate) mod bases;
 mod continuous;
 mod distributions;
 mod stages;
@@ -103,4 +104,5 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);
     distributions::distributions(suite, solver);
+    bases::bases(suite);
 }

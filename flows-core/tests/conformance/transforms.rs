@@ -5,9 +5,12 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorCreationOptions, TensorData};
+use flows_core::base::BaseConfig;
 use flows_core::bijectors::AutoregressiveConfig;
-use flows_core::distributions::{DiagonalNormal, LogProb};
+use flows_core::distributions::{LogProb, TorusConfig};
+use flows_core::domain::Interval;
 use flows_core::flow::Flow;
+use flows_core::masks::Untouched;
 use flows_core::random::generator;
 use flows_core::testing::{batch, normal_batch, rows};
 use flows_core::transforms::{AnyTransform, Elementwise, Transform};
@@ -15,9 +18,14 @@ use flows_core::transforms::{AnyTransform, Elementwise, Transform};
 use crate::registry::autoregressive::transforms;
 
 /// Numbers where a map may change its form, each with both neighbours, in f32 so that no type rounds them.
-fn points() -> Vec<f64> {
+fn points(domain: Interval) -> Vec<f64> {
     // Knots of splines with equal bins, for eight of them and for four.
-    let knots = (-8..=8).map(|k| 0.625 * f64::from(k));
+    let bound = if domain == Interval::REALS {
+        5.0
+    } else {
+        domain.high
+    };
+    let knots = (-8..=8).map(|k| 0.125 * bound * f64::from(k));
     let centres = [0.1, 0.3, 1.7, 2.9, 4.99, 10.0, 30.0, 1e3];
     let signed = centres.into_iter().flat_map(|x| [x, -x]);
     let all = knots.chain(signed).flat_map(|x| {
@@ -27,6 +35,7 @@ fn points() -> Vec<f64> {
     let mut all: Vec<f64> = all.collect();
     all.sort_by(f64::total_cmp);
     all.dedup();
+    all.retain(|x| domain.low <= *x && *x <= domain.high);
     all
 }
 
@@ -60,7 +69,14 @@ fn check<B: AutodiffBackend>(
 ) -> Option<String> {
     let count = Transform::<B>::parameters(transform);
     let identity = Transform::<B>::identity(transform);
-    let points = points();
+    let domain = Transform::<B>::domain(transform);
+    // Numbers on a circle are near each other across its seam.
+    let period = Transform::<B>::period(transform);
+    let apart = |a: f64, b: f64| {
+        let off = (a - b).abs();
+        period.map_or(off, |period| off.min((off - period).abs()))
+    };
+    let points = points(domain);
     let n = points.len();
     let moves: Vec<f64> = rows(&normal_batch::<B>([1, count], 5, options.clone()));
     let raw: Vec<f64> = moves
@@ -83,18 +99,23 @@ fn check<B: AutodiffBackend>(
     let back = transform.inverse(raw.clone(), value.detach());
     let there = rows(&transform.forward(raw, back.value.clone().detach()).value);
     let (again, back_slope) = (rows(&back.value), rows(&back.log_slope));
+    let mut falls = 0;
     for i in 0..n {
         let x = points[i];
         let all = [y[i], log_slope[i], again[i], back_slope[i]];
         if all.iter().any(|v| !v.is_finite()) {
             return Some(format!("at {x}: {all:?}"));
         }
-        if size == 0.0 && (y[i] - x).abs() > 64.0 * epsilon * (1.0 + x.abs()) {
+        if size == 0.0 && apart(y[i], x) > 64.0 * epsilon * (1.0 + x.abs()) {
             return Some(format!("the identity takes {x} to {}", y[i]));
         }
         // A rounding error of the value, and of the parts that it is made of.
         let rounding = 64.0 * epsilon * (1.0 + x.abs() + y[i].abs());
         if i > 0 && y[i] < y[i - 1] - rounding {
+            falls += 1;
+        }
+        // Once around the circle it starts anew.
+        if falls > usize::from(period.is_some()) {
             return Some(format!("falls from {} to {} at {x}", y[i - 1], y[i]));
         }
         let slope = log_slope[i].exp();
@@ -106,13 +127,13 @@ fn check<B: AutodiffBackend>(
                 slopes[i]
             ));
         }
-        if (there[i] - y[i]).abs() > (1.0 + slope) * rounding {
+        if apart(there[i], y[i]) > (1.0 + slope) * rounding {
             return Some(format!(
                 "{} comes back as {}, which maps to {}",
                 y[i], again[i], there[i]
             ));
         }
-        if size < 10.0 && (again[i] - x).abs() > (1.0 + slope.recip()) * rounding {
+        if size < 10.0 && apart(again[i], x) > (1.0 + slope.recip()) * rounding {
             return Some(format!("{x} comes back as {}, slope {slope}", again[i]));
         }
         // Where the slope bends, the point that came back has a slope of its own.
@@ -126,32 +147,53 @@ fn check<B: AutodiffBackend>(
     None
 }
 
-/// Multiplies every weight by 3.
-struct Enlarge;
+/// Multiplies every weight.
+struct Enlarge(f64);
 
 impl<B: Backend> ModuleMapper<B> for Enlarge {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
-        Param::from_mapped_value(id, tensor * 3.0, mapper)
+        Param::from_mapped_value(id, tensor * self.0, mapper)
     }
 }
 
 /// The density of a standard normal seen through a masked layer of each transform, with weights far from where it
-/// starts, on midpoints of `[-20, 20]` in one variable and in two: 1 to 0.1 %.
+/// starts, on midpoints of `[-20, 20]` in one variable and in two, or the uniform density on the domain of the transform
+/// through a coupling: 1 to 0.1 %.
 pub(crate) fn densities_integrate_to_one<B: Backend>(options: &TensorCreationOptions<B>) {
     for transform in transforms() {
         for (dim, cells) in [(1, 4000_u32), (2, 400)] {
+            // Slopes that the cells resolve.
+            let factor = match transform {
+                AnyTransform::Umnn(_) => 1.5,
+                _ => 3.0,
+            };
+            let domain = Transform::<B>::domain(&transform);
+            let reals = domain == Interval::REALS;
+            let config = match reals || dim == 1 {
+                true => AutoregressiveConfig::new(dim, vec![8]),
+                false => AutoregressiveConfig::coupling(dim, vec![8], Untouched::Even),
+            };
             let config = AutoregressiveConfig {
                 transform: transform.clone(),
-                ..AutoregressiveConfig::new(dim, vec![8])
+                ..config
             };
             let layer = config
                 .init::<B>(options.clone(), &mut generator(3))
                 .expect("a layer");
-            let base = DiagonalNormal::standard(dim, options.clone());
-            let flow = Flow::data_to_base(layer.map(&mut Enlarge), base).expect("one dimension");
-            let width = 40.0 / f64::from(cells);
-            let middle = |k: u32| (f64::from(k) + 0.5) * width - 20.0;
+            let (base, bound) = match reals {
+                true => (BaseConfig::default(), 20.0),
+                false => {
+                    let bound = domain.high;
+                    (BaseConfig::Torus(TorusConfig { bound }), bound)
+                }
+            };
+            let base = base.init(dim, options.clone(), &mut generator(4));
+            let base = base.expect("a base");
+            let flow =
+                Flow::data_to_base(layer.map(&mut Enlarge(factor)), base).expect("one dimension");
+            let width = 2.0 * bound / f64::from(cells);
+            let middle = |k: u32| (f64::from(k) + 0.5) * width - bound;
             let points: Vec<Vec<f64>> = (0..u32::pow(cells, dim as u32))
                 .map(|k| {
                     let digit = |j: u32| k / u32::pow(cells, j) % cells;

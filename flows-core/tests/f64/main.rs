@@ -11,7 +11,9 @@ mod trained;
 mod transforms;
 
 mod autoregressive;
+mod bases;
 mod batch_norm;
+mod circular;
 mod conformance;
 mod ddnf;
 mod distributions;
@@ -29,6 +31,7 @@ mod planar_parity;
 mod single;
 mod states;
 mod suite;
+mod umnn;
 mod visits;
 
 use burn::backend::{Autodiff, Flex, NdArray};

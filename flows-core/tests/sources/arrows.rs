@@ -41,6 +41,7 @@ const ORDER: &[&[&str]] = &[
     &["compose/"],
     &["distributions/"],
     &["flow"],
+    &["base"],
     &["testing/"],
 ];
 

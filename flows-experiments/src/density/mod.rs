@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use burn::tensor::backend::AutodiffBackend;
+use flows_core::base::BaseConfig;
 use flows_core::transforms::LogScale;
 use flows_models::ModelConfig;
 use flows_train::{Evaluation, Stopped, Training, stream};
@@ -87,10 +88,21 @@ pub struct ModelSpec {
     /// Parameterization of the scales of a MADE or MAF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<LogScale>,
+    /// The base distribution; by default the standard normal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseConfig>,
 }
 
 /// Keys of a [`ModelSpec`] that may be overridden; others are those of a [`Training`].
-const SIZES: [&str; 6] = ["layers", "hidden", "cells", "whiten", "batch_norm", "scale"];
+const SIZES: [&str; 7] = [
+    "layers",
+    "hidden",
+    "cells",
+    "whiten",
+    "batch_norm",
+    "scale",
+    "base",
+];
 /// Lists of names in overrides and grids.
 const LISTS: [&str; 2] = ["sets", "models"];
 
@@ -163,8 +175,12 @@ impl Job {
             ModelConfig::Naf(naf) => naf.batch_norm = spec.batch_norm,
             ModelConfig::Sos(sos) => sos.batch_norm = spec.batch_norm,
             ModelConfig::Bernstein(bernstein) => bernstein.batch_norm = spec.batch_norm,
+            ModelConfig::Umnn(umnn) => umnn.batch_norm = spec.batch_norm,
             ModelConfig::Ddnf(ddnf) => ddnf.cells = spec.cells.unwrap_or(ddnf.cells),
             _ => {}
+        }
+        if let Some(base) = &spec.base {
+            *model.base_mut() = base.clone();
         }
         Ok(FitConfig {
             training_log_det: chosen.training_log_det,

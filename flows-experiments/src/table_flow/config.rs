@@ -69,6 +69,13 @@ impl FitConfig {
         if self.model.fast_direction() == FastDirection::Sampling {
             return Some(sampling_only(self.model.name()));
         }
+        if matches!(self.model, ModelConfig::Ncsf(_)) {
+            return Some(
+                "model 'ncsf' is for angles, which the standardization of columns takes apart, \
+                 expected a model of the reals; fit it with flows_train"
+                    .to_owned(),
+            );
+        }
         self.course.problem()
     }
 }
@@ -120,6 +127,13 @@ pub enum FitError {
 
 /// Columns a model conditions on, where its family can; `None` for a family that cannot.
 pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
+    match (of_layers(model), model.base().context_dim()) {
+        (of_layers, 0) => of_layers,
+        (of_layers, of_base) => Some(of_layers.unwrap_or(0).max(of_base)),
+    }
+}
+
+fn of_layers(model: &ModelConfig) -> Option<usize> {
     match model {
         ModelConfig::Ddnf(c) => Some(c.context_dim),
         ModelConfig::Maf(c) => Some(c.context_dim),
@@ -128,18 +142,12 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
         ModelConfig::RealNvp(c) => Some(c.context_dim),
         ModelConfig::Nsf(c) => Some(c.context_dim),
         ModelConfig::NsfCoupling(c) => Some(c.context_dim),
+        ModelConfig::Ncsf(c) => Some(c.context_dim),
         ModelConfig::Naf(c) => Some(c.context_dim),
         ModelConfig::Sos(c) => Some(c.context_dim),
         ModelConfig::Bernstein(c) => Some(c.context_dim),
-        ModelConfig::Stack(c) => {
-            let of = |layer: &LayerConfig| match layer {
-                LayerConfig::Autoregressive(c) => c.context_dim,
-                LayerConfig::BlockAffine(c) => c.context_dim,
-                LayerConfig::Ddnf(c) => c.context_dim,
-                _ => 0,
-            };
-            c.layers.iter().map(of).max()
-        }
+        ModelConfig::Umnn(c) => Some(c.context_dim),
+        ModelConfig::Stack(c) => c.layers.iter().map(LayerConfig::context_dim).max(),
         ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
     }
 }

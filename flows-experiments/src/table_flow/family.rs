@@ -1,7 +1,9 @@
 //! Models by name, sized for a table.
 
 use flows_core::log_det::LogDet;
-use flows_core::transforms::{AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares};
+use flows_core::transforms::{
+    AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares, Umnn,
+};
 use flows_models::{
     CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig, NamedTransform,
     NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
@@ -55,6 +57,7 @@ pub const MODELS: &[(&str, &str)] = &[
     ("naf", "masked layers of deep sigmoidal maps"),
     ("sos", "masked layers of sum-of-squares polynomials"),
     ("bernstein", "masked layers of Bernstein polynomials"),
+    ("umnn", "masked layers of integrals of positive networks"),
     ("nice", "additive couplings"),
     (
         "ddnf",
@@ -116,6 +119,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         "naf" => masked::<DeepSigmoidal>(shape, wide).into(),
         "sos" => masked::<SumOfSquares>(shape, wide).into(),
         "bernstein" => masked::<Bernstein>(shape, wide).into(),
+        "umnn" => masked::<Umnn>(shape, wide).into(),
         "nice" => ModelConfig::Nice(NiceConfig {
             layers: layers.unwrap_or(8),
             hidden: wide,
@@ -142,11 +146,13 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         }
         "planar" => {
             let layers = layers.unwrap_or(16);
-            ModelConfig::Planar(PlanarFlowConfig { dim, layers })
+            let planar = PlanarFlowConfig::new(dim);
+            ModelConfig::Planar(PlanarFlowConfig { layers, ..planar })
         }
         "radial" => {
             let layers = layers.unwrap_or(16);
-            ModelConfig::Radial(RadialFlowConfig { dim, layers })
+            let radial = RadialFlowConfig::new(dim);
+            ModelConfig::Radial(RadialFlowConfig { layers, ..radial })
         }
         "sylvester" => ModelConfig::Sylvester(SylvesterFlowConfig {
             layers: layers.unwrap_or(8),

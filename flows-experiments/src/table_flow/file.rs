@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use flows_core::state::state;
-use flows_models::{ModelConfig, build_data_to_base};
+use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
@@ -148,7 +148,7 @@ impl<B: Backend> TableFlow<B> {
         let (file, parts) = Parts::load(path)?;
         let model = &parts.header.model;
         file.check_size(model.least_parameters())?;
-        let built = build_data_to_base::<B>(&model.layers(), device, &mut stream(0, "replaced", 0));
+        let built = model.init_data_to_base::<B>(device, &mut stream(0, "replaced", 0));
         let flow = file.fill(built.map_err(|e| file.unusable(e.to_string()))?)?;
         Ok(Self {
             header: parts.header,
@@ -222,6 +222,38 @@ mod tests {
                 assert!(!error.to_string().contains('\n'), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_base_that_reads_the_context_is_fitted_saved_and_loaded() {
+        let values = (0..240).map(|i| f64::from(i * i % 17)).collect();
+        let mut table = Table::from_values(["a", "b", "c"], values).unwrap();
+        table.columns[2].role = Role::Context;
+        let (density, context) = crate::data::table::by_role(table.density, &table.columns);
+        let table = Table {
+            density,
+            context,
+            ..table
+        };
+        let text = "kind = 'planar'\ndim = 2\nlayers = 1\n\
+                    base = { student_t = { parameters = { context = { context_dim = 1 } } } }";
+        let model: ModelConfig = toml::from_str(text).unwrap();
+        let config = FitConfig {
+            course: FitTraining {
+                steps: 2,
+                ..FitTraining::default()
+            },
+            ..FitConfig::new(model)
+        };
+        let model = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
+        let path = tempfile::tempdir().unwrap();
+        let path = path.path().join("model");
+        model.save(&path).unwrap();
+        let loaded = TableFlow::<Flex>::load(&path, &Default::default()).unwrap();
+        let (x, context) = (Rows::new(vec![3.0, 4.0], 2), Rows::new(vec![5.0], 1));
+        let scores = model.log_prob(&x, Some(&context));
+        assert!(scores[0].is_finite());
+        assert_eq!(loaded.log_prob(&x, Some(&context)), scores);
     }
 
     #[test]

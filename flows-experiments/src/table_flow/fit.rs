@@ -8,7 +8,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flows_core::distributions::LogProb;
 use flows_core::state::{self, load_state, trained_parameters};
 use flows_core::visit::LayerVisit;
-use flows_models::{DataToBaseFlow, build_data_to_base};
+use flows_models::DataToBaseFlow;
 
 use super::config::{FitConfig, FitError, context_dim};
 use super::file::ModelHeader;
@@ -139,12 +139,14 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let begin = |model: &flows_models::ModelConfig| {
         let rng = &mut stream(config.seed, "parameters", 0);
-        build_data_to_base::<B>(&model.layers(), device, rng)
+        model.init_data_to_base::<B>(device, rng)
     };
     let model = begin(&config.training_model()).map_err(refuse)?;
     let parameters = trained_parameters::<B, _>(&model);
     let rng = &mut stream(config.seed, "parameters", 0);
-    let untrained = build_data_to_base::<B::InnerBackend>(&config.model.layers(), device, rng);
+    let untrained = config
+        .model
+        .init_data_to_base::<B::InnerBackend>(device, rng);
     let untrained = untrained.map_err(refuse)?;
     // The same parameters under the log-determinant that is kept, with the statistics of all rows that
     // are trained on.

@@ -16,7 +16,7 @@ use flows_core::bijector::{InverseReport, Invert};
 use flows_core::distributions::{LogProb, Sample};
 use flows_core::state::trained_parameters;
 use flows_core::visit::{LayerVisit, has_statistics};
-use flows_models::{FastDirection, ModelConfig, PRESETS, build_base_to_data, build_data_to_base};
+use flows_models::{FastDirection, ModelConfig, PRESETS};
 use flows_train::{Fitted, Run as TrainRun, TrainError, Training, fit, stream, stream_seed};
 use serde::{Deserialize, Serialize};
 
@@ -398,15 +398,20 @@ impl Experiment for Toy {
     fn check<B: AutodiffBackend>(&self, jobs: &[Job], device: &B::Device) -> anyhow::Result<()> {
         for job in jobs.iter().filter(|job| job.seed == 0) {
             let rng = &mut stream(0, "check", 0);
-            let built = build_data_to_base::<B>(&job.model.layers(), device, rng);
-            built.map_err(|source| anyhow!("model '{}': {source}", job.model_name))?;
+            let built = job.model.init_data_to_base::<B>(device, rng);
+            let built = built.map_err(|source| anyhow!("model '{}': {source}", job.model_name))?;
+            if built.context_dim() > 0 {
+                let name = &job.model_name;
+                anyhow::bail!(
+                    "model '{name}' takes a context, expected one without: the targets have none"
+                );
+            }
         }
         Ok(())
     }
 
     fn run<B: AutodiffBackend>(&self, job: &Job, run: &mut Run<'_, B>) -> anyhow::Result<Measured> {
         let (seed, device) = (job.run_seed(), run.device);
-        let layers = job.model.layers();
         let rng = &mut stream(seed, "parameters", 0);
         let check_rng = &mut stream(seed, "inverse", 0);
         let data_to_base = match job.model.fast_direction() {
@@ -415,7 +420,7 @@ impl Experiment for Toy {
             FastDirection::Either => matches!(job.target, Target::Samples(_)),
         };
         let (mut measured, report, stability) = if data_to_base {
-            let flow = build_data_to_base::<B>(&layers, device, rng)?;
+            let flow = job.model.init_data_to_base::<B>(device, rng)?;
             let (measured, flow) = self.fit(job, run, flow)?;
             let z = flow.base().sample(CHECK_SAMPLES, None, check_rng);
             let (x, report) = flow.bijector().inverse_with_report(z, None);
@@ -429,7 +434,7 @@ impl Experiment for Toy {
             let stability = measure_stability(flow.bijector().layers(), start);
             (measured, report, stability)
         } else {
-            let flow = build_base_to_data::<B>(&layers, device, rng)?;
+            let flow = job.model.init_base_to_data::<B>(device, rng)?;
             let (measured, flow) = self.fit(job, run, flow)?;
             let x = flow.sample(CHECK_SAMPLES, None, check_rng);
             let report = flow.bijector().inverse_with_report(x, None).1;

@@ -31,7 +31,7 @@ impl<B: AutodiffBackend> Run<'_, B, DistributionCase> {
             Ok(twin) => self.expect_equal_bits(property, p, &*twin),
         }
         self.of_its_parameters(p);
-        let mut moves = Moves::new(self.case.seed, 0.5);
+        let mut moves = Moves::new(self.case.seed, self.case.far);
         let moved = p.edited(&mut |parameter| moves.edit(parameter));
         if moves.count > 0 {
             self.place = moves.place();
