@@ -1,8 +1,9 @@
-//! DDNF blocks: one case for each path that a block can take.
+//! DDNF blocks and continuous flows: one case for each path that a layer can take.
 
 use burn::tensor::backend::AutodiffBackend;
-use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse};
-use flows_core::log_det::LogDet;
+use flows_core::bijectors::{CnfConfig, DdnfBlockConfig, DdnfInverse};
+use flows_core::continuous::{Solver, Trace};
+use flows_core::log_det::{LogDet, ProbeNoise};
 use flows_core::nn::Activation;
 use flows_core::testing::{Case, Suite};
 
@@ -106,4 +107,46 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             |device, rng| config.init(device, rng),
         );
     }
+}
+
+/// Runs the conformance suite over these layers.
+pub(crate) fn cnfs<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
+    let adaptive = Solver::DormandPrince {
+        tolerance: solver,
+        max_steps: 1000,
+    };
+    let hutchinson = Trace::Hutchinson {
+        probes: 2,
+        noise: ProbeNoise::Rademacher,
+    };
+    // One hidden layer wider and narrower than the input, deep fields, a context, updates of the weights.
+    for (dim, hidden, context_dim, context_rank, trace) in [
+        (1, vec![5], 0, 0, Trace::Exact),
+        (3, vec![7], 0, 0, Trace::Exact),
+        (3, vec![2], 1, 0, Trace::Exact),
+        (2, vec![4, 5], 2, 1, Trace::Exact),
+        (2, vec![6], 1, 0, hutchinson),
+    ] {
+        let config = CnfConfig {
+            context_dim,
+            context_rank,
+            trace,
+            solver: adaptive,
+            ..CnfConfig::new(dim, hidden.clone())
+        };
+        // Both directions are right up to the error of many steps; a field moved further is stiffer, no more.
+        let case = Case::new(format!("cnf, {dim}, {hidden:?}, {}", trace.label()))
+            .far(0.2)
+            .inverse_tolerance(100.0 * solver);
+        let case = match trace {
+            Trace::Exact => case,
+            Trace::Hutchinson { .. } => case.estimated_log_det(),
+        };
+        suite.check(case, |device, rng| config.init(device, rng));
+    }
+    // Steps of equal length are inverse to one another up to their error, and so is their log-determinant.
+    let config = CnfConfig::new(2, [6]);
+    let case = Case::new("cnf, eight steps of rk4").far(0.1);
+    let case = case.estimated_log_det().inverse_tolerance(1e-3);
+    suite.check(case, |device, rng| config.init(device, rng));
 }

@@ -12,6 +12,7 @@ mod transforms;
 
 mod autoregressive;
 mod batch_norm;
+mod cnf;
 mod conformance;
 mod ddnf;
 mod distributions;
