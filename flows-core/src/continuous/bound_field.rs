@@ -78,7 +78,7 @@ impl<B: Backend> BoundField<B> {
     }
 
     /// The same field with constant parameters: nothing computed from it enters the autodiff graph.
-    pub(crate) fn constant(&self) -> Self {
+    pub(crate) fn without_graph(&self) -> Self {
         Self {
             weights: self.weights.iter().map(FieldWeight::constant).collect(),
             biases: self.biases.iter().cloned().map(constant).collect(),

@@ -113,8 +113,8 @@ impl<B: Backend, F: TimeField<B>> Equation<B, F> {
     /// # Shapes
     /// - `state`: `[n, k]`
     pub fn plan(&self, solver: Solver, state: Tensor<B, 2>) -> Plan<B> {
-        let [from, to] = self.times;
-        solver.plan(&|z, t| self.rates(z, t), state, from, to)
+        let constant = self.constant();
+        solver.plan(&|z, t| constant.rates(z, t), state, self.times)
     }
 
     /// The solution from the rows `z`.
@@ -122,8 +122,17 @@ impl<B: Backend, F: TimeField<B>> Equation<B, F> {
     /// # Shapes
     /// - `z`: `[n, dim]`, its end: `[n, k]`
     pub fn solve(&self, solver: Solver, z: Tensor<B, 2>) -> Solved<B> {
-        let [from, to] = self.times;
-        let state = self.start(z);
-        solver.solve(&|z, t| self.rates(z, t), state, from, to)
+        let constant = self.constant();
+        let constant = |z, t| constant.rates(z, t);
+        let rates = |z, t| self.rates(z, t);
+        solver.solve(&rates, &constant, self.start(z), self.times)
+    }
+
+    fn constant(&self) -> Self {
+        Self {
+            field: self.field.constant(),
+            probes: self.probes.clone(),
+            ..*self
+        }
     }
 }

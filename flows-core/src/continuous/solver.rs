@@ -168,16 +168,19 @@ impl Solver {
 
     /// Solves `dz/dt = f(z, t)` with `z` at time `from`, for `z` at time `to`, which may be the earlier one.
     ///
+    /// `constant` is `f` with constant parameters, which steps are searched with: in Burn 0.21, operations whose results
+    /// are dropped can take gradients of others with them.
+    ///
     /// # Shapes
     /// - `z`: `[n, k]`
     pub fn solve<B: Backend>(
         &self,
         f: &Rates<'_, B>,
+        constant: &Rates<'_, B>,
         z: Tensor<B, 2>,
-        from: f64,
-        to: f64,
+        [from, to]: [f64; 2],
     ) -> Solved<B> {
-        let mut plan = self.plan(f, z.clone(), from, to);
+        let mut plan = self.plan(constant, z.clone(), [from, to]);
         let searched = plan.end.take().filter(|_| !B::ad_enabled(&z.device()));
         plan.report.evaluations += match searched {
             Some(_) => 0,
@@ -193,7 +196,7 @@ impl Solver {
         }
     }
 
-    /// The steps that [`solve`](Self::solve) takes. Nothing of the search for them enters the autodiff graph.
+    /// The steps that [`solve`](Self::solve) takes, found with an `f` of constant parameters.
     ///
     /// # Shapes
     /// As [`solve`](Self::solve).
@@ -201,8 +204,7 @@ impl Solver {
         &self,
         f: &Rates<'_, B>,
         z: Tensor<B, 2>,
-        from: f64,
-        to: f64,
+        [from, to]: [f64; 2],
     ) -> Plan<B> {
         match *self {
             Self::Euler { steps } | Self::Midpoint { steps } | Self::Rk4 { steps } => {
@@ -334,7 +336,7 @@ impl<'a, B: Backend> Search<'a, B> {
         let span = (to - from).abs();
         let sign = (to - from).signum();
         let from_all = column(vec![from; n], &z);
-        let rate = constant(f(z.clone(), from_all.clone()));
+        let rate = f(z.clone(), from_all.clone());
         let scale = (magnitude(z.clone()) + 1.0) * tolerance;
         let (size, speed) = (norms(&z, &scale), norms(&rate, &scale));
         let first = size.iter().zip(&speed).map(|(size, speed)| {
@@ -345,7 +347,7 @@ impl<'a, B: Backend> Search<'a, B> {
         let h = column(first.iter().map(|h| h * sign).collect(), &z);
         let euler = z.clone() + rate.clone() * h.clone();
         let change = f(euler, from_all + h) - rate.clone();
-        let change = norms(&constant(change), &scale);
+        let change = norms(&change, &scale);
         let rows = (0..n).map(|r| {
             let largest = speed[r].max(change[r] / first[r]);
             let order = DORMAND_PRINCE.order as f64;
@@ -418,7 +420,7 @@ impl<'a, B: Backend> Search<'a, B> {
         let (step, error) = DORMAND_PRINCE.step_with_error(self.f, z, at, first);
         self.evaluations += DORMAND_PRINCE.error.len() - 1;
         let size = magnitude(self.z.clone()).max_pair(magnitude(step.end.clone()));
-        let errors = norms(&constant(error), &((constant(size) + 1.0) * self.tolerance));
+        let errors = norms(&error, &((size + 1.0) * self.tolerance));
         let mut accepted = vec![false; errors.len()];
         for (r, error) in errors.into_iter().enumerate() {
             let row = &mut self.rows[r];
@@ -467,11 +469,8 @@ impl<'a, B: Backend> Search<'a, B> {
         }
         let accepted = mask(accepted, &self.z).expand(self.z.dims());
         let last = step.stages.into_iter().last().expect("seven stages");
-        self.z = self
-            .z
-            .clone()
-            .mask_where(accepted.clone(), constant(step.end));
-        self.rate = self.rate.clone().mask_where(accepted, constant(last));
+        self.z = self.z.clone().mask_where(accepted.clone(), step.end);
+        self.rate = self.rate.clone().mask_where(accepted, last);
     }
 }
 

@@ -10,9 +10,13 @@ use super::log_det::LogDet;
 ///
 /// # Shapes
 /// In all methods `z` is `[n, dim]` and `t` is `[n, 1]`, a time for each row, or `[1, 1]`, the same for all.
-pub trait TimeField<B: Backend> {
+pub trait TimeField<B: Backend>: Sized {
     /// Dimension of the space the field lives in.
     fn dim(&self) -> usize;
+
+    /// The same field with constant parameters: nothing computed from it enters the autodiff graph.
+    #[must_use]
+    fn constant(&self) -> Self;
 
     /// `v(z, t)`, `[n, dim]`.
     fn velocity(&self, z: Tensor<B, 2>, t: Tensor<B, 2>) -> Tensor<B, 2>;
@@ -47,6 +51,10 @@ pub(super) fn unit_tangents<B: Backend>(z: &Tensor<B, 2>) -> Tensor<B, 3> {
 impl<B: Backend> TimeField<B> for BoundField<B> {
     fn dim(&self) -> usize {
         self.weights[0].dims()[0]
+    }
+
+    fn constant(&self) -> Self {
+        self.without_graph()
     }
 
     fn velocity(&self, z: Tensor<B, 2>, t: Tensor<B, 2>) -> Tensor<B, 2> {
