@@ -1,6 +1,7 @@
 //! Solvers of `dz/dt = f(z, t)`: which steps are taken, and the steps.
 
-use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Bool, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::field_weight::constant;
@@ -284,6 +285,19 @@ impl<B: Backend> Plan<B> {
         }
         let lost = mask(lost, &z);
         z.mask_fill(lost.expand([n, k]), value)
+    }
+}
+
+impl<B: AutodiffBackend> Plan<B> {
+    /// The plan for the backend with gradients.
+    pub fn from_inner(plan: Plan<B::InnerBackend>) -> Self {
+        let lift = |step: [Tensor<B::InnerBackend, 2>; 2]| step.map(Tensor::from_inner);
+        Self {
+            tableau: plan.tableau,
+            steps: plan.steps.into_iter().map(lift).collect(),
+            report: plan.report,
+            end: plan.end.map(Tensor::from_inner),
+        }
     }
 }
 
