@@ -64,6 +64,17 @@ pub enum Error {
         /// Variables along the cycle; the first follows the last.
         path: Vec<usize>,
     },
+    /// A row that the solver of a differential equation did not bring to the end.
+    #[error(
+        "solver: row {row} is at time {time} after all its steps, expected to arrive: loosen the tolerance, \
+         or raise max_steps"
+    )]
+    NotArrived {
+        /// Row of the batch, from 0.
+        row: usize,
+        /// Where it stopped.
+        time: f64,
+    },
     /// A number that is NaN or infinite.
     #[error("{what}: row {row}, column {column} is {value}, expected a finite number")]
     NonFinite {

@@ -26,6 +26,7 @@
 //! # Ok::<(), toml::de::Error>(())
 //! ```
 
+mod cnf;
 mod ddnf;
 mod file;
 mod iaf;
@@ -42,6 +43,7 @@ mod stack;
 mod sylvester;
 pub mod vae;
 
+pub use cnf::CnfFlowConfig;
 pub use ddnf::DdnfConfig;
 pub use file::{AnyFlow, load, save};
 pub use iaf::IafConfig;
@@ -70,9 +72,9 @@ pub mod prelude {
     pub use flows_train::prelude::*;
 
     pub use crate::{
-        AnyFlow, BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
-        NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-        RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
+        AnyFlow, BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
+        NafConfig, NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig,
+        RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
     };
 }
 

@@ -13,9 +13,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NcsfConfig, NiceConfig,
-    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
-    StackConfig, SylvesterFlowConfig, UmnnConfig,
+    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NcsfConfig,
+    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
+    SosConfig, StackConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A flow whose layers map data to its base: its `log_prob` takes one pass.
@@ -168,6 +168,8 @@ macro_rules! models {
 models! {
     /// Deep diffeomorphic normalizing flow.
     Ddnf(DdnfConfig) = "ddnf",
+    /// Continuous normalizing flow.
+    Cnf(CnfFlowConfig) = "cnf",
     /// Planar flow.
     Planar(PlanarFlowConfig) = "planar",
     /// Radial flow.
@@ -251,6 +253,7 @@ impl ModelConfig {
         };
         match self {
             Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Cnf(c) => network(c.blocks, c.dim, &c.hidden),
             Self::Maf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
@@ -283,6 +286,13 @@ impl ModelConfig {
         let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         match self {
             Self::Ddnf(c) => (c.log_det.label(), c.inverse.label().to_owned()),
+            Self::Cnf(c) => {
+                let solver = c.evaluation.unwrap_or(c.solver).label();
+                (
+                    format!("integral of the {}, {solver}", c.trace.label()),
+                    solver,
+                )
+            }
             Self::Planar(_) => text("exact, closed form", "monotone root find"),
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),

@@ -1,9 +1,9 @@
 //! Models by name, each after what it reproduces.
 
 use crate::{
-    BernsteinConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig, NiceConfig,
-    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
-    SylvesterFlowConfig, UmnnConfig,
+    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
+    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
+    SosConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A named model.
@@ -54,6 +54,11 @@ pub const PRESETS: &[Preset] = &[
                 ..DdnfConfig::new(dim)
             })
         },
+    },
+    Preset {
+        name: "cnf",
+        about: "continuous flow: two hidden layers of 64, 8 steps of RK4 (arXiv:1810.01367)",
+        build: |dim| ModelConfig::Cnf(CnfFlowConfig::new(dim)),
     },
     Preset {
         name: "planar-2",

@@ -245,6 +245,7 @@ fn rows_as_far_out_as_f32_reaches_have_a_score_and_not_nan() {
     let x = Tensor::<Flex, 2>::from_data(far, &device);
     for name in [
         "ddnf",
+        "cnf",
         "planar",
         "radial",
         "sylvester",

@@ -79,6 +79,12 @@ impl<'a, N> MaximumLikelihood<'a, N> {
         Self { held_out, ..self }
     }
 
+    /// The rows of a step.
+    pub(crate) fn batch<B: AutodiffBackend>(&mut self, at: &Step<'_, B>) -> Data {
+        let train = self.train;
+        train.pick(self.picked(at))
+    }
+
     fn picked<B: AutodiffBackend>(&mut self, at: &Step<'_, B>) -> &[usize] {
         let rows = self.train.len();
         let epochs = self

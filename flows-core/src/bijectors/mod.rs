@@ -32,6 +32,6 @@ pub use crate::compose::{
     Chain, Inverted, Layer, LayerConfig, MultiScale, MultiScaleConfig, Pair, Stack,
 };
 pub use crate::continuous::{
-    AsDdnfBlock, BlockStability, DdnfBlock, DdnfBlockConfig, DdnfInverse, StabilityReport,
-    StackTrajectory, Trajectory, exponential_inverse, stability, trajectories,
+    AsDdnfBlock, BlockStability, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig, DdnfInverse,
+    StabilityReport, StackTrajectory, Trajectory, exponential_inverse, stability, trajectories,
 };

@@ -8,7 +8,7 @@ use crate::bijectors::{
     ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
     PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
-use crate::continuous::{AsDdnfBlock, DdnfBlock, DdnfBlockConfig};
+use crate::continuous::{AsDdnfBlock, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig};
 
 /// An enum of layers, which is a layer, and the enum of their configurations.
 ///
@@ -160,6 +160,8 @@ layer_enum! {
     BatchNorm(BatchNorm<B>, BatchNormConfig),
     /// Affine map with dense blocks.
     BlockAffine(BlockAffine<B>, BlockAffineConfig),
+    /// Continuous flow.
+    Cnf(Cnf<B>, CnfConfig),
     /// Block of a deep diffeomorphic flow.
     Ddnf(DdnfBlock<B>, DdnfBlockConfig),
     /// Elementwise affine map.
@@ -184,6 +186,7 @@ impl LayerConfig {
         match self {
             Self::Autoregressive(c) => c.context_dim,
             Self::BlockAffine(c) => c.context_dim,
+            Self::Cnf(c) => c.context_dim,
             Self::Ddnf(c) => c.context_dim,
             _ => 0,
         }

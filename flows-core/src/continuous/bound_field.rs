@@ -53,6 +53,16 @@ impl<B: Backend> BoundField<B> {
         }
     }
 
+    /// The field with a time for each row, `[n, 1]`, or the same for all, `[1, 1]`.
+    pub(super) fn at_times(&self, t: Tensor<B, 2>) -> Cow<'_, Self> {
+        let Some(w) = &self.time_weight else {
+            return Cow::Borrowed(self);
+        };
+        let mut field = self.clone();
+        field.biases[0] = field.biases[0].clone() + t * w.clone();
+        Cow::Owned(field)
+    }
+
     pub(crate) fn evaluate(&self, x: Tensor<B, 2>) -> Evaluated<B> {
         let mut memos = Vec::with_capacity(self.weights.len() - 1);
         let mut value = x;
@@ -68,7 +78,7 @@ impl<B: Backend> BoundField<B> {
     }
 
     /// The same field with constant parameters: nothing computed from it enters the autodiff graph.
-    pub(crate) fn constant(&self) -> Self {
+    pub(crate) fn without_graph(&self) -> Self {
         Self {
             weights: self.weights.iter().map(FieldWeight::constant).collect(),
             biases: self.biases.iter().cloned().map(constant).collect(),

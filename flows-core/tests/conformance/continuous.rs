@@ -1,8 +1,9 @@
-//! DDNF blocks: one case for each path that a block can take.
+//! DDNF blocks and continuous flows: one case for each path that a layer can take.
 
 use burn::tensor::backend::AutodiffBackend;
-use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse};
-use flows_core::log_det::LogDet;
+use flows_core::bijectors::{CnfConfig, DdnfBlockConfig, DdnfInverse};
+use flows_core::continuous::{Solver, Trace};
+use flows_core::log_det::{LogDet, ProbeNoise};
 use flows_core::nn::Activation;
 use flows_core::testing::{Case, Suite};
 
@@ -105,5 +106,49 @@ pub(crate) fn ddnf_blocks<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64)
             Case::new(name).estimated_log_det().far(0.2),
             |device, rng| config.init(device, rng),
         );
+    }
+}
+
+/// Runs the conformance suite over these layers.
+///
+/// The two directions, and the log-determinant, are those of the differential equation up to the error of the steps,
+/// which is small where the field stays as mild as it starts.
+pub(crate) fn cnfs<B: AutodiffBackend>(suite: &mut Suite<B>) {
+    let rk4 = Solver::Rk4 { steps: 4 };
+    let adaptive = Solver::DormandPrince {
+        tolerance: 1e-4,
+        max_steps: 1000,
+    };
+    let hutchinson = Trace::Hutchinson {
+        probes: 2,
+        noise: ProbeNoise::Rademacher,
+    };
+    // Hidden layers wider and narrower than the input, a context, updates of the weights.
+    for (dim, hidden, context, solver, trace) in [
+        (1, vec![5], [0, 0], rk4, Trace::Exact),
+        (3, vec![2], [1, 0], rk4, Trace::Exact),
+        (2, vec![4, 5], [2, 1], rk4, Trace::Exact),
+        (2, vec![3], [0, 0], rk4, hutchinson),
+        (2, vec![3], [0, 0], adaptive, Trace::Exact),
+    ] {
+        let config = CnfConfig {
+            context_dim: context[0],
+            context_rank: context[1],
+            trace,
+            solver,
+            ..CnfConfig::new(dim, hidden.clone())
+        };
+        let name = format!(
+            "cnf, {dim}, {hidden:?}, {}, {}",
+            trace.label(),
+            solver.label()
+        );
+        let tolerance = if solver.is_fixed() { 1e-6 } else { 1e-3 };
+        let case = Case::new(name).far(0.02).inverse_tolerance(tolerance);
+        let case = match trace {
+            Trace::Exact => case,
+            Trace::Hutchinson { .. } => case.estimated_log_det(),
+        };
+        suite.check(case, |device, rng| config.init(device, rng));
     }
 }

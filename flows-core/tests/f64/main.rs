@@ -14,6 +14,7 @@ mod autoregressive;
 mod bases;
 mod batch_norm;
 mod circular;
+mod cnf;
 mod conformance;
 mod ddnf;
 mod distributions;

@@ -136,6 +136,7 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
 fn of_layers(model: &ModelConfig) -> Option<usize> {
     match model {
         ModelConfig::Ddnf(c) => Some(c.context_dim),
+        ModelConfig::Cnf(c) => Some(c.context_dim),
         ModelConfig::Maf(c) => Some(c.context_dim),
         ModelConfig::Iaf(c) => Some(c.context_dim),
         ModelConfig::Nice(c) => Some(c.context_dim),

@@ -5,8 +5,8 @@ use flows_core::transforms::{
     AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares, Umnn,
 };
 use flows_models::{
-    CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig, NamedTransform,
-    NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
+    CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig,
+    NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
 };
 
 use super::config::sampling_only;
@@ -19,7 +19,7 @@ pub struct Shape<'a> {
     pub dim: usize,
     /// Columns conditioned on.
     pub context_dim: usize,
-    /// Layers, or blocks of a DDNF; `None` for the default of the model.
+    /// Layers, or blocks of a DDNF or a continuous flow; `None` for the default of the model.
     pub layers: Option<usize>,
     /// Widths of hidden layers; `None` for the default of the model.
     pub hidden: Option<&'a [usize]>,
@@ -63,6 +63,10 @@ pub const MODELS: &[(&str, &str)] = &[
         "ddnf",
         "deep diffeomorphic flow: the default for one column",
     ),
+    (
+        "cnf",
+        "continuous flow: a differential equation, as costly both ways",
+    ),
     ("planar", "planar layers"),
     ("radial", "radial layers"),
     ("sylvester", "Sylvester layers"),
@@ -102,7 +106,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
     }
     if unhidden && context_dim > 0 {
         return Err(UsageError(format!(
-            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice or ddnf"
+            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice, ddnf or cnf"
         )));
     }
     let wide = hidden.map_or_else(|| vec![64, 64], <[usize]>::to_vec);
@@ -144,6 +148,12 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
             training_log_det = ddnf_training(&ddnf);
             ModelConfig::Ddnf(ddnf)
         }
+        "cnf" => ModelConfig::Cnf(CnfFlowConfig {
+            blocks: layers.unwrap_or(1),
+            hidden: wide,
+            context_dim,
+            ..CnfFlowConfig::new(dim)
+        }),
         "planar" => {
             let layers = layers.unwrap_or(16);
             let planar = PlanarFlowConfig::new(dim);
@@ -168,7 +178,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         }
     };
     // Few parameters with a large effect each, against networks.
-    let slender = ["ddnf", "planar", "radial", "sylvester"].contains(&name);
+    let slender = ["ddnf", "cnf", "planar", "radial", "sylvester"].contains(&name);
     Ok(Chosen {
         model,
         training_log_det,

@@ -274,7 +274,7 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
     let wanted = table.context_dim();
     match context_dim(&config.model) {
         None if wanted > 0 => Err(FitError::Config(format!(
-            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice or ddnf"
+            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice, ddnf or cnf"
         ))),
         Some(found) if found != wanted => Err(FitError::Config(format!(
             "the model takes {found} context columns, the table has {wanted}"

@@ -96,7 +96,7 @@ impl<'a, B: Backend> Cells<'a, B> {
         stop: Stop,
         mut before_cell: impl FnMut(usize, &Tensor<B, 2>),
     ) -> WalkBack<B> {
-        let fixed = self.step.constant();
+        let fixed = self.step.without_graph();
         let mut walk = WalkBack {
             z: y,
             unsolved: None,

@@ -84,7 +84,7 @@ impl<B: Backend> DdnfBlock<B> {
         let step = self
             .field
             .bind(context.map(constant), 1.0 / self.cells as f64)
-            .constant();
+            .without_graph();
         let mut report = StabilityReport::EMPTY;
         let mut z = constant(x);
         for cell in 0..self.cells {
