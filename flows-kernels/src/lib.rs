@@ -3,8 +3,8 @@
 //! - [`ddnf`]: a block of a deep diffeomorphic flow, its log-determinant and their gradients. 32 samples at a time,
 //!   one sample a lane, go through all cells while they are in the cache; the backward pass runs the block again
 //!   instead of storing it.
-//! - [`masked`]: affine autoregressive layers. Products leave out the empty blocks of the masks, several layers run
-//!   as one, and the inverse computes each hidden unit once.
+//! - [`masked`]: autoregressive layers and couplings, affine or with splines. Products leave out the empty blocks of the
+//!   masks, several layers run as one, and the inverse computes each hidden unit once.
 //! - [`linalg`]: determinants and inverses of many small matrices.
 //! - [`adam`]: a step of Adam or Adamax in one pass over memory.
 //!
