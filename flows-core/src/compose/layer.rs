@@ -3,10 +3,11 @@
 use burn::tensor::backend::Backend;
 
 use crate::bijectors::{
-    ActNorm, ActNormConfig, AnyAutoregressive, AutoregressiveConfig, BatchNorm, BatchNormConfig,
-    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap,
-    ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
-    PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
+    ActNorm, ActNormConfig, AnyAutoregressive, AnyRowMap, AutoregressiveConfig, BatchNorm,
+    BatchNormConfig, BlockAffine, BlockAffineConfig, Conditioned, ConditionedConfig,
+    ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap, ElementwiseMapConfig, LuLinear,
+    LuLinearConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
+    Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, DdnfBlock, DdnfBlockConfig};
 
@@ -160,6 +161,8 @@ layer_enum! {
     BatchNorm(BatchNorm<B>, BatchNormConfig),
     /// Affine map with dense blocks.
     BlockAffine(BlockAffine<B>, BlockAffineConfig),
+    /// Map with parameters from the context.
+    Conditioned(Conditioned<B, AnyRowMap>, ConditionedConfig),
     /// Block of a deep diffeomorphic flow.
     Ddnf(DdnfBlock<B>, DdnfBlockConfig),
     /// Elementwise affine map.
@@ -184,6 +187,7 @@ impl LayerConfig {
         match self {
             Self::Autoregressive(c) => c.context_dim,
             Self::BlockAffine(c) => c.context_dim,
+            Self::Conditioned(c) => c.context_dim,
             Self::Ddnf(c) => c.context_dim,
             _ => 0,
         }
