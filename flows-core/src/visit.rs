@@ -174,6 +174,23 @@ impl<B: Backend> LayerVisit<B> {
         }
     }
 
+    /// Visits what stands behind a map of the context, with each chunk of the context mapped.
+    pub fn with_contexts(
+        &mut self,
+        map: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+        visit: impl FnOnce(&mut Self),
+    ) {
+        let swap = |visit: &mut Self, contexts| match &mut visit.rows {
+            Some(rows) => std::mem::replace(&mut rows.contexts, contexts),
+            None => None,
+        };
+        let before = swap(self, None);
+        let mapped = before.clone().map(|all| all.into_iter().map(map).collect());
+        swap(self, mapped);
+        visit(self);
+        swap(self, before);
+    }
+
     /// The rows where the visit has taken them, in chunks.
     pub fn into_rows(self) -> Vec<Tensor<B, 2>> {
         self.rows.map(|rows| rows.chunks).unwrap_or_default()

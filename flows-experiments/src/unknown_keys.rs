@@ -100,6 +100,8 @@ fn layers_refuse_unknown_keys() {
         "layer = 'block-affine'\ndim = 2\nhidden = [8]\nblocks = [[0], [1]]",
         "layer = 'autoregressive'\ndim = 4\nhidden = [8]\nconditioner = 'coupling'\nmask = { coupling = 'odd' }\ntransform = { affine = { scale = { soft_clip = { bound = 2.0 } } } }",
         "layer = 'autoregressive'\ndim = 4\nhidden = [8]\nconditioner = 'coupling'\nmask = { coupling = [1] }\ntransform = { affine = { scale = 'exp' } }",
+        "layer = 'conditioned'\ncontext_dim = 2\nmap = { planar = { dim = 4 } }",
+        "layer = 'conditioned'\ncontext_dim = 2\nmap = { sylvester = { dim = 4, basis = 'identity' } }",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { taylor = { order = 2 } }",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { hutchinson = {} }",

@@ -241,6 +241,33 @@ impl ModelConfig {
         }
     }
 
+    /// Columns of the context, 0 for none.
+    pub fn context_dim(&self) -> usize {
+        let of_layers = match self {
+            Self::Ddnf(c) => c.context_dim,
+            Self::Cnf(c) => c.context_dim,
+            Self::Planar(c) => c.context_dim,
+            Self::Radial(c) => c.context_dim,
+            Self::Sylvester(c) => c.context_dim,
+            Self::Maf(c) => c.context_dim,
+            Self::Iaf(c) => c.context_dim,
+            Self::Nice(c) => c.context_dim,
+            Self::RealNvp(c) => c.context_dim,
+            Self::Nsf(c) => c.context_dim,
+            Self::NsfCoupling(c) => c.context_dim,
+            Self::Ncsf(c) => c.context_dim,
+            Self::Naf(c) => c.context_dim,
+            Self::Sos(c) => c.context_dim,
+            Self::Bernstein(c) => c.context_dim,
+            Self::Umnn(c) => c.context_dim,
+            Self::Stack(c) => {
+                let of_layers = c.layers.iter().map(LayerConfig::context_dim);
+                of_layers.max().unwrap_or(0)
+            }
+        };
+        of_layers.max(self.base().context_dim())
+    }
+
     /// A number of parameters that the model has at least.
     pub fn least_parameters(&self) -> u128 {
         let network = |layers: usize, inputs: usize, hidden: &[usize]| {

@@ -3,7 +3,7 @@
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
-use flows_core::bijectors::{LayerConfig, PlanarConfig};
+use flows_core::bijectors::{ConditionedConfig, LayerConfig, PlanarConfig};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -22,12 +22,21 @@ pub struct PlanarFlowConfig {
     /// Number of layers.
     #[serde(default = "defaults::layers")]
     pub layers: usize,
+    /// Context columns, 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context_dim: usize,
+    /// Widths of the hidden layers of the networks that read the context.
+    #[serde(default = "defaults::hidden")]
+    pub hidden: Vec<usize>,
     /// The base distribution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub base: BaseConfig,
 }
 
 mod defaults {
+    pub(super) fn hidden() -> Vec<usize> {
+        vec![32]
+    }
     pub(super) fn layers() -> usize {
         8
     }
@@ -39,13 +48,23 @@ impl PlanarFlowConfig {
         Self {
             dim,
             layers: defaults::layers(),
+            context_dim: 0,
+            hidden: defaults::hidden(),
             base: BaseConfig::default(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        vec![LayerConfig::Planar(PlanarConfig::new(self.dim)); self.layers]
+        let map = PlanarConfig::new(self.dim);
+        let layer = match self.context_dim {
+            0 => LayerConfig::Planar(map),
+            context_dim => LayerConfig::Conditioned(ConditionedConfig {
+                hidden: self.hidden.clone(),
+                ..ConditionedConfig::new(map, context_dim)
+            }),
+        };
+        vec![layer; self.layers]
     }
 
     /// The flow that pushes the base through the layers.

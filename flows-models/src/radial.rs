@@ -3,7 +3,7 @@
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
-use flows_core::bijectors::{LayerConfig, RadialConfig};
+use flows_core::bijectors::{ConditionedConfig, LayerConfig, RadialConfig};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -21,12 +21,21 @@ pub struct RadialFlowConfig {
     /// Number of layers.
     #[serde(default = "defaults::layers")]
     pub layers: usize,
+    /// Context columns, 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context_dim: usize,
+    /// Widths of the hidden layers of the networks that read the context.
+    #[serde(default = "defaults::hidden")]
+    pub hidden: Vec<usize>,
     /// The base distribution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub base: BaseConfig,
 }
 
 mod defaults {
+    pub(super) fn hidden() -> Vec<usize> {
+        vec![32]
+    }
     pub(super) fn layers() -> usize {
         8
     }
@@ -38,13 +47,23 @@ impl RadialFlowConfig {
         Self {
             dim,
             layers: defaults::layers(),
+            context_dim: 0,
+            hidden: defaults::hidden(),
             base: BaseConfig::default(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        vec![LayerConfig::Radial(RadialConfig::new(self.dim)); self.layers]
+        let map = RadialConfig::new(self.dim);
+        let layer = match self.context_dim {
+            0 => LayerConfig::Radial(map),
+            context_dim => LayerConfig::Conditioned(ConditionedConfig {
+                hidden: self.hidden.clone(),
+                ..ConditionedConfig::new(map, context_dim)
+            }),
+        };
+        vec![layer; self.layers]
     }
 
     /// The flow that pushes the base through the layers.

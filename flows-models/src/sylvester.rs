@@ -4,7 +4,7 @@ use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::sylvester::BasisConfig;
-use flows_core::bijectors::{LayerConfig, SylvesterConfig};
+use flows_core::bijectors::{ConditionedConfig, LayerConfig, SylvesterConfig};
 use flows_core::error::Error;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -25,12 +25,21 @@ pub struct SylvesterFlowConfig {
     /// How each layer keeps its `Q` orthonormal.
     #[serde(default = "defaults::basis")]
     pub basis: BasisConfig,
+    /// Context columns, 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context_dim: usize,
+    /// Widths of the hidden layers of the networks that read the context.
+    #[serde(default = "defaults::hidden")]
+    pub hidden: Vec<usize>,
     /// The base distribution.
     #[serde(default, skip_serializing_if = "is_default")]
     pub base: BaseConfig,
 }
 
 mod defaults {
+    pub(super) fn hidden() -> Vec<usize> {
+        vec![32]
+    }
     pub(super) fn layers() -> usize {
         8
     }
@@ -46,13 +55,23 @@ impl SylvesterFlowConfig {
             dim,
             layers: defaults::layers(),
             basis: defaults::basis(),
+            context_dim: 0,
+            hidden: defaults::hidden(),
             base: BaseConfig::default(),
         }
     }
 
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
-        vec![LayerConfig::Sylvester(SylvesterConfig::new(self.dim, self.basis)); self.layers]
+        let map = SylvesterConfig::new(self.dim, self.basis);
+        let layer = match self.context_dim {
+            0 => LayerConfig::Sylvester(map),
+            context_dim => LayerConfig::Conditioned(ConditionedConfig {
+                hidden: self.hidden.clone(),
+                ..ConditionedConfig::new(map, context_dim)
+            }),
+        };
+        vec![layer; self.layers]
     }
 
     /// The flow that pushes the base through the layers.

@@ -6,16 +6,21 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::conditioned::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::expand::expand;
 use crate::init;
+use crate::nn::{columns, log_scale};
+
+const NAME: &str = "elementwise affine";
 
 /// Configuration of an [`ElementwiseAffine`] layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Module, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ElementwiseAffineConfig {
     /// Number of columns.
+    #[module(skip)]
     pub dim: usize,
 }
 
@@ -36,7 +41,7 @@ impl ElementwiseAffineConfig {
     ) -> Result<ElementwiseAffine<B>, Error> {
         let options = &options.into();
         if self.dim == 0 {
-            return Err(Error::config("elementwise affine", "dim", 0, "at least 1"));
+            return Err(Error::config(NAME, "dim", 0, "at least 1"));
         }
         Ok(ElementwiseAffine {
             log_scale: init::constant([1, self.dim], 0.0, options.clone()),
@@ -87,7 +92,7 @@ fn replace<B: Backend>(param: &mut Param<Tensor<B, 2>>, value: Tensor<B, 2>) {
 
 impl<B: Backend> Bijector<B> for ElementwiseAffine<B> {
     fn name(&self) -> &'static str {
-        "elementwise affine"
+        NAME
     }
 
     fn dim(&self) -> usize {
@@ -120,5 +125,40 @@ impl<B: Backend> Invert<B> for ElementwiseAffine<B> {
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&y, context.as_ref()));
         (y - self.shift.val()) * self.log_scale.val().neg().exp()
+    }
+}
+
+/// Raw parameters: `dim` log-scales `10 tanh(raw / 10)`, then `dim` shifts.
+impl<B: Backend> RowMap<B> for ElementwiseAffineConfig {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn start(&self, _rng: &mut dyn Rng) -> Result<Vec<f64>, Error> {
+        match self.dim {
+            0 => Err(Error::config(NAME, "dim", 0, "at least 1")),
+            dim => Ok(vec![0.0; 2 * dim]),
+        }
+    }
+
+    fn forward(&self, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Mapped<B> {
+        let log_scale = log_scale(columns(&raw, 0, self.dim));
+        Mapped {
+            value: x * log_scale.clone().exp() + columns(&raw, self.dim, self.dim),
+            log_det: log_scale.sum_dim(1).squeeze_dim(1),
+        }
+    }
+
+    fn inverse(&self, raw: Tensor<B, 2>, y: Tensor<B, 2>) -> (Mapped<B>, usize) {
+        let shrink = log_scale(columns(&raw, 0, self.dim)).neg();
+        let mapped = Mapped {
+            value: (y - columns(&raw, self.dim, self.dim)) * shrink.clone().exp(),
+            log_det: shrink.sum_dim(1).squeeze_dim(1),
+        };
+        (mapped, 1)
     }
 }

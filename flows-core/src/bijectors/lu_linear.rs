@@ -7,20 +7,23 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
+use super::conditioned::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::expand::{expand, product};
 use crate::masks::Ordering;
-use crate::nn::{sort, unsort};
+use crate::nn::{columns, log_scale, sort, unsort};
 
 /// Configuration of an [`LuLinear`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Module, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LuLinearConfig {
     /// Dimension.
+    #[module(skip)]
     pub dim: usize,
     /// The fixed permutation `P`.
     #[serde(default)]
+    #[module(skip)]
     pub ordering: Ordering,
 }
 
@@ -33,6 +36,25 @@ impl LuLinearConfig {
         }
     }
 
+    /// The order of the permutation.
+    fn check(&self) -> Result<Vec<usize>, Error> {
+        match self.dim {
+            0 => Err(Error::config(NAME, "dim", 0, "at least 1")),
+            dim => self.ordering.order(dim),
+        }
+    }
+
+    /// Factors that are small against the identity in norm, whatever the dimension.
+    fn draw(&self, rng: &mut dyn Rng) -> Vec<f64> {
+        let dim = self.dim;
+        let std = 0.1 / dim as f64;
+        let factors = (0..dim * dim).map(|k| {
+            let z: f64 = StandardNormal.sample(rng);
+            if k % (dim + 1) == 0 { 0.0 } else { std * z }
+        });
+        factors.collect()
+    }
+
     /// Draws a layer near the permutation.
     ///
     /// # Errors
@@ -42,18 +64,8 @@ impl LuLinearConfig {
         options: impl Into<TensorCreationOptions<B>>,
         rng: &mut dyn Rng,
     ) -> Result<LuLinear<B>, Error> {
-        let dim = self.dim;
-        if dim == 0 {
-            return Err(Error::config(NAME, "dim", 0, "at least 1"));
-        }
-        let order = self.ordering.order(dim)?;
-        // Small against the identity in norm, whatever the dimension.
-        let std = 0.1 / dim as f64;
-        let factors = (0..dim * dim).map(|k| {
-            let z: f64 = StandardNormal.sample(rng);
-            if k % (dim + 1) == 0 { 0.0 } else { std * z }
-        });
-        let factors = TensorData::new(factors.collect(), [dim, dim]);
+        let order = self.check()?;
+        let factors = TensorData::new(self.draw(rng), [self.dim, self.dim]);
         Ok(LuLinear {
             factors: Param::from_tensor(Tensor::from_data(factors, options)),
             order,
@@ -157,5 +169,95 @@ impl<B: Backend> Invert<B> for LuLinear<B> {
             value: solve_unit_triangular(upper, y * scale, false),
             log_det,
         }
+    }
+}
+
+impl LuLinearConfig {
+    /// Row `i` of the square of each row of the batch, from column `from` on, `[batch, count]`.
+    fn row<B: Backend>(
+        &self,
+        raw: &Tensor<B, 2>,
+        i: usize,
+        from: usize,
+        count: usize,
+    ) -> Tensor<B, 2> {
+        columns(raw, i * self.dim + from, count)
+    }
+
+    /// `s = 10 tanh(raw / 10)`, the log-diagonal of `U`, `[batch, dim]`.
+    fn log_diagonal<B: Backend>(&self, raw: &Tensor<B, 2>) -> Tensor<B, 2> {
+        let diagonal = (0..self.dim).map(|i| self.row(raw, i, i, 1));
+        log_scale(Tensor::cat(diagonal.collect(), 1))
+    }
+
+    fn ordered(&self) -> Vec<usize> {
+        let order = self.ordering.order(self.dim);
+        order.expect("checked where the layer was made")
+    }
+}
+
+/// Raw parameters: a square with `L` below its diagonal, the log-diagonal of `U` on it, and `U` above it, row by row.
+impl<B: Backend> RowMap<B> for LuLinearConfig {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn start(&self, rng: &mut dyn Rng) -> Result<Vec<f64>, Error> {
+        self.check()?;
+        Ok(self.draw(rng))
+    }
+
+    fn forward(&self, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Mapped<B> {
+        let (dim, s) = (self.dim, self.log_diagonal(&raw));
+        let scaled = x.clone() * s.clone().exp();
+        let upper = (0..dim).map(|i| {
+            let own = columns(&scaled, i, 1);
+            let right = dim - 1 - i;
+            match right {
+                0 => own,
+                _ => {
+                    let row = self.row(&raw, i, i + 1, right);
+                    own + (row * columns(&x, i + 1, right)).sum_dim(1)
+                }
+            }
+        });
+        let z = Tensor::cat(upper.collect(), 1);
+        let lower = (0..dim).map(|i| {
+            let own = columns(&z, i, 1);
+            match i {
+                0 => own,
+                _ => own + (self.row(&raw, i, 0, i) * columns(&z, 0, i)).sum_dim(1),
+            }
+        });
+        Mapped {
+            value: sort(Tensor::cat(lower.collect(), 1), &self.ordered()),
+            log_det: s.sum_dim(1).squeeze_dim(1),
+        }
+    }
+
+    fn inverse(&self, raw: Tensor<B, 2>, y: Tensor<B, 2>) -> (Mapped<B>, usize) {
+        let (dim, s) = (self.dim, self.log_diagonal(&raw));
+        let y = unsort(y, &self.ordered());
+        let mut z = columns(&y, 0, 1);
+        for i in 1..dim {
+            let before = (self.row(&raw, i, 0, i) * z.clone()).sum_dim(1);
+            z = Tensor::cat(vec![z, columns(&y, i, 1) - before], 1);
+        }
+        let shrink = s.clone().neg().exp();
+        let mut x = columns(&z, dim - 1, 1) * columns(&shrink, dim - 1, 1);
+        for i in (0..dim - 1).rev() {
+            let behind = (self.row(&raw, i, i + 1, dim - 1 - i) * x.clone()).sum_dim(1);
+            let own = (columns(&z, i, 1) - behind) * columns(&shrink, i, 1);
+            x = Tensor::cat(vec![own, x], 1);
+        }
+        let mapped = Mapped {
+            value: x,
+            log_det: s.neg().sum_dim(1).squeeze_dim(1),
+        };
+        (mapped, 1)
     }
 }

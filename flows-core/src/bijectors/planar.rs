@@ -12,9 +12,11 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::conditioned::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
 use crate::init;
+use crate::nn::{columns, scattered};
 use crate::softplus::{softplus, softplus_inverse};
 use crate::solve::{Root, affine_tanh_root};
 
@@ -122,13 +124,15 @@ impl<B: Backend> Ridge<B> {
 }
 
 /// Configuration of a [`Planar`] layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Module, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanarConfig {
     /// Number of columns.
+    #[module(skip)]
     pub dim: usize,
     /// Standard deviation of each entry of `u^` at the start; 0 starts at the identity.
     #[serde(default = "default_init_std")]
+    #[module(skip)]
     pub init_std: f64,
 }
 
@@ -145,6 +149,13 @@ impl PlanarConfig {
         }
     }
 
+    fn validate(&self) -> Result<(), Error> {
+        if self.dim == 0 {
+            return Err(Error::config("planar", "dim", 0, "at least 1"));
+        }
+        check_not_negative("planar", "init_std", self.init_std)
+    }
+
     /// Draws `w ~ N(0, 1/dim)` and `b ~ N(0, 1)`, and `u` near the point where `u^` is zero.
     ///
     /// A small `u` would not do: `u = 0` makes `u^ = (ln 2 - 1) w / |w|^2`, far from the identity.
@@ -157,10 +168,7 @@ impl PlanarConfig {
         rng: &mut dyn Rng,
     ) -> Result<Planar<B>, Error> {
         let options = &options.into();
-        if self.dim == 0 {
-            return Err(Error::config("planar", "dim", 0, "at least 1"));
-        }
-        check_not_negative("planar", "init_std", self.init_std)?;
+        self.validate()?;
         let w = init::normal(
             [1, self.dim],
             (self.dim as f64).powf(-0.5),
@@ -223,6 +231,40 @@ impl<B: Backend> Invert<B> for Planar<B> {
     ) -> (Mapped<B>, usize) {
         let (mapped, iterations) = self.invert(y, context);
         // The last, differentiable step evaluates the ridge once more.
+        (mapped, iterations + 1)
+    }
+}
+
+/// Raw parameters: `u`, `w`, `b`.
+impl<B: Backend> RowMap<B> for PlanarConfig {
+    fn name(&self) -> &'static str {
+        "planar"
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn start(&self, rng: &mut dyn Rng) -> Result<Vec<f64>, Error> {
+        self.validate()?;
+        let w = scattered(self.dim, (self.dim as f64).powf(-0.5), rng);
+        let norm: f64 = w.iter().map(|w| w * w).sum();
+        let neutral = softplus_inverse(1.0) / norm.max(SMALLEST_SQUARED_NORM);
+        let noise = scattered(self.dim, self.init_std, rng);
+        let u = w.iter().zip(noise).map(|(w, noise)| neutral * w + noise);
+        let u: Vec<f64> = u.collect();
+        Ok([u, w, scattered(1, 1.0, rng)].concat())
+    }
+
+    fn forward(&self, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Mapped<B> {
+        let [u, w] = [0, self.dim].map(|from| columns(&raw, from, self.dim));
+        apply(x, u, w, columns(&raw, 2 * self.dim, 1).squeeze_dim(1))
+    }
+
+    fn inverse(&self, raw: Tensor<B, 2>, y: Tensor<B, 2>) -> (Mapped<B>, usize) {
+        let [u, w] = [0, self.dim].map(|from| columns(&raw, from, self.dim));
+        let b = columns(&raw, 2 * self.dim, 1).squeeze_dim(1);
+        let (mapped, iterations) = invert(y, u, w, b);
         (mapped, iterations + 1)
     }
 }

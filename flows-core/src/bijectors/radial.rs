@@ -12,10 +12,12 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::conditioned::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
 use crate::init;
 use crate::magnitude::magnitude;
+use crate::nn::{columns, scattered};
 use crate::softplus::{softplus, softplus_inverse};
 use crate::solve::without_graph;
 
@@ -152,13 +154,15 @@ fn norm<B: Backend>(offset: Tensor<B, 2>) -> Tensor<B, 2> {
 }
 
 /// Configuration of a [`Radial`] layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Module, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RadialConfig {
     /// Number of columns.
+    #[module(skip)]
     pub dim: usize,
     /// Standard deviation of `raw_beta` around the identity at the start; 0 starts at the identity.
     #[serde(default = "default_init_std")]
+    #[module(skip)]
     pub init_std: f64,
 }
 
@@ -175,6 +179,13 @@ impl RadialConfig {
         }
     }
 
+    fn validate(&self) -> Result<(), Error> {
+        if self.dim == 0 {
+            return Err(Error::config("radial", "dim", 0, "at least 1"));
+        }
+        check_not_negative("radial", "init_std", self.init_std)
+    }
+
     /// Draws `z_0 ~ N(0, I)`, sets `alpha = 1`, and draws `beta` near 0.
     ///
     /// # Errors
@@ -185,10 +196,7 @@ impl RadialConfig {
         rng: &mut dyn Rng,
     ) -> Result<Radial<B>, Error> {
         let options = &options.into();
-        if self.dim == 0 {
-            return Err(Error::config("radial", "dim", 0, "at least 1"));
-        }
-        check_not_negative("radial", "init_std", self.init_std)?;
+        self.validate()?;
         let unit = softplus_inverse(1.0);
         let noise = init::normal_tensor::<B, 1>([1], self.init_std, options.clone(), rng);
         Ok(Radial {
@@ -231,5 +239,33 @@ impl<B: Backend> Invert<B> for Radial<B> {
         assert_ok(self.check(&y, context.as_ref()));
         let (alpha, beta) = (self.raw_alpha.val(), self.raw_beta.val());
         invert(y, self.z_0.val(), alpha, beta)
+    }
+}
+
+/// Raw parameters: `z_0`, then `alpha` and `beta` before their constraints.
+impl<B: Backend> RowMap<B> for RadialConfig {
+    fn name(&self) -> &'static str {
+        "radial"
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn start(&self, rng: &mut dyn Rng) -> Result<Vec<f64>, Error> {
+        self.validate()?;
+        let unit = softplus_inverse(1.0);
+        let beta = unit + scattered(1, self.init_std, rng)[0];
+        Ok([scattered(self.dim, 1.0, rng), vec![unit, beta]].concat())
+    }
+
+    fn forward(&self, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Mapped<B> {
+        let [alpha, beta] = [0, 1].map(|k| columns(&raw, self.dim + k, 1).squeeze_dim(1));
+        apply(x, columns(&raw, 0, self.dim), alpha, beta)
+    }
+
+    fn inverse(&self, raw: Tensor<B, 2>, y: Tensor<B, 2>) -> (Mapped<B>, usize) {
+        let [alpha, beta] = [0, 1].map(|k| columns(&raw, self.dim + k, 1).squeeze_dim(1));
+        (invert(y, columns(&raw, 0, self.dim), alpha, beta), 1)
     }
 }

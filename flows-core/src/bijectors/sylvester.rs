@@ -16,9 +16,11 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::conditioned::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
 use crate::init;
+use crate::nn::{columns, scattered};
 use crate::solve::affine_tanh_root;
 
 /// What a Sylvester map is made of: of each row, of all rows, or of every run of equally many rows.
@@ -218,16 +220,19 @@ pub enum BasisConfig {
 crate::one_key!(BasisConfig);
 
 /// Configuration of a [`Sylvester`] layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Module, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SylvesterConfig {
     /// Number of columns.
+    #[module(skip)]
     pub dim: usize,
     /// What `Q` is.
+    #[module(skip)]
     pub basis: BasisConfig,
     /// Standard deviation of the entries of `R1` and of the strict upper triangle of `R2` at the
     /// start, before the tanh of the diagonal; 0 starts at the identity.
     #[serde(default = "default_init_std")]
+    #[module(skip)]
     pub init_std: f64,
 }
 
@@ -245,6 +250,28 @@ impl SylvesterConfig {
         }
     }
 
+    /// `m`, and the shape of what `Q` is computed from.
+    fn sizes(&self) -> Result<(usize, Option<[usize; 2]>), Error> {
+        let refuse =
+            |field, actual, expected| Err(Error::config("sylvester", field, actual, expected));
+        let dim = self.dim;
+        if dim == 0 {
+            return refuse("dim", 0, "at least 1".to_owned());
+        }
+        check_not_negative("sylvester", "init_std", self.init_std)?;
+        Ok(match self.basis {
+            BasisConfig::Orthogonal { columns } if columns == 0 || columns > dim => {
+                return refuse("columns", columns, format!("1 to {dim}"));
+            }
+            BasisConfig::Orthogonal { columns } => (columns, Some([dim, columns])),
+            BasisConfig::Householder { reflections: 0 } => {
+                return refuse("reflections", 0, "at least 1".to_owned());
+            }
+            BasisConfig::Householder { reflections } => (dim, Some([reflections, dim])),
+            BasisConfig::Identity | BasisConfig::Reversal => (dim, None),
+        })
+    }
+
     /// Draws free parameters of `Q` and `b` from `N(0, 1)` and those of `R1` and `R2` from
     /// `N(0, init_std^2)`, around 0 and, on the diagonal of `R2`, around 1.
     ///
@@ -257,26 +284,7 @@ impl SylvesterConfig {
         rng: &mut dyn Rng,
     ) -> Result<Sylvester<B>, Error> {
         let options = &options.into();
-        let refuse =
-            |field, actual, expected| Err(Error::config("sylvester", field, actual, expected));
-        let dim = self.dim;
-        if dim == 0 {
-            return refuse("dim", 0, "at least 1".to_owned());
-        }
-        check_not_negative("sylvester", "init_std", self.init_std)?;
-        let (m, raw) = match self.basis {
-            BasisConfig::Orthogonal { columns } => {
-                if columns == 0 || columns > dim {
-                    return refuse("columns", columns, format!("1 to {dim}"));
-                }
-                (columns, Some([dim, columns]))
-            }
-            BasisConfig::Householder { reflections: 0 } => {
-                return refuse("reflections", 0, "at least 1".to_owned());
-            }
-            BasisConfig::Householder { reflections } => (dim, Some([reflections, dim])),
-            BasisConfig::Identity | BasisConfig::Reversal => (dim, None),
-        };
+        let (m, raw) = self.sizes()?;
         let raw_basis = raw.map(|[a, b]| init::normal([1, a, b], 1.0, options.clone(), rng));
         let off_diagonal =
             (m > 1).then(|| init::normal([1, m, m], self.init_std, options.clone(), rng));
@@ -289,7 +297,7 @@ impl SylvesterConfig {
             raw_diagonal_2: Param::from_tensor(raw_diagonal_2 + 1.0),
             b: init::normal([1, m], 1.0, options.clone(), rng),
             basis: self.basis,
-            dim,
+            dim: self.dim,
         })
     }
 }
@@ -364,5 +372,52 @@ impl<B: Backend> Invert<B> for Sylvester<B> {
         context: Option<Tensor<B, 2>>,
     ) -> (Mapped<B>, usize) {
         self.invert(y, context)
+    }
+}
+
+impl SylvesterConfig {
+    /// The parameters of each row from their raw numbers, with the constraints met.
+    fn read<B: Backend>(&self, raw: &Tensor<B, 2>) -> Parameters<B> {
+        let (m, of_basis) = self.sizes().expect("checked where the layer was made");
+        let rows = raw.dims()[0];
+        let block = |k: usize| columns(raw, m * m + k * m, m);
+        let basis = of_basis.map(|[a, b]| columns(raw, m * m + 3 * m, a * b).reshape([rows, a, b]));
+        let basis = match (self.basis, basis) {
+            (BasisConfig::Orthogonal { .. }, Some(raw)) => Basis::Columns(orthonormalize(raw)),
+            (BasisConfig::Householder { .. }, Some(v)) => reflections(v),
+            (BasisConfig::Reversal, _) => Basis::Reversal,
+            _ => Basis::Identity,
+        };
+        let diagonals = [block(0), block(1)].map(Tensor::tanh);
+        Parameters::from_square(basis, columns(raw, 0, m * m), diagonals, block(2))
+    }
+}
+
+/// Raw parameters: a square with `R1` above its diagonal and the transpose of `R2` below it, row by row; both diagonals
+/// before their tanh; `b`; and what `Q` is computed from.
+impl<B: Backend> RowMap<B> for SylvesterConfig {
+    fn name(&self) -> &'static str {
+        "sylvester"
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn start(&self, rng: &mut dyn Rng) -> Result<Vec<f64>, Error> {
+        let (m, of_basis) = self.sizes()?;
+        let mut start = scattered(m * m + 2 * m, self.init_std, rng);
+        start[m * m + m..].iter_mut().for_each(|d| *d += 1.0);
+        let of_basis = of_basis.map_or(0, |[a, b]| a * b);
+        start.extend(scattered(m + of_basis, 1.0, rng));
+        Ok(start)
+    }
+
+    fn forward(&self, raw: Tensor<B, 2>, x: Tensor<B, 2>) -> Mapped<B> {
+        apply(x, &self.read(&raw))
+    }
+
+    fn inverse(&self, raw: Tensor<B, 2>, y: Tensor<B, 2>) -> (Mapped<B>, usize) {
+        invert(y, &self.read(&raw))
     }
 }

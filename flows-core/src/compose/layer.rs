@@ -3,10 +3,11 @@
 use burn::tensor::backend::Backend;
 
 use crate::bijectors::{
-    ActNorm, ActNormConfig, AnyAutoregressive, AutoregressiveConfig, BatchNorm, BatchNormConfig,
-    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap,
-    ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
-    PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
+    ActNorm, ActNormConfig, AnyAutoregressive, AnyRowMap, AutoregressiveConfig, BatchNorm,
+    BatchNormConfig, BlockAffine, BlockAffineConfig, Conditioned, ConditionedConfig,
+    ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap, ElementwiseMapConfig, LuLinear,
+    LuLinearConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
+    Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig};
 
@@ -162,6 +163,8 @@ layer_enum! {
     BlockAffine(BlockAffine<B>, BlockAffineConfig),
     /// Continuous flow.
     Cnf(Cnf<B>, CnfConfig),
+    /// Map with parameters from the context.
+    Conditioned(Conditioned<B, AnyRowMap>, ConditionedConfig),
     /// Block of a deep diffeomorphic flow.
     Ddnf(DdnfBlock<B>, DdnfBlockConfig),
     /// Elementwise affine map.
@@ -187,6 +190,7 @@ impl LayerConfig {
             Self::Autoregressive(c) => c.context_dim,
             Self::BlockAffine(c) => c.context_dim,
             Self::Cnf(c) => c.context_dim,
+            Self::Conditioned(c) => c.context_dim,
             Self::Ddnf(c) => c.context_dim,
             _ => 0,
         }

@@ -2,6 +2,7 @@
 
 mod components;
 mod diagonal_normal;
+mod embedded;
 mod gaussian_mixture;
 mod mixture;
 mod normal;
@@ -11,6 +12,7 @@ mod student_t;
 mod uniform;
 
 pub use diagonal_normal::{DiagonalNormal, StandardNormalConfig};
+pub use embedded::{Embedded, EmbeddingConfig};
 pub use gaussian_mixture::GaussianMixture;
 pub use mixture::Mixture;
 pub use normal::{Covariance, Normal, NormalConfig};

@@ -6,10 +6,10 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric, columns, log_scale, scattered};
+use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric};
 use crate::error::{Error, check_not_negative};
 use crate::init::{normal_tensor, options_of};
-use crate::nn::ParametersConfig;
+use crate::nn::{ParametersConfig, columns, log_scale, scattered};
 
 /// The covariance of a [`Normal`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

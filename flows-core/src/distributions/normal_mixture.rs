@@ -7,10 +7,10 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::components::{choose, log_sum_exp, log_weights};
-use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric, columns, log_scale, scattered};
+use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric};
 use crate::error::{Error, check_not_negative};
 use crate::init::{normal_tensor, options_of};
-use crate::nn::ParametersConfig;
+use crate::nn::{ParametersConfig, columns, log_scale, scattered};
 
 /// Configuration of a mixture of normal distributions with diagonal covariances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,6 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 use super::{LogProb, Sample, assert_sample_context};
 use crate::bijector::{assert_ok, check_shapes};
@@ -131,29 +130,6 @@ impl<B: Backend, F: Family<B>> Sample<B> for Parametric<B, F> {
             ),
         }
     }
-}
-
-/// Some columns of the raw parameters, `[1, count]` or `[batch, count]`.
-pub(super) fn columns<B: Backend>(raw: &Tensor<B, 2>, from: usize, count: usize) -> Tensor<B, 2> {
-    let rows = raw.dims()[0];
-    raw.clone().slice([0..rows, from..from + count])
-}
-
-/// Largest size of a log-scale: f32 holds the square of a number divided by such a scale.
-const LARGEST_LOG_SCALE: f64 = 10.0;
-
-/// `10 tanh(raw / 10)`: a log-scale that is finite for any raw number, and near it around 0.
-pub(super) fn log_scale<B: Backend, const D: usize>(raw: Tensor<B, D>) -> Tensor<B, D> {
-    (raw * LARGEST_LOG_SCALE.recip()).tanh() * LARGEST_LOG_SCALE
-}
-
-/// Draws of `N(0, spread^2)`.
-pub(super) fn scattered(count: usize, spread: f64, rng: &mut dyn Rng) -> Vec<f64> {
-    let draw = || {
-        let z: f64 = StandardNormal.sample(rng);
-        spread * z
-    };
-    std::iter::repeat_with(draw).take(count).collect()
 }
 
 /// `log (2 pi) / 2`.

@@ -9,10 +9,10 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Exp1};
 use serde::{Deserialize, Serialize};
 
-use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric, columns, log_scale};
+use super::parametric::{Family, HALF_LOG_TWO_PI, Parametric};
 use crate::error::Error;
 use crate::init::options_of;
-use crate::nn::ParametersConfig;
+use crate::nn::{ParametersConfig, columns, log_scale};
 use crate::softplus::{softplus, softplus_inverse};
 
 /// Configuration of Student's t distributions around 0 with scale 1, one for each column.

@@ -20,5 +20,6 @@ pub(crate) use made_sweep::{MadeSweep, Schedule};
 pub use mlp::{Mlp, MlpConfig};
 pub use network::{ConditionerActivation, Connections, Network};
 pub use parameters::{Parameters, ParametersConfig};
+pub(crate) use parameters::{columns, log_scale, scattered};
 pub(crate) use shared_network::entries;
 pub use shared_network::{Encoding, SharedNetwork, SharedNetworkConfig};

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::mlp::{Mlp, MlpConfig};
@@ -72,9 +73,9 @@ impl ParametersConfig {
             Param::from_tensor(Tensor::from_data(start, options))
         };
         let options = options.into();
-        Ok(match self {
-            Self::Fixed => Parameters::Shared(shared(options).set_require_grad(false)),
-            Self::Trained => Parameters::Shared(shared(options)),
+        let (shared, network) = match self {
+            Self::Fixed => (Some(shared(options).set_require_grad(false)), None),
+            Self::Trained => (Some(shared(options)), None),
             Self::Context {
                 context_dim,
                 hidden,
@@ -84,36 +85,27 @@ impl ParametersConfig {
                     activation: *activation,
                     ..MlpConfig::new(*context_dim, hidden.clone(), count)
                 };
-                Parameters::Given(network.init(options, rng)?.shift_output_bias(start))
+                let network = network.init(options, rng)?.shift_output_bias(start);
+                (None, Some(network))
             }
-        })
+        };
+        Ok(Parameters { shared, network })
     }
 }
 
 /// Raw parameters: the same for every row, or of each row from its context.
 #[derive(Module, Debug)]
-pub enum Parameters<B: Backend> {
-    /// `[1, count]`; fixed where no gradient is required.
-    Shared(Param<Tensor<B, 2>>),
-    /// A network from the context to `count` columns.
-    Given(Mlp<B>),
+pub struct Parameters<B: Backend> {
+    /// `[1, count]`; fixed where no gradient is required. There is either this or a network.
+    shared: Option<Param<Tensor<B, 2>>>,
+    /// From the context to `count` columns.
+    network: Option<Mlp<B>>,
 }
 
 impl<B: Backend> Parameters<B> {
     /// Columns of the context, 0 for none.
     pub fn context_dim(&self) -> usize {
-        match self {
-            Self::Shared(_) => 0,
-            Self::Given(network) => network.inputs(),
-        }
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        match self {
-            Self::Shared(values) => values.dims()[1],
-            Self::Given(network) => network.outputs(),
-        }
+        self.network.as_ref().map_or(0, Mlp::inputs)
     }
 
     /// Those of each row, or one row for all.
@@ -124,12 +116,36 @@ impl<B: Backend> Parameters<B> {
     /// # Panics
     /// Where a network gets no context.
     pub fn of(&self, context: Option<&Tensor<B, 2>>) -> Tensor<B, 2> {
-        match self {
-            Self::Shared(values) => values.val(),
-            Self::Given(network) => {
-                let context = context.expect("a context, which the caller has checked");
-                network.forward(context.clone(), None)
-            }
+        match (&self.shared, &self.network, context) {
+            (Some(shared), _, _) => shared.val(),
+            (None, Some(network), Some(context)) => network.forward(context.clone(), None),
+            _ => panic!(
+                "parameters: no context, expected one of {} columns",
+                self.context_dim()
+            ),
         }
     }
+}
+
+/// Some columns of the raw parameters, `[1, count]` or `[batch, count]`.
+pub(crate) fn columns<B: Backend>(raw: &Tensor<B, 2>, from: usize, count: usize) -> Tensor<B, 2> {
+    let rows = raw.dims()[0];
+    raw.clone().slice([0..rows, from..from + count])
+}
+
+/// Largest size of a log-scale: f32 holds the square of a number divided by such a scale.
+const LARGEST_LOG_SCALE: f64 = 10.0;
+
+/// `10 tanh(raw / 10)`: a log-scale that is finite for any raw number, and near it around 0.
+pub(crate) fn log_scale<B: Backend, const D: usize>(raw: Tensor<B, D>) -> Tensor<B, D> {
+    (raw * LARGEST_LOG_SCALE.recip()).tanh() * LARGEST_LOG_SCALE
+}
+
+/// Draws of `N(0, spread^2)`.
+pub(crate) fn scattered(count: usize, spread: f64, rng: &mut dyn Rng) -> Vec<f64> {
+    let draw = || {
+        let z: f64 = StandardNormal.sample(rng);
+        spread * z
+    };
+    std::iter::repeat_with(draw).take(count).collect()
 }

@@ -3,14 +3,16 @@
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::base::{BaseConfig, FlowsConfig};
 use flows_core::bijectors::{
-    AutoregressiveConfig, ElementwiseAffineConfig, LayerConfig, PlanarConfig,
+    AutoregressiveConfig, Chain, ElementwiseAffineConfig, LayerConfig, PlanarConfig,
 };
 use flows_core::distributions::{
-    Covariance, NormalConfig, NormalMixtureConfig, StandardNormalConfig, StudentTConfig,
-    TorusConfig, UniformConfig,
+    Covariance, DiagonalNormal, EmbeddingConfig, NormalConfig, NormalMixtureConfig,
+    StandardNormalConfig, StudentTConfig, TorusConfig, UniformConfig,
 };
+use flows_core::flow::Flow;
 use flows_core::nn::{ConditionerActivation, ParametersConfig};
 use flows_core::testing::{DistributionCase, Suite};
+use flows_core::transforms::LogScale;
 
 /// Bases with their parameters as `parameters` says, those without any once.
 pub(crate) fn configs(parameters: &ParametersConfig, dim: usize) -> Vec<BaseConfig> {
@@ -83,5 +85,28 @@ pub(crate) fn bases<B: AutodiffBackend>(suite: &mut Suite<B>) {
                 });
             }
         }
+    }
+    embedded(suite);
+}
+
+/// A flow behind a network that reads its context.
+pub(crate) fn embedded<B: AutodiffBackend>(suite: &mut Suite<B>) {
+    for dim in [1, 3] {
+        let given = LayerConfig::Autoregressive(AutoregressiveConfig {
+            context_dim: 2,
+            activation: ConditionerActivation::Tanh,
+            transform: LogScale::TanhBounded { bound: 0.5 }.into(),
+            ..AutoregressiveConfig::new(dim, vec![4])
+        });
+        let case = DistributionCase::new(format!("embedded flow, dim {dim}"));
+        suite.check_distribution(case.grid(-24.0, 24.0, 1e-6), |device, rng| {
+            let layers = Chain::new(vec![given.init(device.clone(), rng)?])?;
+            let flow = Flow::data_to_base(layers, DiagonalNormal::standard(dim, device.clone()))?;
+            let embedding = EmbeddingConfig {
+                hidden: vec![5],
+                ..EmbeddingConfig::new(7, 2)
+            };
+            embedding.init(flow, device, rng)
+        });
     }
 }

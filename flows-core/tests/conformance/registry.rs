@@ -9,6 +9,8 @@ mod stages;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::*;
+use flows_core::masks::Ordering;
+use flows_core::nn::ConditionerActivation;
 use flows_core::testing::{Case, Suite};
 
 /// Every function of one variable.
@@ -71,6 +73,40 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
             }
             suite.check(case, |device, rng| {
                 SylvesterConfig::new(dim, basis).init(device, rng)
+            });
+        }
+        for (map, far) in [
+            (AnyRowMap::from(ElementwiseAffineConfig::new(dim)), 0.3),
+            (LuLinearConfig::new(dim).into(), 0.2),
+            (
+                LuLinearConfig {
+                    ordering: Ordering::Reversed,
+                    ..LuLinearConfig::new(dim)
+                }
+                .into(),
+                0.2,
+            ),
+            (PlanarConfig::new(dim).into(), 0.2),
+            (RadialConfig::new(dim).into(), 0.2),
+            (
+                SylvesterConfig::new(dim, BasisConfig::Householder { reflections: 2 }).into(),
+                0.2,
+            ),
+            (
+                SylvesterConfig::new(dim, BasisConfig::Orthogonal { columns: 1 }).into(),
+                0.2,
+            ),
+            (SylvesterConfig::new(dim, BasisConfig::Reversal).into(), 0.2),
+        ] {
+            // What a context multiplies makes maps of the far parameters steeper than f32 inverts.
+            let case = Case::new(format!("conditioned {map:?}")).far(far);
+            suite.check(case, move |device, rng| {
+                let config = ConditionedConfig {
+                    hidden: vec![4],
+                    activation: ConditionerActivation::Tanh,
+                    ..ConditionedConfig::new(map.clone(), 2)
+                };
+                config.init(device, rng)
             });
         }
         suite.check(case("inverted planar"), |device, rng| {

@@ -4,15 +4,19 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 use flows_core::base::{AnyBase, BaseConfig, FlowsConfig};
-use flows_core::bijectors::{LayerConfig, PlanarConfig};
-use flows_core::distributions::{
-    Covariance, DiagonalNormal, Family, GaussianMixture, LogProb, Mixture, Normal, NormalMixture,
-    NormalMixtureConfig, Sample, StudentT, StudentTConfig, Uniform,
+use flows_core::bijectors::{
+    ActNormConfig, Chain, ConditionedConfig, ElementwiseAffineConfig, LayerConfig, PlanarConfig,
 };
+use flows_core::distributions::{
+    Covariance, DiagonalNormal, EmbeddingConfig, Family, GaussianMixture, LogProb, Mixture, Normal,
+    NormalMixture, NormalMixtureConfig, Sample, StudentT, StudentTConfig, Uniform,
+};
+use flows_core::flow::Flow;
 use flows_core::nn::ParametersConfig;
 use flows_core::random::generator;
 use flows_core::state::{load_state, state, trained_parameters};
 use flows_core::testing::{batch, normal_batch, rows};
+use flows_core::visit::LayerVisit;
 use nalgebra::{DMatrix, DVector};
 use statrs::distribution::{Continuous, ContinuousCDF, StudentsT};
 use statrs::function::gamma::{digamma, ln_gamma};
@@ -251,13 +255,12 @@ fn samples_of_a_mixture_take_the_context_of_their_own_row() {
         weights: ParametersConfig::context(1),
         ..FlowsConfig::new(vec![LayerConfig::Planar(PlanarConfig::new(1))])
     };
-    let mut flows = flows.init::<B>(1, double(), &mut generator(2)).unwrap();
+    let flows = flows.init::<B>(1, double(), &mut generator(2)).unwrap();
     // Logits that depend strongly on the context.
     let context = column(&[-1e4, 1e4].repeat(500));
     let weights = rows(&flows.weights(Some(&context)));
     let x = rows(&flows.sample(1000, Some(context.clone()), &mut generator(3)));
     let mean = |k: usize| x.iter().skip(k).step_by(2).sum::<f64>() / 500.0;
-    flows.visit_layers(&mut flows_core::visit::LayerVisit::resample_noise(1));
     let locations: Vec<f64> = flows
         .parts()
         .iter()
@@ -374,4 +377,43 @@ fn configurations_are_refused_with_the_field() {
 #[derive(Debug, serde::Deserialize)]
 struct Wrapped {
     base: BaseConfig,
+}
+
+#[test]
+fn layers_behind_an_embedding_are_initialized_with_its_context() {
+    let map = ElementwiseAffineConfig::new(1);
+    let layers = [
+        LayerConfig::Conditioned(ConditionedConfig::new(map, 2)),
+        LayerConfig::ActNorm(ActNormConfig::new(1)),
+    ];
+    let rng = &mut generator(3);
+    let layers = layers.map(|layer| layer.init::<B>(double(), rng).unwrap());
+    let layers = Chain::new(layers.to_vec()).unwrap();
+    let flow = Flow::data_to_base(layers, DiagonalNormal::standard(1, double())).unwrap();
+    let embedding = EmbeddingConfig::new(5, 2);
+    let mut flow = embedding.init(flow, double(), rng).unwrap();
+    let x = normal_batch::<B>([40, 1], 1, double()) * 3.0 + 2.0;
+    let context = normal_batch::<B>([40, 5], 2, double());
+    let mut visit = LayerVisit::init_from_data(x.clone(), Some(context));
+    flow.visit_layers(&mut visit);
+    let there = rows(&visit.into_rows()[0]);
+    let mean = there.iter().sum::<f64>() / 40.0;
+    let variance = there.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / 40.0;
+    assert!(
+        mean.abs() < 1e-12 && (variance - 1.0).abs() < 0.05,
+        "{mean}, {variance}"
+    );
+    // One row of context for all rows of the batch.
+    let one = normal_batch::<B>([1, 5], 4, double());
+    let alone = rows(&flow.log_prob(x.clone(), Some(one.clone())));
+    let each = rows(&flow.log_prob(x, Some(one.repeat_dim(0, 40))));
+    for (a, b) in alone.iter().zip(each) {
+        assert!((a - b).abs() < 1e-12 * (1.0 + b.abs()), "{a}, {b}");
+    }
+    let narrow = EmbeddingConfig::new(5, 3);
+    let error = narrow
+        .init(flow.inner().clone(), double(), rng)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("features is 3, expected 2"), "{error}");
 }

@@ -1,6 +1,5 @@
 //! What is fitted to a table, and how.
 
-use flows_core::bijectors::LayerConfig;
 use flows_core::error::Error;
 use flows_core::log_det::LogDet;
 use flows_models::{DdnfConfig, FastDirection, ModelConfig};
@@ -123,32 +122,4 @@ pub enum FitError {
     /// The fitted model could not be written.
     #[error(transparent)]
     Keep(#[from] FileError),
-}
-
-/// Columns a model conditions on, where its family can; `None` for a family that cannot.
-pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
-    match (of_layers(model), model.base().context_dim()) {
-        (of_layers, 0) => of_layers,
-        (of_layers, of_base) => Some(of_layers.unwrap_or(0).max(of_base)),
-    }
-}
-
-fn of_layers(model: &ModelConfig) -> Option<usize> {
-    match model {
-        ModelConfig::Ddnf(c) => Some(c.context_dim),
-        ModelConfig::Cnf(c) => Some(c.context_dim),
-        ModelConfig::Maf(c) => Some(c.context_dim),
-        ModelConfig::Iaf(c) => Some(c.context_dim),
-        ModelConfig::Nice(c) => Some(c.context_dim),
-        ModelConfig::RealNvp(c) => Some(c.context_dim),
-        ModelConfig::Nsf(c) => Some(c.context_dim),
-        ModelConfig::NsfCoupling(c) => Some(c.context_dim),
-        ModelConfig::Ncsf(c) => Some(c.context_dim),
-        ModelConfig::Naf(c) => Some(c.context_dim),
-        ModelConfig::Sos(c) => Some(c.context_dim),
-        ModelConfig::Bernstein(c) => Some(c.context_dim),
-        ModelConfig::Umnn(c) => Some(c.context_dim),
-        ModelConfig::Stack(c) => c.layers.iter().map(LayerConfig::context_dim).max(),
-        ModelConfig::Planar(_) | ModelConfig::Radial(_) | ModelConfig::Sylvester(_) => None,
-    }
 }

@@ -96,18 +96,13 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         )));
     }
     let unhidden = ["planar", "radial", "sylvester"].contains(&name);
-    if unhidden && hidden.is_some() {
+    if unhidden && context_dim == 0 && hidden.is_some() {
         return Err(UsageError(format!(
             "model '{name}' has no hidden layers; --layers sets its size"
         )));
     }
     if name == "made" && layers.is_some() {
         return Err(UsageError("model 'made' is one layer; take maf".to_owned()));
-    }
-    if unhidden && context_dim > 0 {
-        return Err(UsageError(format!(
-            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice, ddnf or cnf"
-        )));
     }
     let wide = hidden.map_or_else(|| vec![64, 64], <[usize]>::to_vec);
     let mut training_log_det = None;
@@ -157,17 +152,32 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         "planar" => {
             let layers = layers.unwrap_or(16);
             let planar = PlanarFlowConfig::new(dim);
-            ModelConfig::Planar(PlanarFlowConfig { layers, ..planar })
+            ModelConfig::Planar(PlanarFlowConfig {
+                layers,
+                context_dim,
+                hidden: hidden.map_or(planar.hidden, <[usize]>::to_vec),
+                ..planar
+            })
         }
         "radial" => {
             let layers = layers.unwrap_or(16);
             let radial = RadialFlowConfig::new(dim);
-            ModelConfig::Radial(RadialFlowConfig { layers, ..radial })
+            ModelConfig::Radial(RadialFlowConfig {
+                layers,
+                context_dim,
+                hidden: hidden.map_or(radial.hidden, <[usize]>::to_vec),
+                ..radial
+            })
         }
-        "sylvester" => ModelConfig::Sylvester(SylvesterFlowConfig {
-            layers: layers.unwrap_or(8),
-            ..SylvesterFlowConfig::new(dim)
-        }),
+        "sylvester" => {
+            let sylvester = SylvesterFlowConfig::new(dim);
+            ModelConfig::Sylvester(SylvesterFlowConfig {
+                layers: layers.unwrap_or(8),
+                context_dim,
+                hidden: hidden.map_or(sylvester.hidden, <[usize]>::to_vec),
+                ..sylvester
+            })
+        }
         "iaf" => return Err(UsageError(sampling_only("iaf"))),
         _ => {
             let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
@@ -244,7 +254,6 @@ mod tests {
         assert!(error("maf", shape(1, 0)).contains("is a Gaussian"));
         assert!(error("realnvp", shape(1, 0)).contains("two columns"));
         assert!(error("iaf", shape(2, 0)).contains("take 'maf'"));
-        assert!(error("planar", shape(2, 1)).contains("conditioned"));
         assert!(error("glow", shape(2, 0)).contains("models are maf, made"));
     }
 
@@ -252,6 +261,8 @@ mod tests {
     fn every_model_named_can_be_chosen() {
         for (name, _) in MODELS {
             choose(Some(name), shape(3, 0)).unwrap();
+            let given = choose(Some(name), shape(3, 2)).unwrap();
+            assert_eq!(given.model.context_dim(), 2, "{name}");
         }
     }
 

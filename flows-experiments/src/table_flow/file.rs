@@ -10,7 +10,6 @@ use flows_core::state::state;
 use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
-use super::config::context_dim;
 use super::{Determined, TableFlow, Training};
 use crate::data::selection::Origin;
 use crate::data::{Column, Preprocessing, Role};
@@ -99,7 +98,7 @@ impl Parts {
         }
         let all = header.count(Role::Density);
         let (dim, contexts) = (all - header.determined.len(), header.count(Role::Context));
-        if header.model.dim() != dim || context_dim(&header.model).unwrap_or(0) != contexts {
+        if header.model.dim() != dim || header.model.context_dim() != contexts {
             return Err("its model does not fit its columns".to_owned());
         }
         if header

@@ -10,7 +10,7 @@ use flows_core::state::{self, load_state, trained_parameters};
 use flows_core::visit::LayerVisit;
 use flows_models::DataToBaseFlow;
 
-use super::config::{FitConfig, FitError, context_dim};
+use super::config::{FitConfig, FitError};
 use super::file::ModelHeader;
 use super::{Estimate, Prepared, TableFlow, Training};
 use crate::cli::Compute;
@@ -270,13 +270,8 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         }
         return Err(FitError::Config(reason));
     }
-    let name = config.model.name();
-    let wanted = table.context_dim();
-    match context_dim(&config.model) {
-        None if wanted > 0 => Err(FitError::Config(format!(
-            "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice, ddnf or cnf"
-        ))),
-        Some(found) if found != wanted => Err(FitError::Config(format!(
+    match (config.model.context_dim(), table.context_dim()) {
+        (found, wanted) if found != wanted => Err(FitError::Config(format!(
             "the model takes {found} context columns, the table has {wanted}"
         ))),
         _ => Ok(()),
