@@ -104,6 +104,7 @@ fn layers_refuse_unknown_keys() {
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { taylor = { order = 2 } }",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { hutchinson = {} }",
         "layer = 'ddnf'\ndim = 4\nhidden = [8]\nlog_det = { russian_roulette = {} }",
+        "layer = 'bnaf'\ndim = 4\nhidden = [8]",
         "layer = 'cnf'\ndim = 4\nhidden = [8]\ntrace = { hutchinson = {} }\nsolver = { rk4 = { steps = 4 } }",
         "layer = 'cnf'\ndim = 4\nhidden = [8]\nevaluation = { dormand_prince = { tolerance = 1e-9 } }",
         "layer = 'elementwise-affine'\ndim = 4",

@@ -26,6 +26,7 @@
 //! # Ok::<(), toml::de::Error>(())
 //! ```
 
+mod bnaf;
 mod cnf;
 mod ddnf;
 mod file;
@@ -43,6 +44,7 @@ mod stack;
 mod sylvester;
 pub mod vae;
 
+pub use bnaf::BnafFlowConfig;
 pub use cnf::CnfFlowConfig;
 pub use ddnf::DdnfConfig;
 pub use file::{AnyFlow, load, save};
@@ -71,9 +73,9 @@ pub mod prelude {
     pub use flows_train::prelude::*;
 
     pub use crate::{
-        AnyFlow, BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
-        NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-        RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
+        AnyFlow, BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig,
+        ModelConfig, NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig,
+        RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
     };
 }
 

@@ -10,9 +10,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NiceConfig,
-    NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, SosConfig,
-    StackConfig, SylvesterFlowConfig,
+    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig,
+    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
+    SosConfig, StackConfig, SylvesterFlowConfig,
 };
 
 /// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
@@ -128,6 +128,8 @@ models! {
     Ddnf(DdnfConfig) = "ddnf",
     /// Continuous normalizing flow.
     Cnf(CnfFlowConfig) = "cnf",
+    /// Block neural autoregressive flow.
+    Bnaf(BnafFlowConfig) = "bnaf",
     /// Planar flow.
     Planar(PlanarFlowConfig) = "planar",
     /// Radial flow.
@@ -160,9 +162,12 @@ impl ModelConfig {
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Maf(_) | Self::Nsf(_) | Self::Naf(_) | Self::Sos(_) | Self::Bernstein(_) => {
-                FastDirection::Density
-            }
+            Self::Bnaf(_)
+            | Self::Maf(_)
+            | Self::Nsf(_)
+            | Self::Naf(_)
+            | Self::Sos(_)
+            | Self::Bernstein(_) => FastDirection::Density,
             Self::Iaf(_) => FastDirection::Sampling,
             _ => FastDirection::Either,
         }
@@ -181,6 +186,10 @@ impl ModelConfig {
         match self {
             Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
             Self::Cnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Bnaf(c) => {
+                let hidden = c.hidden.iter().map(|h| h.saturating_mul(c.dim));
+                network(c.layers, c.dim, &hidden.collect::<Vec<_>>())
+            }
             Self::Maf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
@@ -218,6 +227,10 @@ impl ModelConfig {
                     solver,
                 )
             }
+            Self::Bnaf(_) => text(
+                "exact, log-sum-exp of the blocks on the diagonal",
+                "incremental, monotone root finds",
+            ),
             Self::Planar(_) => text("exact, closed form", "monotone root find"),
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),

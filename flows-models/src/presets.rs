@@ -1,9 +1,9 @@
 //! Models by name, each after what it reproduces.
 
 use crate::{
-    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
-    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
-    SosConfig, SylvesterFlowConfig,
+    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
+    NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, SosConfig, SylvesterFlowConfig,
 };
 
 /// A named model.
@@ -59,6 +59,11 @@ pub const PRESETS: &[Preset] = &[
         name: "cnf",
         about: "continuous flow: two hidden layers of 64, 8 steps of RK4 (arXiv:1810.01367)",
         build: |dim| ModelConfig::Cnf(CnfFlowConfig::new(dim)),
+    },
+    Preset {
+        name: "bnaf",
+        about: "BNAF: 2 layers with 16 hidden units for each variable (arXiv:1904.04676)",
+        build: |dim| ModelConfig::Bnaf(BnafFlowConfig::new(dim)),
     },
     Preset {
         name: "planar-2",

@@ -4,6 +4,7 @@ mod act_norm;
 mod autoregressive;
 mod batch_norm;
 mod block_affine;
+mod bnaf;
 mod elementwise_affine;
 mod elementwise_map;
 mod jacobi;
@@ -20,6 +21,7 @@ pub use autoregressive::{
 };
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
+pub use bnaf::{BlockLinear, Bnaf, BnafConfig};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};
 pub use lu_linear::{LuLinear, LuLinearConfig};

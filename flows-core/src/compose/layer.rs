@@ -4,9 +4,9 @@ use burn::tensor::backend::Backend;
 
 use crate::bijectors::{
     ActNorm, ActNormConfig, AnyAutoregressive, AutoregressiveConfig, BatchNorm, BatchNormConfig,
-    BlockAffine, BlockAffineConfig, ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap,
-    ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
-    PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
+    BlockAffine, BlockAffineConfig, Bnaf, BnafConfig, ElementwiseAffine, ElementwiseAffineConfig,
+    ElementwiseMap, ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig,
+    Planar, PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig};
 
@@ -160,6 +160,8 @@ layer_enum! {
     BatchNorm(BatchNorm<B>, BatchNormConfig),
     /// Affine map with dense blocks.
     BlockAffine(BlockAffine<B>, BlockAffineConfig),
+    /// Block neural autoregressive map.
+    Bnaf(Bnaf<B>, BnafConfig),
     /// Continuous flow.
     Cnf(Cnf<B>, CnfConfig),
     /// Block of a deep diffeomorphic flow.

@@ -1,6 +1,7 @@
 //! Every layer and distribution, one line each, with what it promises. Adding a layer adds one line here.
 
 pub(crate) mod autoregressive;
+mod bnaf;
 mod continuous;
 mod distributions;
 mod stages;
@@ -103,5 +104,6 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     continuous::cnfs(suite);
     autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);
+    bnaf::bnafs(suite);
     distributions::distributions(suite, solver);
 }

@@ -12,6 +12,7 @@ mod transforms;
 
 mod autoregressive;
 mod batch_norm;
+mod bnaf;
 mod cnf;
 mod conformance;
 mod ddnf;

@@ -123,6 +123,7 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
     match model {
         ModelConfig::Ddnf(c) => Some(c.context_dim),
         ModelConfig::Cnf(c) => Some(c.context_dim),
+        ModelConfig::Bnaf(c) => Some(c.context_dim),
         ModelConfig::Maf(c) => Some(c.context_dim),
         ModelConfig::Iaf(c) => Some(c.context_dim),
         ModelConfig::Nice(c) => Some(c.context_dim),
@@ -136,6 +137,7 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
             let of = |layer: &LayerConfig| match layer {
                 LayerConfig::Autoregressive(c) => c.context_dim,
                 LayerConfig::BlockAffine(c) => c.context_dim,
+                LayerConfig::Bnaf(c) => c.context_dim,
                 LayerConfig::Cnf(c) => c.context_dim,
                 LayerConfig::Ddnf(c) => c.context_dim,
                 _ => 0,

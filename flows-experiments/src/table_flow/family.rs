@@ -3,8 +3,9 @@
 use flows_core::log_det::LogDet;
 use flows_core::transforms::{AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares};
 use flows_models::{
-    CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig,
-    NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
+    BnafFlowConfig, CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig,
+    ModelConfig, NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
+    SylvesterFlowConfig,
 };
 
 use super::config::sampling_only;
@@ -63,6 +64,10 @@ pub const MODELS: &[(&str, &str)] = &[
     (
         "cnf",
         "continuous flow: a differential equation, as costly both ways",
+    ),
+    (
+        "bnaf",
+        "block neural autoregressive flow: the network itself is the map",
     ),
     ("planar", "planar layers"),
     ("radial", "radial layers"),
@@ -143,6 +148,15 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
             };
             training_log_det = ddnf_training(&ddnf);
             ModelConfig::Ddnf(ddnf)
+        }
+        "bnaf" => {
+            let bnaf = BnafFlowConfig::new(dim);
+            ModelConfig::Bnaf(BnafFlowConfig {
+                layers: layers.unwrap_or(bnaf.layers),
+                hidden: hidden.map_or(bnaf.hidden, <[usize]>::to_vec),
+                context_dim,
+                ..bnaf
+            })
         }
         "cnf" => ModelConfig::Cnf(CnfFlowConfig {
             blocks: layers.unwrap_or(1),
