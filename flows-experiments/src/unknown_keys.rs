@@ -107,6 +107,7 @@ fn layers_refuse_unknown_keys() {
         "layer = 'bnaf'\ndim = 4\nhidden = [8]",
         "layer = 'cnf'\ndim = 4\nhidden = [8]\ntrace = { hutchinson = {} }\nsolver = { rk4 = { steps = 4 } }",
         "layer = 'cnf'\ndim = 4\nhidden = [8]\nevaluation = { dormand_prince = { tolerance = 1e-9 } }",
+        "layer = 'ddnf'\ndim = 4\nhidden = [8]\ncells = 1\nlipschitz = 0.9",
         "layer = 'elementwise-affine'\ndim = 4",
         "layer = 'elementwise-map'\nmaps = ['log', { power = { exponent = 2.0 } }]",
         "layer = 'lu-linear'\ndim = 4",

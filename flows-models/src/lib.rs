@@ -40,6 +40,7 @@ mod planar;
 mod presets;
 mod radial;
 mod real_nvp;
+mod residual;
 mod stack;
 mod sylvester;
 pub mod vae;
@@ -63,6 +64,7 @@ pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
 pub use real_nvp::{CouplingFlowConfig, NsfCouplingConfig, RealNvpConfig};
+pub use residual::ResidualFlowConfig;
 pub use stack::StackConfig;
 pub use sylvester::SylvesterFlowConfig;
 
@@ -75,7 +77,8 @@ pub mod prelude {
     pub use crate::{
         AnyFlow, BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig,
         ModelConfig, NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig,
-        RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
+        RadialFlowConfig, RealNvpConfig, ResidualFlowConfig, SosConfig, StackConfig,
+        SylvesterFlowConfig, load, save,
     };
 }
 

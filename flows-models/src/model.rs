@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig,
     NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
-    SosConfig, StackConfig, SylvesterFlowConfig,
+    ResidualFlowConfig, SosConfig, StackConfig, SylvesterFlowConfig,
 };
 
 /// A flow whose layers map data to a standard normal: its `log_prob` takes one pass.
@@ -130,6 +130,8 @@ models! {
     Cnf(CnfFlowConfig) = "cnf",
     /// Block neural autoregressive flow.
     Bnaf(BnafFlowConfig) = "bnaf",
+    /// Residual flow.
+    Residual(ResidualFlowConfig) = "residual",
     /// Planar flow.
     Planar(PlanarFlowConfig) = "planar",
     /// Radial flow.
@@ -163,6 +165,7 @@ impl ModelConfig {
     pub fn fast_direction(&self) -> FastDirection {
         match self {
             Self::Bnaf(_)
+            | Self::Residual(_)
             | Self::Maf(_)
             | Self::Nsf(_)
             | Self::Naf(_)
@@ -186,6 +189,7 @@ impl ModelConfig {
         match self {
             Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
             Self::Cnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Residual(c) => network(c.layers, c.dim, &c.hidden),
             Self::Bnaf(c) => {
                 let hidden = c.hidden.iter().map(|h| h.saturating_mul(c.dim));
                 network(c.layers, c.dim, &hidden.collect::<Vec<_>>())
@@ -227,6 +231,10 @@ impl ModelConfig {
                     solver,
                 )
             }
+            Self::Residual(c) => (
+                c.log_det.label(),
+                "exact, fixed point and Newton".to_owned(),
+            ),
             Self::Bnaf(_) => text(
                 "exact, log-sum-exp of the blocks on the diagonal",
                 "incremental, monotone root finds",

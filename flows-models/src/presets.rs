@@ -3,7 +3,7 @@
 use crate::{
     BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
     NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, SosConfig, SylvesterFlowConfig,
+    RealNvpConfig, ResidualFlowConfig, SosConfig, SylvesterFlowConfig,
 };
 
 /// A named model.
@@ -54,6 +54,21 @@ pub const PRESETS: &[Preset] = &[
                 ..DdnfConfig::new(dim)
             })
         },
+    },
+    Preset {
+        name: "ddnf-lipschitz",
+        about: "DDNF whose cells are contractions beside the identity: Lip(v / T) at most 0.97",
+        build: |dim| {
+            ModelConfig::Ddnf(DdnfConfig {
+                lipschitz: Some(0.97),
+                ..DdnfConfig::new(dim)
+            })
+        },
+    },
+    Preset {
+        name: "residual",
+        about: "residual flow: 8 blocks, two hidden layers of 64, Lip(g) at most 0.97 (arXiv:1906.02735)",
+        build: |dim| ModelConfig::Residual(ResidualFlowConfig::new(dim)),
     },
     Preset {
         name: "cnf",

@@ -245,6 +245,7 @@ fn rows_as_far_out_as_f32_reaches_have_a_score_and_not_nan() {
         "ddnf",
         "cnf",
         "bnaf",
+        "residual",
         "planar",
         "radial",
         "sylvester",

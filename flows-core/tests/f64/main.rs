@@ -23,6 +23,7 @@ mod flow;
 mod gaussian;
 mod golden_parity;
 mod learned_masks;
+mod lipschitz;
 mod masked_cases;
 mod masked_kernel;
 mod parity;

@@ -124,6 +124,7 @@ pub(super) fn context_dim(model: &ModelConfig) -> Option<usize> {
         ModelConfig::Ddnf(c) => Some(c.context_dim),
         ModelConfig::Cnf(c) => Some(c.context_dim),
         ModelConfig::Bnaf(c) => Some(c.context_dim),
+        ModelConfig::Residual(c) => Some(c.context_dim),
         ModelConfig::Maf(c) => Some(c.context_dim),
         ModelConfig::Iaf(c) => Some(c.context_dim),
         ModelConfig::Nice(c) => Some(c.context_dim),

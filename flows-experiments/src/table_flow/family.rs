@@ -5,7 +5,7 @@ use flows_core::transforms::{AnyTransform, Bernstein, DeepSigmoidal, RqSpline, S
 use flows_models::{
     BnafFlowConfig, CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig,
     ModelConfig, NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
-    SylvesterFlowConfig,
+    ResidualFlowConfig, SylvesterFlowConfig,
 };
 
 use super::config::sampling_only;
@@ -60,6 +60,14 @@ pub const MODELS: &[(&str, &str)] = &[
     (
         "ddnf",
         "deep diffeomorphic flow: the default for one column",
+    ),
+    (
+        "ddnf-lipschitz",
+        "the same with steps that are invertible whatever the parameters",
+    ),
+    (
+        "residual",
+        "residual blocks of bounded slope: a few large steps",
     ),
     (
         "cnf",
@@ -131,7 +139,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
             context_dim,
             ..NiceConfig::new(dim)
         }),
-        "ddnf" => {
+        "ddnf" | "ddnf-lipschitz" => {
             // All of them sizes for which the exact log-determinant has a fused kernel. Beyond three
             // columns, those that did best on validation rows: docs/density/grid.md.
             let (blocks, width, cells) = match dim {
@@ -144,6 +152,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
                 hidden,
                 cells: cells.unwrap_or(DdnfConfig::new(dim).cells),
                 context_dim,
+                lipschitz: (name == "ddnf-lipschitz").then_some(0.97),
                 ..DdnfConfig::new(dim)
             };
             training_log_det = ddnf_training(&ddnf);
@@ -156,6 +165,15 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
                 hidden: hidden.map_or(bnaf.hidden, <[usize]>::to_vec),
                 context_dim,
                 ..bnaf
+            })
+        }
+        "residual" => {
+            let residual = ResidualFlowConfig::new(dim);
+            ModelConfig::Residual(ResidualFlowConfig {
+                layers: layers.unwrap_or(residual.layers),
+                hidden: wide,
+                context_dim,
+                ..residual
             })
         }
         "cnf" => ModelConfig::Cnf(CnfFlowConfig {
@@ -186,7 +204,15 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         }
     };
     // Few parameters with a large effect each, against networks.
-    let slender = ["ddnf", "cnf", "planar", "radial", "sylvester"].contains(&name);
+    let slender = [
+        "ddnf",
+        "ddnf-lipschitz",
+        "cnf",
+        "planar",
+        "radial",
+        "sylvester",
+    ]
+    .contains(&name);
     Ok(Chosen {
         model,
         training_log_det,
