@@ -135,6 +135,30 @@ pub fn affine_tanh_root<B: Backend>(
     }
 }
 
+/// Doublings that reach every number of f32 from 1.
+const MAX_DOUBLINGS: usize = 128;
+
+/// Points at or below and at or above the `x` with `f(x) = target`, by doubling the distance from `target`.
+pub(crate) fn bracket<B: Backend>(
+    f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+    target: &Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let side = |sign: f64| {
+        let mut reach = target.ones_like();
+        for _ in 0..MAX_DOUBLINGS {
+            let end = target.clone() + reach.clone() * sign;
+            // Where the map has not passed the target yet; never where it is not a number.
+            let short = ((f(end.clone()) - target.clone()) * sign).lower_elem(0.0);
+            if all(short.clone().bool_not()) {
+                return end;
+            }
+            reach = reach.clone().mask_where(short, reach * 2.0);
+        }
+        target.clone() + reach * sign
+    };
+    (side(-1.0), side(1.0))
+}
+
 /// A root that was found without a graph, with the gradients of the implicit function: `-df / f'` for `f(x) = 0`.
 ///
 /// `f` is the function at the root, with a graph in everything but the root itself; the root keeps its value.

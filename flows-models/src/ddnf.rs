@@ -51,6 +51,9 @@ pub struct DdnfConfig {
     /// no exponential-map inverse.
     #[serde(default)]
     pub time_dependent: bool,
+    /// A bound on the Lipschitz constant of `v / T`, see [`DdnfBlockConfig::lipschitz`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lipschitz: Option<f64>,
     /// Whether the elementwise affine map follows the blocks.
     #[serde(default = "defaults::affine")]
     pub affine: bool,
@@ -88,6 +91,7 @@ impl DdnfConfig {
             context_dim: 0,
             context_rank: 0,
             time_dependent: false,
+            lipschitz: None,
             affine: defaults::affine(),
             base: BaseConfig::default(),
         }
@@ -102,6 +106,7 @@ impl DdnfConfig {
             context_dim: self.context_dim,
             context_rank: self.context_rank,
             time_dependent: self.time_dependent,
+            lipschitz: self.lipschitz,
             ..DdnfBlockConfig::new(self.dim, self.hidden.clone())
         }
     }

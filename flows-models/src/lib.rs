@@ -26,6 +26,7 @@
 //! # Ok::<(), toml::de::Error>(())
 //! ```
 
+mod bnaf;
 mod cnf;
 mod ddnf;
 mod file;
@@ -39,10 +40,12 @@ mod planar;
 mod presets;
 mod radial;
 mod real_nvp;
+mod residual;
 mod stack;
 mod sylvester;
 pub mod vae;
 
+pub use bnaf::BnafFlowConfig;
 pub use cnf::CnfFlowConfig;
 pub use ddnf::DdnfConfig;
 pub use file::{AnyFlow, load, save};
@@ -62,6 +65,7 @@ pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};
 pub use radial::RadialFlowConfig;
 pub use real_nvp::{CouplingFlowConfig, NcsfConfig, NsfCouplingConfig, RealNvpConfig};
+pub use residual::ResidualFlowConfig;
 pub use stack::StackConfig;
 pub use sylvester::SylvesterFlowConfig;
 
@@ -72,9 +76,10 @@ pub mod prelude {
     pub use flows_train::prelude::*;
 
     pub use crate::{
-        AnyFlow, BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
-        NafConfig, NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig,
-        RadialFlowConfig, RealNvpConfig, SosConfig, StackConfig, SylvesterFlowConfig, load, save,
+        AnyFlow, BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig,
+        ModelConfig, NafConfig, NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig,
+        PlanarFlowConfig, RadialFlowConfig, RealNvpConfig, ResidualFlowConfig, SosConfig,
+        StackConfig, SylvesterFlowConfig, load, save,
     };
 }
 

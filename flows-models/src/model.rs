@@ -13,9 +13,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig, NcsfConfig,
-    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
-    SosConfig, StackConfig, SylvesterFlowConfig, UmnnConfig,
+    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig,
+    NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, ResidualFlowConfig, SosConfig, StackConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A flow whose layers map data to its base: its `log_prob` takes one pass.
@@ -170,6 +170,10 @@ models! {
     Ddnf(DdnfConfig) = "ddnf",
     /// Continuous normalizing flow.
     Cnf(CnfFlowConfig) = "cnf",
+    /// Block neural autoregressive flow.
+    Bnaf(BnafFlowConfig) = "bnaf",
+    /// Residual flow.
+    Residual(ResidualFlowConfig) = "residual",
     /// Planar flow.
     Planar(PlanarFlowConfig) = "planar",
     /// Radial flow.
@@ -230,7 +234,9 @@ impl ModelConfig {
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Maf(_)
+            Self::Bnaf(_)
+            | Self::Residual(_)
+            | Self::Maf(_)
             | Self::Nsf(_)
             | Self::Naf(_)
             | Self::Sos(_)
@@ -246,6 +252,8 @@ impl ModelConfig {
         let of_layers = match self {
             Self::Ddnf(c) => c.context_dim,
             Self::Cnf(c) => c.context_dim,
+            Self::Bnaf(c) => c.context_dim,
+            Self::Residual(c) => c.context_dim,
             Self::Planar(c) => c.context_dim,
             Self::Radial(c) => c.context_dim,
             Self::Sylvester(c) => c.context_dim,
@@ -281,6 +289,11 @@ impl ModelConfig {
         match self {
             Self::Ddnf(c) => network(c.blocks, c.dim, &c.hidden),
             Self::Cnf(c) => network(c.blocks, c.dim, &c.hidden),
+            Self::Residual(c) => network(c.layers, c.dim, &c.hidden),
+            Self::Bnaf(c) => {
+                let hidden = c.hidden.iter().map(|h| h.saturating_mul(c.dim));
+                network(c.layers, c.dim, &hidden.collect::<Vec<_>>())
+            }
             Self::Maf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
@@ -320,6 +333,14 @@ impl ModelConfig {
                     solver,
                 )
             }
+            Self::Residual(c) => (
+                c.log_det.label(),
+                "exact, fixed point and Newton".to_owned(),
+            ),
+            Self::Bnaf(_) => text(
+                "exact, log-sum-exp of the blocks on the diagonal",
+                "incremental, monotone root finds",
+            ),
             Self::Planar(_) => text("exact, closed form", "monotone root find"),
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),

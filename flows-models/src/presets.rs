@@ -1,9 +1,9 @@
 //! Models by name, each after what it reproduces.
 
 use crate::{
-    BernsteinConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig, NafConfig,
-    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
-    SosConfig, SylvesterFlowConfig, UmnnConfig,
+    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
+    NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
+    RealNvpConfig, ResidualFlowConfig, SosConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A named model.
@@ -56,9 +56,29 @@ pub const PRESETS: &[Preset] = &[
         },
     },
     Preset {
+        name: "ddnf-lipschitz",
+        about: "DDNF whose cells are contractions beside the identity: Lip(v / T) at most 0.97",
+        build: |dim| {
+            ModelConfig::Ddnf(DdnfConfig {
+                lipschitz: Some(0.97),
+                ..DdnfConfig::new(dim)
+            })
+        },
+    },
+    Preset {
+        name: "residual",
+        about: "residual flow: 8 blocks, two hidden layers of 64, Lip(g) at most 0.97 (arXiv:1906.02735)",
+        build: |dim| ModelConfig::Residual(ResidualFlowConfig::new(dim)),
+    },
+    Preset {
         name: "cnf",
         about: "continuous flow: two hidden layers of 64, 8 steps of RK4 (arXiv:1810.01367)",
         build: |dim| ModelConfig::Cnf(CnfFlowConfig::new(dim)),
+    },
+    Preset {
+        name: "bnaf",
+        about: "BNAF: 2 layers with 16 hidden units for each variable (arXiv:1904.04676)",
+        build: |dim| ModelConfig::Bnaf(BnafFlowConfig::new(dim)),
     },
     Preset {
         name: "planar-2",

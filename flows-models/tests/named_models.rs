@@ -246,6 +246,8 @@ fn rows_as_far_out_as_f32_reaches_have_a_score_and_not_nan() {
     for name in [
         "ddnf",
         "cnf",
+        "bnaf",
+        "residual",
         "planar",
         "radial",
         "sylvester",

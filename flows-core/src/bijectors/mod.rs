@@ -4,6 +4,7 @@ mod act_norm;
 mod autoregressive;
 mod batch_norm;
 mod block_affine;
+mod bnaf;
 mod conditioned;
 mod elementwise_affine;
 mod elementwise_map;
@@ -21,6 +22,7 @@ pub use autoregressive::{
 };
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
+pub use bnaf::{BlockLinear, Bnaf, BnafConfig};
 pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig, RowMap};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};

@@ -4,10 +4,10 @@ use burn::tensor::backend::Backend;
 
 use crate::bijectors::{
     ActNorm, ActNormConfig, AnyAutoregressive, AnyRowMap, AutoregressiveConfig, BatchNorm,
-    BatchNormConfig, BlockAffine, BlockAffineConfig, Conditioned, ConditionedConfig,
-    ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap, ElementwiseMapConfig, LuLinear,
-    LuLinearConfig, Permutation, PermutationConfig, Planar, PlanarConfig, Radial, RadialConfig,
-    Sylvester, SylvesterConfig,
+    BatchNormConfig, BlockAffine, BlockAffineConfig, Bnaf, BnafConfig, Conditioned,
+    ConditionedConfig, ElementwiseAffine, ElementwiseAffineConfig, ElementwiseMap,
+    ElementwiseMapConfig, LuLinear, LuLinearConfig, Permutation, PermutationConfig, Planar,
+    PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig};
 
@@ -161,6 +161,8 @@ layer_enum! {
     BatchNorm(BatchNorm<B>, BatchNormConfig),
     /// Affine map with dense blocks.
     BlockAffine(BlockAffine<B>, BlockAffineConfig),
+    /// Block neural autoregressive map.
+    Bnaf(Bnaf<B>, BnafConfig),
     /// Continuous flow.
     Cnf(Cnf<B>, CnfConfig),
     /// Map with parameters from the context.
@@ -189,6 +191,7 @@ impl LayerConfig {
         match self {
             Self::Autoregressive(c) => c.context_dim,
             Self::BlockAffine(c) => c.context_dim,
+            Self::Bnaf(c) => c.context_dim,
             Self::Cnf(c) => c.context_dim,
             Self::Conditioned(c) => c.context_dim,
             Self::Ddnf(c) => c.context_dim,

@@ -87,6 +87,7 @@ impl CnfConfig {
             context_dim: self.context_dim,
             context_rank: self.context_rank,
             time_dependent: self.time_dependent,
+            lipschitz: None,
         };
         let cnf = Cnf::new(field.init(options, rng)?, self.trace, self.solver)?;
         match self.evaluation {

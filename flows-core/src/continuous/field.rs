@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::bound_field::BoundField;
 use super::field_weight::{FieldWeight, LowRankUpdate};
 use super::linearization::Linearization;
+use super::lipschitz::bounded;
 use crate::bijector::{assert_ok, check_context, check_shapes};
-use crate::error::Error;
+use crate::error::{Error, check_positive};
 use crate::expand::product;
 use crate::init;
 use crate::nn::Activation;
@@ -39,6 +40,9 @@ pub struct VelocityFieldConfig {
     /// Whether the field depends on time, `v(x, t)`.
     #[serde(default)]
     pub time_dependent: bool,
+    /// A bound on the Lipschitz constant of the field in `x`, which holds whatever the parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lipschitz: Option<f64>,
 }
 
 impl VelocityFieldConfig {
@@ -51,6 +55,7 @@ impl VelocityFieldConfig {
             context_dim: 0,
             context_rank: 0,
             time_dependent: false,
+            lipschitz: None,
         }
     }
 
@@ -66,7 +71,7 @@ impl VelocityFieldConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for a dimension or width of zero, for no hidden layer, and for a
-    /// `context_rank` without a context.
+    /// `context_rank` without a context; for a `lipschitz` that is not positive and finite, or with a `context_rank`.
     pub fn init<B: Backend>(
         &self,
         options: impl Into<TensorCreationOptions<B>>,
@@ -89,6 +94,18 @@ impl VelocityFieldConfig {
                 self.context_rank,
                 expected,
             ));
+        }
+        if let Some(lipschitz) = self.lipschitz {
+            check_positive(NAME, "lipschitz", lipschitz)?;
+            if self.context_rank > 0 {
+                let expected = "0 with a lipschitz: the weights of each row are not bounded";
+                return Err(Error::config(
+                    NAME,
+                    "context_rank",
+                    self.context_rank,
+                    expected,
+                ));
+            }
         }
         let mut layers = Vec::with_capacity(self.hidden.len() + 1);
         let mut fan_in = self.dim;
@@ -143,6 +160,7 @@ impl VelocityFieldConfig {
             context_weight,
             time_weight,
             activation: self.activation,
+            lipschitz: self.lipschitz,
         })
     }
 }
@@ -183,6 +201,8 @@ pub struct VelocityField<B: Backend> {
     pub time_weight: Option<Param<Tensor<B, 1>>>,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    lipschitz: Option<f64>,
 }
 
 impl<B: Backend> VelocityField<B> {
@@ -210,6 +230,27 @@ impl<B: Backend> VelocityField<B> {
     pub fn context_rank(&self) -> usize {
         let update = self.layers[0].update.as_ref();
         update.map_or(0, LowRankUpdate::rank)
+    }
+
+    /// The bound on the Lipschitz constant in `x`, if there is one.
+    pub fn lipschitz(&self) -> Option<f64> {
+        self.lipschitz
+    }
+
+    /// The weights `W_1 .. W_{L+1}` as they are applied: with a [`lipschitz`](VelocityFieldConfig::lipschitz) `c`, those
+    /// whose norm is larger divided so that each has spectral norm at most `(c / s^L)^(1/(L+1))`, with `s` the largest
+    /// slope of the activation (i-ResNet, arXiv:1811.00995, section 2.1).
+    pub fn weights(&self) -> Vec<Tensor<B, 2>> {
+        let weights = self.layers.iter().map(|layer| layer.weight.val());
+        let Some(lipschitz) = self.lipschitz else {
+            return weights.collect();
+        };
+        let slopes = self
+            .activation
+            .lipschitz()
+            .powi(self.layers.len() as i32 - 1);
+        let bound = (lipschitz / slopes).powf((self.layers.len() as f64).recip());
+        weights.map(|w| bounded(w, bound)).collect()
     }
 
     /// `v(x)`.
@@ -324,10 +365,11 @@ impl<B: Backend> VelocityField<B> {
             self.context_dim(),
             context.as_ref(),
         ));
-        let weight = |layer: &FieldLayer<B>| {
-            FieldWeight::new(layer.weight.val(), layer.update.as_ref(), context.as_ref())
+        let weight = |(layer, weight): (&FieldLayer<B>, Tensor<B, 2>)| {
+            FieldWeight::new(weight, layer.update.as_ref(), context.as_ref())
         };
-        let mut weights: Vec<_> = self.layers.iter().map(weight).collect();
+        let layers = self.layers.iter().zip(self.weights());
+        let mut weights: Vec<_> = layers.map(weight).collect();
         let mut biases: Vec<Tensor<B, 2>> = self
             .layers
             .iter()

@@ -51,6 +51,14 @@ impl Activation {
         }
     }
 
+    /// A bound on `|s'|`. That of swish is 1.0998; a swish divided by 1.1 is LipSwish (arXiv:1906.02735, section 3.2).
+    pub(crate) fn lipschitz(self) -> f64 {
+        match self {
+            Self::Tanh | Self::Softplus | Self::Elu => 1.0,
+            Self::Swish => 1.1,
+        }
+    }
+
     /// `s(a)`, elementwise.
     pub fn apply<B: Backend>(self, a: Tensor<B, 2>) -> Tensor<B, 2> {
         self.activate(a).value

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use super::transform::{Elementwise, Transform};
 use crate::magnitude::magnitude;
 use crate::solve::without_graph;
-use crate::solve::{Evaluation, all, epsilon, monotone_root, with_implicit_gradient};
+use crate::solve::{Evaluation, bracket, epsilon, monotone_root, with_implicit_gradient};
 
 /// The inverse of a transform that has none in closed form, by a root find without a graph, with the gradients of the
 /// implicit function in `raw` and `y`.
@@ -46,28 +46,4 @@ pub fn monotone_inverse<B: Backend, T: Transform<B>>(
         log_slope: f(value.clone()).log_slope.neg(),
         value,
     }
-}
-
-/// Doublings that reach every number of f32 from 1.
-const MAX_DOUBLINGS: usize = 128;
-
-/// Points at or below and at or above the `x` with `f(x) = target`.
-fn bracket<B: Backend>(
-    f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
-    target: &Tensor<B, 2>,
-) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let side = |sign: f64| {
-        let mut reach = target.ones_like();
-        for _ in 0..MAX_DOUBLINGS {
-            let end = target.clone() + reach.clone() * sign;
-            // Where the map has not passed the target yet; never where it is not a number.
-            let short = ((f(end.clone()) - target.clone()) * sign).lower_elem(0.0);
-            if all(short.clone().bool_not()) {
-                return end;
-            }
-            reach = reach.clone().mask_where(short, reach * 2.0);
-        }
-        target.clone() + reach * sign
-    };
-    (side(-1.0), side(1.0))
 }

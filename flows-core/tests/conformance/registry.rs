@@ -2,6 +2,7 @@
 
 pub(crate) mod autoregressive;
 pub(crate) mod bases;
+mod bnaf;
 mod continuous;
 mod distributions;
 mod stages;
@@ -140,6 +141,7 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
     continuous::cnfs(suite);
     autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);
+    bnaf::bnafs(suite);
     distributions::distributions(suite, solver);
     bases::bases(suite);
 }

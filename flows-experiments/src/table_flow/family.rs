@@ -5,8 +5,9 @@ use flows_core::transforms::{
     AnyTransform, Bernstein, DeepSigmoidal, RqSpline, SumOfSquares, Umnn,
 };
 use flows_models::{
-    CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig, ModelConfig,
-    NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
+    BnafFlowConfig, CnfFlowConfig, CouplingFlowConfig, DdnfConfig, MafConfig, MaskedFlowConfig,
+    ModelConfig, NamedTransform, NiceConfig, PlanarFlowConfig, RadialFlowConfig,
+    ResidualFlowConfig, SylvesterFlowConfig,
 };
 
 use super::config::sampling_only;
@@ -64,8 +65,20 @@ pub const MODELS: &[(&str, &str)] = &[
         "deep diffeomorphic flow: the default for one column",
     ),
     (
+        "ddnf-lipschitz",
+        "the same with steps that are invertible whatever the parameters",
+    ),
+    (
+        "residual",
+        "residual blocks of bounded slope: a few large steps",
+    ),
+    (
         "cnf",
         "continuous flow: a differential equation, as costly both ways",
+    ),
+    (
+        "bnaf",
+        "block neural autoregressive flow: the network itself is the map",
     ),
     ("planar", "planar layers"),
     ("radial", "radial layers"),
@@ -125,7 +138,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
             context_dim,
             ..NiceConfig::new(dim)
         }),
-        "ddnf" => {
+        "ddnf" | "ddnf-lipschitz" => {
             // All of them sizes for which the exact log-determinant has a fused kernel. Beyond three
             // columns, those that did best on validation rows: docs/density/grid.md.
             let (blocks, width, cells) = match dim {
@@ -138,10 +151,29 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
                 hidden,
                 cells: cells.unwrap_or(DdnfConfig::new(dim).cells),
                 context_dim,
+                lipschitz: (name == "ddnf-lipschitz").then_some(0.97),
                 ..DdnfConfig::new(dim)
             };
             training_log_det = ddnf_training(&ddnf);
             ModelConfig::Ddnf(ddnf)
+        }
+        "bnaf" => {
+            let bnaf = BnafFlowConfig::new(dim);
+            ModelConfig::Bnaf(BnafFlowConfig {
+                layers: layers.unwrap_or(bnaf.layers),
+                hidden: hidden.map_or(bnaf.hidden, <[usize]>::to_vec),
+                context_dim,
+                ..bnaf
+            })
+        }
+        "residual" => {
+            let residual = ResidualFlowConfig::new(dim);
+            ModelConfig::Residual(ResidualFlowConfig {
+                layers: layers.unwrap_or(residual.layers),
+                hidden: wide,
+                context_dim,
+                ..residual
+            })
         }
         "cnf" => ModelConfig::Cnf(CnfFlowConfig {
             blocks: layers.unwrap_or(1),
@@ -188,7 +220,15 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
         }
     };
     // Few parameters with a large effect each, against networks.
-    let slender = ["ddnf", "cnf", "planar", "radial", "sylvester"].contains(&name);
+    let slender = [
+        "ddnf",
+        "ddnf-lipschitz",
+        "cnf",
+        "planar",
+        "radial",
+        "sylvester",
+    ]
+    .contains(&name);
     Ok(Chosen {
         model,
         training_log_det,

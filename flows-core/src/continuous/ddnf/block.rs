@@ -66,6 +66,11 @@ pub struct DdnfBlockConfig {
     /// no exponential-map inverse.
     #[serde(default)]
     pub time_dependent: bool,
+    /// A bound on the Lipschitz constant of `v / T`, such as 0.97. Below 1 every cell is a contraction beside the identity,
+    /// and so the block is invertible whatever its parameters, and its inverse a fixed point that is approached at this
+    /// rate. With one cell it is the block of a residual flow (arXiv:1811.00995, 1906.02735).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lipschitz: Option<f64>,
 }
 
 fn default_cells() -> usize {
@@ -95,6 +100,7 @@ impl DdnfBlockConfig {
             context_dim: 0,
             context_rank: 0,
             time_dependent: false,
+            lipschitz: None,
         }
     }
 
@@ -115,7 +121,7 @@ impl DdnfBlockConfig {
     /// # Errors
     /// [`Error::Config`] for no cells, a dimension or width of zero, and where
     /// [`LogDet::validate`] or the tolerance of the inverse refuse; and for the exponential map of a
-    /// field that depends on time.
+    /// field that depends on time; for a `lipschitz` that is not between 0 and 1, or with a `context_rank`.
     pub fn init<B: Backend>(
         &self,
         options: impl Into<TensorCreationOptions<B>>,
@@ -126,6 +132,10 @@ impl DdnfBlockConfig {
         }
         self.log_det.validate(NAME)?;
         self.inverse.validate_for(self.time_dependent)?;
+        if let Some(lipschitz) = self.lipschitz.filter(|l| !(*l > 0.0 && *l < 1.0)) {
+            let expected = "between 0 and 1";
+            return Err(Error::config(NAME, "lipschitz", lipschitz, expected));
+        }
         let field = VelocityFieldConfig {
             dim: self.dim,
             hidden: self.hidden.clone(),
@@ -133,6 +143,7 @@ impl DdnfBlockConfig {
             context_dim: self.context_dim,
             context_rank: self.context_rank,
             time_dependent: self.time_dependent,
+            lipschitz: self.lipschitz.map(|step| step * self.cells as f64),
         };
         Ok(DdnfBlock {
             field: field.init(options, rng)?,
@@ -180,6 +191,13 @@ impl<B: Backend> DdnfBlock<B> {
     /// Number `T` of cells.
     pub fn cells(&self) -> usize {
         self.cells
+    }
+
+    /// A bound on the Lipschitz constant of `v / T`, the step of a cell, if there is one: the rate at which the fixed-point
+    /// iterations of the exact inverse approach it.
+    pub fn contraction(&self) -> Option<f64> {
+        let of_field = self.field.lipschitz();
+        of_field.map(|lipschitz| lipschitz / self.cells as f64)
     }
 
     /// How the log-determinant is computed.
@@ -271,13 +289,14 @@ impl<B: Backend> DdnfBlock<B> {
         let bias = context
             .zip(self.field.context_weight.as_ref())
             .map(|(context, weight)| product(context.clone(), weight.val()));
+        let [w1, w2] = <[_; 2]>::try_from(self.field.weights()).expect("a weight for each layer");
         let (w2, b2) = if direction < 0.0 {
-            (-output.weight.val(), -output.bias.val())
+            (-w2, -output.bias.val())
         } else {
-            (output.weight.val(), output.bias.val())
+            (w2, output.bias.val())
         };
         let cells = DdnfCells {
-            w1: hidden.weight.val(),
+            w1,
             b1: hidden.bias.val(),
             w2,
             b2,
