@@ -38,6 +38,7 @@ mod planar;
 mod presets;
 mod radial;
 mod real_nvp;
+pub mod stability;
 mod stack;
 mod sylvester;
 pub mod vae;

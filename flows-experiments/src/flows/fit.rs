@@ -7,18 +7,18 @@ use flows_models::ModelConfig;
 use indicatif::ProgressBar;
 
 use super::{
-    grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, remark,
-    say, say_stability,
+    ReadingArgs, grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit,
+    refuse_model, remark, say, say_stability,
 };
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, UsageError};
-use crate::data::{Missing, Reading, Role, Selection, Table};
 use crate::lock::Lock;
 use crate::report::format_estimate;
-use crate::table_flow::{
+use flows_tables::table_flow::{
     Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
     fit_prepared,
 };
+use flows_tables::{Missing, Role, Selection, Table};
 use flows_train::atomic::{is_stream, temporary_beside};
 use flows_train::{Evaluation, Stopped, Training};
 
@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COLUMNS")]
     drop: Vec<String>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     /// Leave out rows with a missing value
     #[arg(long)]
     skip_missing: bool,
@@ -136,10 +136,11 @@ impl Args {
         refuse_unwritable(&self.out)?;
         // What an unfinished fit was begun on may decide its bits: it goes on there.
         let begun = self.resume.then(|| begun_on(&checkpoint)).flatten();
+        let begun = begun.and_then(|kept| Compute::begun(&kept));
         let compute = self.device.resolve_from(begun)?;
         check(compute.backend, compute.dtype).map_err(UsageError::from)?;
 
-        let mut source = open(&self.data, &self.reading)?;
+        let mut source = open(&self.data, &self.reading.reading())?;
         let selection = Selection {
             only: self.columns.clone(),
             drop: self.drop.clone(),
@@ -199,7 +200,7 @@ impl Args {
                 FitConfig::new(model)
             }
             None => {
-                let chosen = choose(self.model.as_deref(), shape)?;
+                let chosen = choose(self.model.as_deref(), shape).map_err(refuse_fit)?;
                 learning_rate = chosen.learning_rate;
                 FitConfig {
                     training_log_det: chosen.training_log_det,
@@ -292,7 +293,7 @@ impl Task for Job<'_> {
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let checkpointing = Checkpointing {
             path: Some(self.checkpoint),
-            compute: Some(self.compute),
+            compute: Some(self.compute.of_fit()),
         };
         let mut screen = Screen::new(self.config.course.steps);
         let fitted = fit_prepared::<B>(
@@ -408,5 +409,41 @@ impl Screen {
         if evaluation.improved {
             self.bar.set_message(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_of_fit_names_the_widths_that_are_taken() {
+        use clap::CommandFactory;
+        let shape = |dim| Shape {
+            dim,
+            context_dim: 0,
+            layers: None,
+            hidden: None,
+        };
+        let width = |dim| match choose(Some("ddnf"), shape(dim)).unwrap().model {
+            ModelConfig::Ddnf(ddnf) => ddnf.hidden[0],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([1, 2].map(width), [3, 3].map(width));
+        assert_eq!([4, 5].map(|dim| width(dim) / dim), [4, 4]);
+        let program = crate::flows::Args::command();
+        let fit = program.find_subcommand("fit").unwrap();
+        let hidden = fit
+            .get_arguments()
+            .find(|a| a.get_id() == "hidden")
+            .unwrap();
+        let help = hidden.get_help().unwrap().to_string();
+        let expected = format!(
+            "[default: 64,64; ddnf: {} for up to three columns, beyond {} a column and at most {}]",
+            width(3),
+            width(4) / 4,
+            width(1000)
+        );
+        assert!(help.contains(&expected), "{help}");
     }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{grouped, names_of, print, refuse_model};
-use crate::data::Role;
 use crate::report::format_estimate;
-use crate::table_flow::{Estimate, ModelHeader};
+use flows_tables::Role;
+use flows_tables::table_flow::{Estimate, ModelHeader};
 use flows_train::Stopped;
 
 /// Say what is in a model file

@@ -6,15 +6,15 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{
-    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_existing, refuse_model, remark, say,
-    say_stability, throughput,
+    DataArgs, FAR_CONTEXT, FormatArgs, grouped, refuse_data, refuse_existing, refuse_model, remark,
+    say, say_stability, throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::table::by_role;
-use crate::data::{Format, Missing, Rows, Sink, Source};
 use crate::report::format_estimate;
-use crate::table_flow::{Estimate, ModelHeader, TableFlow};
+use flows_tables::table::by_role;
+use flows_tables::table_flow::{Estimate, ModelHeader, TableFlow};
+use flows_tables::{Missing, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
 ///
@@ -38,9 +38,8 @@ pub(super) struct Args {
     /// Write over FILE
     #[arg(long)]
     force: bool,
-    /// CSV or npy [default: npy for a file that ends in .npy]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     table: DataArgs,
     #[command(flatten)]
@@ -80,7 +79,7 @@ impl Task for Job<'_> {
         } = self.args;
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
         let columns = &flow.header().columns;
-        let format = format.unwrap_or_else(|| Format::of(out));
+        let format = format.of(out);
         let decimals = match self.dtype {
             Dtype::F32 => 6,
             Dtype::F64 => 12,

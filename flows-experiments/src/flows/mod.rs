@@ -16,10 +16,12 @@ use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::UsageError;
-use crate::data::selection::locate;
-use crate::data::table::by_role;
-use crate::data::{Column, DataError, Missing, Reading, Role, Rows, Source, Table};
-use crate::table_flow::{FitError, ModelHeader, TableFlow};
+use flows_tables::selection::locate;
+use flows_tables::table::by_role;
+use flows_tables::table_flow::{FitError, ModelHeader, TableFlow};
+use flows_tables::{
+    Column, DataError, Format, Header, Missing, Reading, Role, Rows, Source, Table,
+};
 use flows_train::atomic::is_stream;
 use flows_train::{FileError, TrainError};
 
@@ -191,17 +193,95 @@ fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
 /// Standard deviations from the mean of the training rows beyond which a context is said to be far.
 const FAR_CONTEXT: f64 = 10.0;
 
+/// How a table is read, as options.
+#[derive(Debug, Clone, clap::Args)]
+struct ReadingArgs {
+    /// Whether the first line of a text file is a header
+    #[arg(long, value_enum, default_value_t = HeaderArg::Auto)]
+    header: HeaderArg,
+    /// Character that begins a comment line; above the table, `#` does
+    #[arg(long, value_name = "CHAR", value_parser = ascii)]
+    comment: Option<u8>,
+    /// Numbers of the text have a decimal comma
+    #[arg(long)]
+    decimal_comma: bool,
+    /// Array to read from an npz file that has several
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
+}
+
+/// [`Header`] as an option.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum HeaderArg {
+    /// It does where it holds words and no numbers.
+    Auto,
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+fn ascii(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err("expected one ASCII character".to_owned()),
+    }
+}
+
+impl ReadingArgs {
+    fn reading(&self) -> Reading {
+        Reading {
+            header: match self.header {
+                HeaderArg::Auto => Header::Auto,
+                HeaderArg::Yes => Header::Yes,
+                HeaderArg::No => Header::No,
+            },
+            comment: self.comment,
+            decimal_comma: self.decimal_comma,
+            array: self.array.clone(),
+            known: Vec::new(),
+        }
+    }
+}
+
+/// How rows are written, as an option.
+#[derive(Debug, Clone, clap::Args)]
+struct FormatArgs {
+    /// CSV or npy [default: npy for a file that ends in .npy]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+}
+
+/// [`Format`] as an option.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FormatArg {
+    /// Text between commas, with a header.
+    Csv,
+    /// NumPy's format, 64-bit floats.
+    Npy,
+}
+
+impl FormatArgs {
+    fn of(&self, path: &Path) -> Format {
+        match self.format {
+            Some(FormatArg::Csv) => Format::Csv,
+            Some(FormatArg::Npy) => Format::Npy,
+            None => Format::of(path),
+        }
+    }
+}
+
 /// A table for a fitted model.
 #[derive(Debug, Clone, clap::Args)]
 struct DataArgs {
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
 }
 
 impl DataArgs {
     /// Opens a table and selects the columns of a model.
     fn open(&self, path: &Path, model: &ModelHeader, missing: Missing) -> anyhow::Result<Source> {
-        let mut source = open_for(path, &self.reading, model, &model.columns)?;
+        let mut source = open_for(path, &self.reading.reading(), model, &model.columns)?;
         let layout = source.layout();
         let wanted = locate(&model.columns, model.source(), layout, source.origin());
         source.select(wanted.map_err(refuse_data)?, missing);
@@ -211,7 +291,7 @@ impl DataArgs {
     /// Reads the columns of a model to the end of a table.
     fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
         let mut source = self.open(path, model, Missing::Skip)?;
-        let values = crate::data::table::collect(&mut source).map_err(refuse_data)?;
+        let values = flows_tables::table::collect(&mut source).map_err(refuse_data)?;
         if source.incomplete() > 0 {
             say(&format!(
                 "{} rows with missing values left out",
@@ -219,7 +299,7 @@ impl DataArgs {
             ));
         }
         remark(&source);
-        let rows = crate::data::Rows::new(values, model.columns.len());
+        let rows = Rows::new(values, model.columns.len());
         let (density, context) = by_role(rows, &model.columns);
         Ok(Table {
             columns: model.columns.clone(),

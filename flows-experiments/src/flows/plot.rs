@@ -8,10 +8,10 @@ use flows_core::random::shuffle;
 use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::{Role, Rows, Table};
 use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
-use crate::table_flow::{ModelHeader, TableFlow};
+use flows_tables::table_flow::{ModelHeader, TableFlow};
+use flows_tables::{Role, Rows, Table};
 use flows_train::stream;
 
 /// Draw data beside samples, for all pairs of columns

@@ -7,15 +7,15 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
 use super::{
-    FAR_CONTEXT, grouped, names_of, open_for, refuse_data, refuse_existing, refuse_model, say,
-    throughput,
+    FAR_CONTEXT, FormatArgs, ReadingArgs, grouped, names_of, open_for, refuse_data,
+    refuse_existing, refuse_model, say, throughput,
 };
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::selection::{leading_name, locate_context};
-use crate::data::sink::{EXACT, decimals};
-use crate::data::{Column, Format, Missing, Reading, Role, Rows, Sink, Source};
-use crate::table_flow::{ModelHeader, TableFlow};
+use flows_tables::selection::{leading_name, locate_context};
+use flows_tables::sink::{EXACT, decimals};
+use flows_tables::table_flow::{ModelHeader, TableFlow};
+use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 use flows_train::stream;
 
 /// Draw rows from a fitted flow
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DATA", conflicts_with = "context")]
     context_from: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -49,9 +49,8 @@ pub(super) struct Args {
         hide_default_value = true
     )]
     out: PathBuf,
-    /// CSV or npy [default: npy for a file that ends in .npy]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    format: FormatArgs,
     /// Write over FILE
     #[arg(long)]
     force: bool,
@@ -82,7 +81,7 @@ impl Args {
         }
         if let Some(path) = &self.context_from {
             let context = header.columns.iter().filter(|c| c.role == Role::Context);
-            let mut source = open_for(path, &self.reading, header, context)?;
+            let mut source = open_for(path, &self.reading.reading(), header, context)?;
             let (columns, from) = (&header.columns, header.source());
             let layout = source.layout();
             let wanted = locate_context(columns, from, layout, source.origin());
@@ -175,7 +174,7 @@ impl Task for Job<'_> {
             Role::Context => EXACT,
         });
         let names = columns.iter().map(|c| c.name.clone()).collect();
-        let format = format.unwrap_or_else(|| Format::of(out));
+        let format = format.of(out);
         let sink = Sink::create(out, format, names, decimals.collect());
         let mut sink = sink.map_err(refuse_data)?;
         let rng = &mut stream(*seed, "sample", 0);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
 use super::{Determined, TableFlow, Training};
-use crate::data::selection::Origin;
-use crate::data::{Column, Preprocessing, Role};
+use crate::selection::Origin;
+use crate::{Column, Preprocessing, Role};
 use flows_train::model_file::{FLOW, ModelFile, write};
 use flows_train::{FileError, stream};
 
@@ -160,11 +160,11 @@ impl<B: Backend> TableFlow<B> {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Rows, Table};
     use crate::table_flow::{FitConfig, fit};
+    use crate::{Rows, Table};
     use burn::backend::{Autodiff, Flex};
     use flows_models::MafConfig;
     use flows_train::Training as FitTraining;
@@ -203,7 +203,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let loaded = load(&path, &bytes).unwrap();
         assert_eq!(loaded.header, model.header);
-        let x = crate::data::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
+        let x = crate::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
         assert_eq!(loaded.log_prob(&x, None), model.log_prob(&x, None));
 
         for length in 0..bytes.len() {
@@ -256,7 +256,7 @@ mod tests {
         // What decided is what is kept: statistics of a batch would score differently.
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         assert!((fitted.header.training.validation - best).abs() < 1e-9);
-        let split = crate::data::Split::shuffled(300, 0.1, 0.1, 0);
+        let split = crate::Split::shuffled(300, 0.1, 0.1, 0);
         let validation = table.pick(&split.validation).density;
         let scores = fitted.log_prob(&validation, None);
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::prepared::Prepared;
-use crate::data::preprocessing::constant;
-use crate::data::{Role, Rows, Table};
+use crate::preprocessing::constant;
+use crate::{Role, Rows, Table};
 
 /// A value as it is likely to stand in the table: `9.97e36` and not all its digits.
 pub(super) fn shown(value: f64) -> String {

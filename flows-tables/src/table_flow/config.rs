@@ -6,7 +6,7 @@ use flows_core::log_det::LogDet;
 use flows_models::{DdnfConfig, FastDirection, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::data::DataError;
+use crate::DataError;
 use flows_train::{FileError, TrainError, Training};
 
 /// A model and how it is trained.

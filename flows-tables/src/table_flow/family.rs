@@ -7,8 +7,8 @@ use flows_models::{
     NiceConfig, PlanarFlowConfig, RadialFlowConfig, SylvesterFlowConfig,
 };
 
+use super::FitError;
 use super::config::sampling_only;
-use crate::cli::UsageError;
 
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,8 @@ pub const MODELS: &[(&str, &str)] = &[
 /// The configuration of the model called `name`; the default one where there is no name.
 ///
 /// # Errors
-/// [`UsageError`] for a name that is not known, and for what the model cannot do, with the reason.
-pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError> {
+/// [`FitError::Config`] for a name that is not known, and for what the model cannot do, with the reason.
+pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, FitError> {
     let Shape {
         dim,
         context_dim,
@@ -78,27 +78,29 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
     } = shape;
     let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
     if dim == 1 && ["realnvp", "nsf-coupling", "nice"].contains(&name) {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
         )));
     }
     if dim == 1 && context_dim == 0 && ["maf", "made"].contains(&name) {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' of a single column is a Gaussian, as there is nothing to condition it on; \
              take ddnf"
         )));
     }
     let unhidden = ["planar", "radial", "sylvester"].contains(&name);
     if unhidden && hidden.is_some() {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' has no hidden layers; --layers sets its size"
         )));
     }
     if name == "made" && layers.is_some() {
-        return Err(UsageError("model 'made' is one layer; take maf".to_owned()));
+        return Err(FitError::Config(
+            "model 'made' is one layer; take maf".to_owned(),
+        ));
     }
     if unhidden && context_dim > 0 {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' cannot be conditioned on columns; take maf, realnvp, nice or ddnf"
         )));
     }
@@ -152,10 +154,10 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
             layers: layers.unwrap_or(8),
             ..SylvesterFlowConfig::new(dim)
         }),
-        "iaf" => return Err(UsageError(sampling_only("iaf"))),
+        "iaf" => return Err(FitError::Config(sampling_only("iaf"))),
         _ => {
             let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
-            return Err(UsageError(format!(
+            return Err(FitError::Config(format!(
                 "unknown model '{name}'; models are {}",
                 names.join(", ")
             )));
@@ -237,30 +239,5 @@ mod tests {
         for (name, _) in MODELS {
             choose(Some(name), shape(3, 0)).unwrap();
         }
-    }
-
-    #[test]
-    fn the_help_of_fit_names_the_widths_that_are_taken() {
-        use clap::CommandFactory;
-        let width = |dim| match choose(Some("ddnf"), shape(dim, 0)).unwrap().model {
-            ModelConfig::Ddnf(ddnf) => ddnf.hidden[0],
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([1, 2].map(width), [3, 3].map(width));
-        assert_eq!([4, 5].map(|dim| width(dim) / dim), [4, 4]);
-        let program = crate::flows::Args::command();
-        let fit = program.find_subcommand("fit").unwrap();
-        let hidden = fit
-            .get_arguments()
-            .find(|a| a.get_id() == "hidden")
-            .unwrap();
-        let help = hidden.get_help().unwrap().to_string();
-        let expected = format!(
-            "[default: 64,64; ddnf: {} for up to three columns, beyond {} a column and at most {}]",
-            width(3),
-            width(4) / 4,
-            width(1000)
-        );
-        assert!(help.contains(&expected), "{help}");
     }
 }

@@ -13,16 +13,28 @@ use flows_models::{DataToBaseFlow, build_data_to_base};
 use super::config::{FitConfig, FitError, context_dim};
 use super::file::ModelHeader;
 use super::{Estimate, Prepared, TableFlow, Training};
-use crate::cli::Compute;
-use crate::data::{FullGaussian, Preprocessing, Role, Rows, Table};
+use crate::{FullGaussian, Preprocessing, Role, Rows, Table};
 use flows_train::model_file::FORMAT;
 use flows_train::{
     Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, chunks, log_probs, mean_of_finite,
     stream,
 };
+use serde::{Deserialize, Serialize};
+
+/// What a fit is computed on, as far as it may decide the bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// Name of the backend.
+    pub backend: String,
+    /// Its floating-point type.
+    pub dtype: String,
+    /// Threads in all.
+    pub threads: usize,
+}
 
 /// Where an unfinished fit is kept.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checkpointing<'a> {
     /// The file; `None` keeps nothing.
     pub path: Option<&'a Path>,
@@ -222,6 +234,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         seconds: fitted.seconds,
         computed_on: checkpointing
             .compute
+            .as_ref()
             .map(|c| format!("{} in {}", c.backend, c.dtype))
             .unwrap_or_default(),
     };
@@ -235,7 +248,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
             } else {
                 FORMAT
             },
-            program: concat!("flows-experiments ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: concat!("flows-tables ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: config.model.clone(),
             columns: train.columns.clone(),
             source_columns: train.source_columns,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::config::fractions_problem;
 use super::determined::{Determined, determined};
 use super::{FitError, notes};
-use crate::data::{DataError, Role, Rows, Split, Table};
+use crate::{DataError, Role, Rows, Split, Table};
 
 /// Fewest rows of a table that can be split three ways.
 const FEWEST_ROWS: usize = 20;

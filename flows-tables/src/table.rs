@@ -167,8 +167,11 @@ impl Table {
     }
 }
 
-/// The values of the selected columns to the end of `source`.
-pub(crate) fn collect(source: &mut Source) -> Result<Vec<f64>, DataError> {
+/// The values of the selected columns to the end of `source`, row-major.
+///
+/// # Errors
+/// As [`Table::read`].
+pub fn collect(source: &mut Source) -> Result<Vec<f64>, DataError> {
     let mut values = Vec::new();
     loop {
         let chunk = source.next_chunk(1 << 16)?;
