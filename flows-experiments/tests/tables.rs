@@ -354,7 +354,7 @@ fn repeated_rows_values_and_steps_are_noted() {
         let long = if i == 57 { 3000.0 } else { b };
         format!("{rain},{},{long}", (30.0 * a).round() + 1000.0)
     });
-    let said = case.fit(&[]);
+    let said = case.fit(&["--kinds", "none"]);
     assert_note(
         &said,
         &[
@@ -364,7 +364,7 @@ fn repeated_rows_values_and_steps_are_noted() {
     );
     assert_note(
         &said,
-        &["'count' has only", "all whole numbers", "uniform noise"],
+        &["'count' has only", "all whole numbers", "--discrete count"],
     );
     assert_note(
         &said,

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::distributions::LogProb;
 use flows_core::visit::{LayerVisit, has_statistics};
+use rand::Rng;
 
 use crate::data::{Data, Epochs};
 use crate::evaluate::{log_probs, may_be_left_out, mean_of_finite};
@@ -22,10 +23,14 @@ const INIT_ROWS: usize = 4096;
 /// With validation rows, the parameters that score best on them are kept, and training may stop early.
 pub struct MaximumLikelihood<'a, N> {
     train: &'a Data,
+    draw: Option<Draw<'a>>,
     held_out: Option<HeldOut<'a, N>>,
     epochs: Option<Epochs>,
     keeps_statistics: bool,
 }
+
+/// What the rows at these places are in a step.
+type Draw<'a> = Box<dyn Fn(&[usize], &mut dyn Rng) -> Data + 'a>;
 
 enum HeldOut<'a, N> {
     Rows(&'a Data),
@@ -59,6 +64,7 @@ impl<'a, N> MaximumLikelihood<'a, N> {
     pub fn new(train: &'a Data) -> Self {
         Self {
             train,
+            draw: None,
             held_out: None,
             epochs: None,
             keeps_statistics: false,
@@ -79,6 +85,22 @@ impl<'a, N> MaximumLikelihood<'a, N> {
         Self { held_out, ..self }
     }
 
+    /// The same, on rows that `draw` makes anew at every step, such as with noise: it is given their places in the
+    /// data and a generator of the step.
+    #[must_use]
+    pub fn drawn_by(self, draw: impl Fn(&[usize], &mut dyn Rng) -> Data + 'a) -> Self {
+        let draw: Option<Draw<'a>> = Some(Box::new(draw));
+        Self { draw, ..self }
+    }
+
+    /// The rows of a step, always the same for the same rows.
+    fn drawn<B: AutodiffBackend>(&self, rows: &[usize], at: &Step<'_, B>) -> Data {
+        match &self.draw {
+            Some(draw) => draw(rows, &mut at.rng("rows")),
+            None => self.train.pick(rows),
+        }
+    }
+
     fn picked<B: AutodiffBackend>(&mut self, at: &Step<'_, B>) -> &[usize] {
         let rows = self.train.len();
         let epochs = self
@@ -95,10 +117,10 @@ where
     M::InnerModule: LogProb<B::InnerBackend>,
 {
     fn loss(&mut self, model: &M, at: &Step<'_, B>) -> Loss<B> {
-        let train = self.train;
-        let picked = self.picked(at);
-        let log_prob = |rows: &[usize]| {
-            let (x, context) = train.pick(rows).tensors(at.options.clone());
+        let picked = self.picked(at).to_vec();
+        let batch = self.drawn(&picked, at);
+        let log_prob = |batch: &Data| {
+            let (x, context) = batch.tensors(at.options.clone());
             model.log_prob(x, context)
         };
         let loss_of = |mean: Tensor<B, 1>| {
@@ -109,15 +131,14 @@ where
                 ..Loss::new(value)
             }
         };
-        let scores = log_prob(picked);
+        let scores = log_prob(&batch);
         let loss = loss_of(scores.clone().mean());
         if loss.number.is_some_and(f64::is_finite) {
             return loss;
         }
         // Rows without a finite log-density are left out; their gradients would not be finite either.
         let scores: Vec<f64> = scores.inner().into_data().iter::<f64>().collect();
-        let rows = picked.iter().zip(&scores);
-        let finite = rows.filter(|(_, s)| s.is_finite()).map(|(row, _)| *row);
+        let finite = (0..scores.len()).filter(|&row| scores[row].is_finite());
         let finite: Vec<usize> = finite.collect();
         let left_out = picked.len() - finite.len();
         // Where a solver finds no inverse, a row is NaN; where parameters are lost, all rows are.
@@ -128,7 +149,7 @@ where
             true => Loss {
                 unsolved,
                 left_out,
-                ..loss_of(log_prob(&finite).mean())
+                ..loss_of(log_prob(&batch.pick(&finite)).mean())
             },
             false => Loss { unsolved, ..loss },
         }
@@ -147,8 +168,8 @@ where
 
     fn after_step(&mut self, model: &mut M, at: &Step<'_, B>) {
         if self.keeps_statistics {
-            let train = self.train;
-            let (x, context) = train.pick(self.picked(at)).tensors(at.options.clone());
+            let picked = self.picked(at).to_vec();
+            let (x, context) = self.drawn(&picked, at).tensors(at.options.clone());
             model.visit_layers(&mut LayerVisit::update_statistics(x, context));
         }
     }

@@ -7,18 +7,18 @@ use flows_models::ModelConfig;
 use indicatif::ProgressBar;
 
 use super::{
-    ReadingArgs, grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit,
-    refuse_model, remark, say, say_stability,
+    ReadingArgs, assignments, grouped, names_of, number, open, places, print, refuse_data,
+    refuse_existing, refuse_fit, refuse_model, remark, say, say_stability,
 };
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, UsageError};
 use crate::lock::Lock;
 use crate::report::format_estimate;
 use flows_tables::table_flow::{
-    Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
-    fit_prepared,
+    Checkpointing, Detected, Estimate, FitConfig, Given, MODELS, Prepared, Shape, TableFlow,
+    begun_on, choose, fit_prepared,
 };
-use flows_tables::{Missing, Role, Selection, Table};
+use flows_tables::{Column, Missing, Role, Selection, Table};
 use flows_train::atomic::{is_stream, temporary_beside};
 use flows_train::{Evaluation, Stopped, Training};
 
@@ -67,6 +67,24 @@ pub(super) struct Args {
     drop: Vec<String>,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// Columns that are positive
+    #[arg(long, value_name = "COLUMNS")]
+    positive: Vec<String>,
+    /// Ends of bounded columns, such as share=0:1
+    #[arg(long, value_name = "NAME=LOW:HIGH")]
+    bounds: Vec<String>,
+    /// Periods of columns on a circle, such as hour=24
+    #[arg(long, value_name = "NAME=PERIOD")]
+    periodic: Vec<String>,
+    /// Columns of whole numbers or levels: they get probabilities
+    #[arg(long, value_name = "COLUMNS")]
+    discrete: Vec<String>,
+    /// Columns that are taken as they are, whatever they look like
+    #[arg(long, value_name = "COLUMNS")]
+    continuous: Vec<String>,
+    /// Whether the kinds of the other columns are found by their values
+    #[arg(long, value_enum, default_value_t = KindsArg::Auto)]
+    kinds: KindsArg,
     /// Leave out rows with a missing value
     #[arg(long)]
     skip_missing: bool,
@@ -102,6 +120,15 @@ pub(super) struct Args {
     checkpoint_seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Whether kinds are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+enum KindsArg {
+    /// They are, and each is printed.
+    Auto,
+    /// Columns are continuous unless another option says so.
+    None,
 }
 
 fn models() -> String {
@@ -165,8 +192,12 @@ impl Args {
         remark(&source);
         let held_out = [self.validation, self.test];
         let prepared = Prepared::split(&table, held_out, self.seed).map_err(refuse_fit)?;
-        let config = self.configure(&table, prepared.dim())?;
-        describe(&table, &prepared, &config);
+        let given = self.given(&table)?;
+        let kinds = prepared.kinds(&given, self.kinds == KindsArg::Auto);
+        let kinds = kinds.map_err(refuse_fit)?;
+        let mut config = self.configure(&table, prepared.dim())?;
+        config.kinds = kinds.iter().map(Detected::column_kind).collect();
+        describe(&table, &prepared, &kinds, &config);
         if self.force && checkpoint.exists() {
             std::fs::remove_file(&checkpoint)?;
         }
@@ -179,6 +210,34 @@ impl Args {
             compute,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+    }
+
+    /// The kinds that options give.
+    fn given(&self, table: &Table) -> Result<Vec<(String, Given)>, UsageError> {
+        let columns = table.columns.iter().filter(|c| c.role == Role::Density);
+        let columns: Vec<&Column> = columns.collect();
+        let mut given = Vec::new();
+        let mut give = |place: usize, kind| given.push((columns[place].name.clone(), kind));
+        for (option, lists, kind) in [
+            ("--positive", &self.positive, Given::Positive),
+            ("--discrete", &self.discrete, Given::Discrete),
+            ("--continuous", &self.continuous, Given::Continuous),
+        ] {
+            for place in places(option, lists, &columns)? {
+                give(place, kind.clone());
+            }
+        }
+        for (place, text) in assignments("--periodic", &self.periodic, &columns)? {
+            give(place, Given::Periodic(number("--periodic", text)?));
+        }
+        for (place, text) in assignments("--bounds", &self.bounds, &columns)? {
+            let (low, high) = text
+                .split_once(':')
+                .ok_or_else(|| UsageError(format!("--bounds: '{text}', expected NAME=LOW:HIGH")))?;
+            let [low, high] = [number("--bounds", low)?, number("--bounds", high)?];
+            give(place, Given::Bounds(low, high));
+        }
+        Ok(given)
     }
 
     fn configure(&self, table: &Table, dim: usize) -> anyhow::Result<FitConfig> {
@@ -255,7 +314,7 @@ fn refuse_unwritable(model: &Path) -> Result<(), UsageError> {
     }
 }
 
-fn describe(table: &Table, prepared: &Prepared<'_>, config: &FitConfig) {
+fn describe(table: &Table, prepared: &Prepared<'_>, kinds: &[Detected], config: &FitConfig) {
     let names = table.names(Role::Density);
     let mut line = format!(
         "{} rows, density of {}",
@@ -273,7 +332,10 @@ fn describe(table: &Table, prepared: &Prepared<'_>, config: &FitConfig) {
     }
     line += &format!("; model {}", config.model.name());
     say(&line);
-    for note in prepared.notes() {
+    for kind in kinds {
+        say(&kind.words());
+    }
+    for note in prepared.notes(kinds) {
         say(&format!("note: {note}"));
     }
 }

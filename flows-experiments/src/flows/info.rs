@@ -45,11 +45,14 @@ impl Args {
             .collect();
         let determined = header.determined.iter();
         let determined = determined.map(|d| format!("{} = {}", d.column, d.formula()));
+        let kinds = header.kinds.iter();
+        let kinds = kinds.map(|k| format!("{}: {}", k.column, k.kind.words()));
         let mut lines = vec![
             (
                 "density of",
                 names_of(&header.columns, Role::Density).join(", "),
             ),
+            ("kinds", kinds.collect::<Vec<_>>().join(", ")),
             ("determined", determined.collect::<Vec<_>>().join(", ")),
             ("given", names_of(&header.columns, Role::Context).join(", ")),
             ("model", model),

@@ -13,7 +13,7 @@ use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
 use crate::report::format_estimate;
 use flows_tables::table::by_role;
-use flows_tables::table_flow::{Estimate, ModelHeader, TableFlow};
+use flows_tables::table_flow::{Estimate, ModelHeader, POINTS, TableFlow};
 use flows_tables::{Missing, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
@@ -40,6 +40,10 @@ pub(super) struct Args {
     force: bool,
     #[command(flatten)]
     format: FormatArgs,
+    /// Points of a cell at which the density is taken, where columns have whole numbers, levels or a value that
+    /// repeats: their log-probability is an estimate by importance sampling, better with more
+    #[arg(long, value_name = "N", default_value_t = POINTS)]
+    noise: usize,
     #[command(flatten)]
     table: DataArgs,
     #[command(flatten)]
@@ -49,6 +53,9 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         refuse_existing(&self.out, self.force)?;
+        if self.noise == 0 {
+            return Err(UsageError("--noise is 0, expected at least 1".to_owned()).into());
+        }
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
         let source = self.table.open(&self.data, &header, Missing::Keep)?;
@@ -75,7 +82,11 @@ impl Task for Job<'_> {
 
     fn run<B: AutodiffBackend>(mut self, device: B::Device) -> anyhow::Result<()> {
         let Args {
-            model, out, format, ..
+            model,
+            out,
+            format,
+            noise,
+            ..
         } = self.args;
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
         let columns = &flow.header().columns;
@@ -101,7 +112,7 @@ impl Task for Job<'_> {
             if rows == 0 {
                 say_stability(&flow, &x, context.as_ref());
             }
-            let scores = flow.log_prob(&x, context.as_ref());
+            let scores = flow.log_prob_with(&x, context.as_ref(), *noise);
             sink.push(&scores).map_err(anyhow::Error::from)?;
             rows += scores.len();
             if let Some(context) = &context {

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::UsageError;
-use flows_tables::selection::locate;
+use flows_tables::selection::{leading_name, locate};
 use flows_tables::table::by_role;
 use flows_tables::table_flow::{FitError, ModelHeader, TableFlow};
 use flows_tables::{
@@ -192,6 +192,84 @@ fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
 
 /// Standard deviations from the mean of the training rows beyond which a context is said to be far.
 const FAR_CONTEXT: f64 = 10.0;
+
+/// The places of the columns that lists between commas name, by name or number from 1.
+fn places(option: &str, lists: &[String], columns: &[&Column]) -> Result<Vec<usize>, UsageError> {
+    let mut places = Vec::new();
+    for list in lists {
+        let mut rest = Some(list.trim());
+        while let Some(list) = rest {
+            let (place, name) = place(option, list, ',', columns)?;
+            places.push(place);
+            let more = list[name..].trim_start().strip_prefix(',');
+            rest = more.map(str::trim_start);
+        }
+    }
+    Ok(places)
+}
+
+/// The place of the column that a text begins with, and the length of what it is called there.
+fn place(
+    option: &str,
+    text: &str,
+    end: char,
+    columns: &[&Column],
+) -> Result<(usize, usize), UsageError> {
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    let numbers: Vec<String> = columns
+        .iter()
+        .map(|c| (c.position + 1).to_string())
+        .collect();
+    let by_name = leading_name(&names, text, end).map(|p| (p, names[p].len()));
+    let found =
+        by_name.or_else(|| leading_name(&numbers, text, end).map(|p| (p, numbers[p].len())));
+    found.ok_or_else(|| {
+        UsageError(format!(
+            "{option} {text}: the columns are {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// Values of columns, as in `hour=18,temperature=4`: the place of each and the text of its value.
+fn assignments<'a>(
+    option: &str,
+    lists: &'a [String],
+    columns: &[&Column],
+) -> Result<Vec<(usize, &'a str)>, UsageError> {
+    let mut found: Vec<(usize, &str)> = Vec::new();
+    for list in lists {
+        let mut rest = Some(list.trim());
+        while let Some(list) = rest {
+            let expected = || UsageError(format!("{option} {list}: expected NAME=VALUE"));
+            if !list.contains('=') {
+                return Err(expected());
+            }
+            let (place, name) = place(option, list, '=', columns)?;
+            let value = list[name..]
+                .trim_start()
+                .strip_prefix('=')
+                .ok_or_else(expected)?;
+            let (value, more) = match value.split_once(',') {
+                Some((value, more)) => (value, Some(more.trim_start())),
+                None => (value, None),
+            };
+            if found.iter().any(|(other, _)| *other == place) {
+                let name = &columns[place].name;
+                return Err(UsageError(format!("{option} gives {name} twice")));
+            }
+            found.push((place, value.trim()));
+            rest = more;
+        }
+    }
+    Ok(found)
+}
+
+/// A finite number.
+fn number(option: &str, text: &str) -> Result<f64, UsageError> {
+    let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
+    number.ok_or_else(|| UsageError(format!("{option}: '{text}' is no number")))
+}
 
 /// How a table is read, as options.
 #[derive(Debug, Clone, clap::Args)]

@@ -7,12 +7,12 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
 use super::{
-    FAR_CONTEXT, FormatArgs, ReadingArgs, grouped, names_of, open_for, refuse_data,
-    refuse_existing, refuse_model, say, throughput,
+    FAR_CONTEXT, FormatArgs, ReadingArgs, assignments, grouped, names_of, number, open_for,
+    refuse_data, refuse_existing, refuse_model, say, throughput,
 };
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use flows_tables::selection::{leading_name, locate_context};
+use flows_tables::selection::locate_context;
 use flows_tables::sink::{EXACT, decimals};
 use flows_tables::table_flow::{ModelHeader, TableFlow};
 use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
@@ -88,38 +88,11 @@ impl Args {
             source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
             return Ok(Contexts::Table(Box::new(source)));
         }
-        let numbers = header.columns.iter().filter(|c| c.role == Role::Context);
-        let numbers: Vec<String> = numbers.map(|c| (c.position + 1).to_string()).collect();
+        let columns = header.columns.iter().filter(|c| c.role == Role::Context);
+        let columns: Vec<&Column> = columns.collect();
         let mut values = vec![None; names.len()];
-        for list in &self.context {
-            let mut rest = Some(list.trim());
-            while let Some(list) = rest {
-                let refuse = |why: &str| UsageError(format!("--context {list}: {why}"));
-                let place =
-                    leading_name(&names, list, '=').or_else(|| leading_name(&numbers, list, '='));
-                let place = place.ok_or_else(|| match list.contains('=') {
-                    true => refuse(&format!("the model's context is {}", names.join(", "))),
-                    false => refuse("expected NAME=VALUE"),
-                })?;
-                let name = match list.starts_with(names[place]) {
-                    true => names[place],
-                    false => &numbers[place],
-                };
-                let value = list[name.len()..].trim_start().strip_prefix('=');
-                let value = value.ok_or_else(|| refuse("expected NAME=VALUE"))?;
-                let (value, more) = match value.split_once(',') {
-                    Some((value, more)) => (value, Some(more.trim_start())),
-                    None => (value, None),
-                };
-                let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
-                let number = number.ok_or_else(|| refuse(&format!("'{value}' is no number")))?;
-                if values[place].replace(number).is_some() {
-                    return Err(
-                        UsageError(format!("--context gives {} twice", names[place])).into(),
-                    );
-                }
-                rest = more;
-            }
+        for (place, value) in assignments("--context", &self.context, &columns)? {
+            values[place] = Some(number("--context", value)?);
         }
         let all: Option<Vec<f64>> = values.iter().copied().collect();
         let all = all.ok_or_else(|| {
@@ -163,7 +136,13 @@ impl Task for Job<'_> {
         let columns = flow.header().columns.clone();
         let mut scales = flow.preprocessing().scale().into_iter();
         let determined = &flow.header().determined;
+        let kinds = &flow.header().kinds;
         let decimals = columns.iter().map(|c| match c.role {
+            // The map of its kind, not a standard deviation, says which digits count.
+            Role::Density if kinds.iter().any(|k| k.column == c.name) => {
+                scales.next();
+                EXACT
+            }
             Role::Density => match determined.iter().find(|d| d.column == c.name) {
                 Some(constant) if constant.terms.is_empty() => EXACT,
                 // Twelve digits of what may differ and still count as equal would be rounding.

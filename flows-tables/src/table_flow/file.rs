@@ -11,6 +11,7 @@ use flows_models::{ModelConfig, build_data_to_base};
 use serde::{Deserialize, Serialize};
 
 use super::config::context_dim;
+use super::kind::ColumnKind;
 use super::{Determined, TableFlow, Training};
 use crate::selection::Origin;
 use crate::{Column, Preprocessing, Role};
@@ -22,7 +23,8 @@ use flows_train::{FileError, stream};
 #[serde(deny_unknown_fields)]
 pub struct ModelHeader {
     /// Version of the file's layout: 1, which older programs read as well, unless there is something in it that
-    /// they do not know, such as columns that others determine, rows left out, a table without names.
+    /// they do not know, such as columns that others determine, kinds of columns,
+    /// rows left out, a table without names.
     pub format: u32,
     /// The program that wrote it.
     pub program: String,
@@ -38,6 +40,9 @@ pub struct ModelHeader {
     /// Modelled columns that the others determine; the model is over the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub determined: Vec<Determined>,
+    /// Kinds of the modelled columns; those not named are continuous.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<ColumnKind>,
     /// How it was fitted.
     pub training: Training,
 }
@@ -95,6 +100,17 @@ impl Parts {
                 || !determined.terms.iter().all(follows)
             {
                 return Err("a column is determined by others that are not there".to_owned());
+            }
+        }
+        for (i, ColumnKind { column, kind }) in header.kinds.iter().enumerate() {
+            let twice = header.kinds[..i].iter().any(|k| k.column == *column);
+            if let Some(problem) = kind.problem() {
+                return Err(format!("column '{column}': {problem}"));
+            }
+            if twice || named(column).is_none_or(|c| c.role != Role::Density) {
+                return Err(format!(
+                    "its kind of column '{column}' is of no modelled column"
+                ));
             }
         }
         let all = header.count(Role::Density);

@@ -12,13 +12,16 @@ use flows_models::{DataToBaseFlow, build_data_to_base};
 
 use super::config::{FitConfig, FitError, context_dim};
 use super::file::ModelHeader;
+use super::kind::{ColumnKind, Kinds};
 use super::{Estimate, Prepared, TableFlow, Training};
-use crate::{FullGaussian, Preprocessing, Role, Rows, Table};
+use crate::{DataError, FullGaussian, Preprocessing, Role, Rows, Table};
 use flows_train::model_file::FORMAT;
 use flows_train::{
     Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, chunks, log_probs, mean_of_finite,
     stream,
 };
+use rand::Rng;
+use rand_distr::{Distribution, Open01};
 use serde::{Deserialize, Serialize};
 
 /// What a fit is computed on, as far as it may decide the bits.
@@ -125,25 +128,40 @@ pub fn fit_prepared<B: AutodiffBackend>(
         });
     let names = train.names(Role::Density);
     let names: Vec<&str> = free.iter().map(|&column| names[column]).collect();
+    let kinds = Kinds::of(&names, &config.kinds);
+    let mapped = |rows: &Rows, purpose: &str| {
+        let rng = &mut stream(config.seed, purpose, 0);
+        kinds.apply(rows, || noise(rng))
+    };
+    let (train_mapped, log_slopes) = mapped(&train_density, "noise");
+    if let Some(row) = log_slopes.iter().position(|s| !s.is_finite()) {
+        let values = train_density.row(row);
+        return Err(DataError::Table(format!(
+            "training row {values:?} of {} has a value that the kind of its column does not have",
+            names.join(", ")
+        ))
+        .into());
+    }
+    let (validation_mapped, validation_slopes) = mapped(&validation_density, "validation noise");
     let preprocessing = if config.whiten {
-        Preprocessing::whiten(&train_density, &names)?
+        Preprocessing::whiten(&train_mapped, &names)?
     } else {
-        Preprocessing::standardize(&train_density, &names)?
+        Preprocessing::standardize(&train_mapped, &names)?
     };
     let context = train.context.as_ref();
     let context =
         context.map(|rows| Preprocessing::standardize_context(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
-    let units = |part: &Table, density: &Rows| Data {
-        x: preprocessing.apply(density),
+    let units = |part: &Table, z: &Rows| Data {
+        x: preprocessing.apply(z),
         context: part
             .context
             .as_ref()
             .zip(context.as_ref())
             .map(|(rows, map)| map.apply(rows)),
     };
-    let train_units = units(train, &train_density);
-    let validation_units = units(validation, &validation_density);
+    let train_units = units(train, &train_mapped);
+    let validation_units = units(validation, &validation_mapped);
 
     let refuse = |source| FitError::Model {
         model: config.model.name(),
@@ -180,7 +198,11 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let log_det = preprocessing.log_det();
     let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
         let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
-        mean_of_finite(&scores) - log_det
+        let scores = scores
+            .iter()
+            .zip(&validation_slopes)
+            .map(|(s, slope)| s + slope);
+        mean_of_finite(&scores.collect::<Vec<_>>()) - log_det
     };
 
     let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
@@ -209,7 +231,17 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut objective =
         MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
+    if kinds.with_cells() > 0 {
+        objective = objective.drawn_by(|rows, rng| Data {
+            x: preprocessing.apply(&kinds.apply(&train_density.pick(rows), || noise(rng)).0),
+            context: train_units
+                .context
+                .as_ref()
+                .map(|context| context.pick(rows)),
+        });
+    }
     let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run)?;
+    drop(objective);
     let best = fitted.best().expect("the loop returns what was evaluated");
 
     let training = Training {
@@ -230,7 +262,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
             mean: f64::NAN,
             stderr: None,
         },
-        gaussian: gaussian([train, test], &free),
+        gaussian: gaussian([train, test], &free, &kinds, config.seed),
         seconds: fitted.seconds,
         computed_on: checkpointing
             .compute
@@ -241,6 +273,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let mut kept = TableFlow {
         header: ModelHeader {
             format: if prepared.determined.is_empty()
+                && kinds.are_continuous()
                 && prepared.left_out + fitted.left_out == 0
                 && train.named
             {
@@ -254,6 +287,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
             source_columns: train.source_columns,
             unnamed: !train.named,
             determined: prepared.determined.clone(),
+            kinds: config.kinds.clone(),
             training,
         },
         flow: as_kept(&fitted.model.valid()),
@@ -281,6 +315,19 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         }
         return Err(FitError::Config(reason));
     }
+    let names = table.names(Role::Density);
+    for (i, ColumnKind { column, .. }) in config.kinds.iter().enumerate() {
+        if !names.contains(&column.as_str()) {
+            return Err(FitError::Config(format!(
+                "a kind is given of column '{column}', which is not modelled"
+            )));
+        }
+        if config.kinds[..i].iter().any(|k| k.column == *column) {
+            return Err(FitError::Config(format!(
+                "column '{column}' is given two kinds"
+            )));
+        }
+    }
     let name = config.model.name();
     let wanted = table.context_dim();
     match context_dim(&config.model) {
@@ -294,14 +341,33 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
     }
 }
 
-/// The test score of a Gaussian: with a context, `log p(x, c) - log p(c)`.
-fn gaussian([train, test]: [&Table; 2], free: &[usize]) -> Option<Estimate> {
-    let joint = |part: &Table| match &part.context {
-        Some(context) => part.density.columns(free).beside(context),
-        None => part.density.columns(free),
+/// Uniform noise of a cell.
+fn noise(rng: &mut dyn Rng) -> f64 {
+    Open01.sample(rng)
+}
+
+/// The test score of a Gaussian behind the maps of the kinds, with one draw of noise in each cell: with a context,
+/// `log p(x, c) - log p(c)`.
+fn gaussian(
+    [train, test]: [&Table; 2],
+    free: &[usize],
+    kinds: &Kinds,
+    seed: u64,
+) -> Option<Estimate> {
+    let rng = &mut stream(seed, "noise of a Gaussian", 0);
+    let mut joint = |part: &Table| {
+        let (z, log_slopes) = kinds.apply(&part.density.columns(free), || noise(rng));
+        match &part.context {
+            Some(context) => (z.beside(context), log_slopes),
+            None => (z, log_slopes),
+        }
     };
-    let whole = FullGaussian::fit(&joint(train))?;
-    let mut scores: Vec<f64> = joint(test).iter().map(|row| whole.log_prob(row)).collect();
+    let whole = FullGaussian::fit(&joint(train).0)?;
+    let (z, log_slopes) = joint(test);
+    let rows = z.iter().zip(log_slopes);
+    let mut scores: Vec<f64> = rows
+        .map(|(row, slope)| whole.log_prob(row) + slope)
+        .collect();
     if let (Some(train), Some(test)) = (&train.context, &test.context) {
         let margin = FullGaussian::fit(train)?;
         let margins = test.iter().map(|row| margin.log_prob(row));

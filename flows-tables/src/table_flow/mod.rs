@@ -1,18 +1,22 @@
 //! A flow for a table of one's own: fitted, kept in one file, scored and sampled in the table's units.
 
 mod config;
+mod detect;
 mod determined;
 mod family;
 mod file;
 mod fit;
+mod kind;
 mod notes;
 mod prepared;
 
 pub use config::{FitConfig, FitError, sampling_only};
+pub use detect::{Detected, Given};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::ModelHeader;
 pub use fit::{Checkpointing, Compute, begun_on, fit, fit_parts, fit_prepared, fit_with};
+pub use kind::{ColumnKind, Kind};
 pub use prepared::{FAR, Prepared};
 
 use burn::tensor::Tensor;
@@ -22,6 +26,8 @@ use flows_models::DataToBaseFlow;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use kind::Kinds;
+
 use crate::preprocessing::UNVARIED;
 use crate::{Column, Preprocessing, Role, Rows};
 use flows_models::stability::{Stability, measure_stability_in};
@@ -29,6 +35,9 @@ use flows_train::{Stopped, chunks, number_or_nan};
 
 /// Rows whose paths are looked at for the stability of a DDNF.
 const STABILITY_ROWS: usize = 32;
+
+/// Points of a cell at which [`TableFlow::log_prob`] takes the density.
+pub const POINTS: usize = 64;
 
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
@@ -169,7 +178,14 @@ impl<B: Backend> TableFlow<B> {
         joined(x, context).iter().map(differs).collect()
     }
 
-    /// `log p(x | context)` of each row in nats, of the density in the table's units.
+    /// The kinds of the columns that the flow is over.
+    fn kinds(&self) -> Kinds {
+        Kinds::of(&self.free_names(), &self.header.kinds)
+    }
+
+    /// `log p(x | context)` of each row in nats, of the density in the table's units; of columns that have cells
+    /// (see [`Kind`]), the probability of the value. The integral over the cells is the mean over [`POINTS`] points
+    /// that fill them evenly, importance sampling with uniform proposals.
     ///
     /// NaN for a row with a missing value (NaN), and for one whose context is too far for the flow to
     /// compute with. `-inf` for a row farther than [`FAR`] standard deviations from the training rows, or too
@@ -178,24 +194,56 @@ impl<B: Backend> TableFlow<B> {
     /// # Panics
     /// Where the widths are not those of the model, or a context is missing or too much.
     pub fn log_prob(&self, x: &Rows, context: Option<&Rows>) -> Vec<f64> {
+        self.log_prob_with(x, context, POINTS)
+    }
+
+    /// As [`log_prob`](Self::log_prob), with the density at this many points of a cell. The integral is exact as
+    /// they become many; its logarithm is, on average, below the exact one.
+    ///
+    /// # Panics
+    /// As [`log_prob`](Self::log_prob), and for no points.
+    pub fn log_prob_with(&self, x: &Rows, context: Option<&Rows>, points: usize) -> Vec<f64> {
         assert_eq!(x.width(), self.dim());
-        let z = self.preprocessing.apply(&x.columns(&self.free()));
+        assert!(points > 0);
+        let free = x.columns(&self.free());
         let own = self.own_context(context);
-        let log_det = self.preprocessing.log_det();
-        let score = |(from, to): (usize, usize)| {
-            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
-            let log_prob = self.flow.log_prob(part(&z), own.as_ref().map(part));
-            let values: Vec<f64> = log_prob.into_data().iter().collect();
-            values.into_iter().map(|v: f64| v - log_det)
-        };
-        let mut scores: Vec<f64> = chunks(z.len(), z.width()).flat_map(score).collect();
+        let kinds = self.kinds();
+        let points = if kinds.with_cells() == 0 { 1 } else { points };
+        let mut scores = vec![f64::NEG_INFINITY; x.len()];
+        for point in 0..points {
+            let mut noise = kinds.noise(point, points).into_iter().cycle();
+            let (z, log_slopes) = kinds.apply(&free, || noise.next().expect("a column with cells"));
+            let densities = self.log_density(&self.preprocessing.apply(&z), own.as_ref());
+            for ((score, density), log_slope) in scores.iter_mut().zip(densities).zip(log_slopes) {
+                *score = log_add(*score, density + log_slope);
+            }
+        }
         let differs = self.differs(x, context);
         for (row, score) in scores.iter_mut().enumerate() {
             let given = context.map_or(&[][..], |rows| rows.row(row));
             if x.row(row).iter().chain(given).any(|v| v.is_nan()) {
                 *score = f64::NAN;
-            } else if differs[row]
-                || is_beyond(z.row(row), FAR)
+            } else if differs[row] {
+                *score = f64::NEG_INFINITY;
+            } else {
+                *score -= (points as f64).ln();
+            }
+        }
+        scores
+    }
+
+    /// The log-density of rows in the flow's units, of the density in those of the kinds.
+    fn log_density(&self, z: &Rows, own: Option<&Rows>) -> Vec<f64> {
+        let log_det = self.preprocessing.log_det();
+        let score = |(from, to): (usize, usize)| {
+            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
+            let log_prob = self.flow.log_prob(part(z), own.map(part));
+            let values: Vec<f64> = log_prob.into_data().iter().collect();
+            values.into_iter().map(|v: f64| v - log_det)
+        };
+        let mut scores: Vec<f64> = chunks(z.len(), z.width()).flat_map(score).collect();
+        for (row, score) in scores.iter_mut().enumerate() {
+            if is_beyond(z.row(row), FAR)
                 || (score.is_nan() || *score == f64::INFINITY) && is_beyond(z.row(row), 10.0)
             {
                 *score = f64::NEG_INFINITY;
@@ -216,9 +264,10 @@ impl<B: Backend> TableFlow<B> {
         if some.is_empty() {
             return None;
         }
-        let z = self
-            .preprocessing
-            .apply(&x.pick(&some).columns(&self.free()));
+        let (z, _) = self
+            .kinds()
+            .apply(&x.pick(&some).columns(&self.free()), || 0.5);
+        let z = self.preprocessing.apply(&z);
         let own = self.own_context(context.map(|rows| rows.pick(&some)).as_ref());
         let own = own.map(|rows| rows.tensor(&self.device));
         measure_stability_in(self.flow.bijector().layers(), z.tensor(&self.device), own)
@@ -239,6 +288,7 @@ impl<B: Backend> TableFlow<B> {
             values.extend(z.into_data().iter::<f64>());
         }
         let drawn = self.preprocessing.undo(&Rows::new(values, dim));
+        let drawn = self.kinds().undo(drawn);
         let determined = &self.header.determined;
         if determined.is_empty() {
             return drawn;
@@ -258,10 +308,11 @@ impl<B: Backend> TableFlow<B> {
         Rows::new(values.collect(), columns.len())
     }
 
-    /// Rows with their contexts in the standard deviations of the training rows, without the columns that
-    /// others determine.
+    /// Rows with their contexts in the standard deviations of the training rows, behind the maps of the kinds, with
+    /// the middles of cells, and without the columns that others determine.
     pub fn standardized(&self, x: &Rows, context: Option<&Rows>) -> Rows {
-        let joint = joined(&x.columns(&self.free()), context);
+        let (z, _) = self.kinds().apply(&x.columns(&self.free()), || 0.5);
+        let joint = joined(&z, context);
         let maps = || [&self.preprocessing].into_iter().chain(&self.context);
         let mean: Vec<f64> = maps().flat_map(|map| map.mean()).copied().collect();
         let scale: Vec<f64> = maps().flat_map(Preprocessing::scale).collect();
@@ -307,6 +358,15 @@ impl<B: Backend> TableFlow<B> {
 /// Rows and, where there is one, their context beside them.
 fn joined(x: &Rows, context: Option<&Rows>) -> Rows {
     context.map_or_else(|| x.clone(), |context| x.beside(context))
+}
+
+/// `ln(e^a + e^b)`.
+fn log_add(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    match low == f64::NEG_INFINITY {
+        true => high,
+        false => high + (low - high).exp().ln_1p(),
+    }
 }
 
 fn place(names: &[&str], name: &str) -> usize {
