@@ -22,6 +22,8 @@ pub struct Reading {
     pub decimal_comma: bool,
     /// Array to read from an npz file that has several
     pub array: Option<String>,
+    /// More texts that stand for a missing value, and numbers that do wherever they are read.
+    pub missing: Vec<String>,
     /// Names that the columns should have: a first line with all of them is a header, also where they are numbers.
     pub known: Vec<String>,
 }
@@ -100,6 +102,8 @@ pub struct Source {
     wanted: Vec<usize>,
     missing: Missing,
     incomplete: usize,
+    /// Numbers that stand for a missing value.
+    fills: Vec<f64>,
     /// Whole numbers that were rounded, and the column of the last.
     rounded: (usize, usize),
 }
@@ -212,6 +216,11 @@ impl Source {
             rows,
             missing: Missing::Refuse,
             incomplete: 0,
+            fills: reading
+                .missing
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect(),
             rounded: (0, 0),
         })
     }
@@ -263,6 +272,10 @@ impl Source {
                 let read = match &self.rows {
                     Format::Csv(csv) => csv.value(column),
                     Format::Npy(npy) => npy.value(column),
+                };
+                let read = match read {
+                    Ok(number) if self.fills.contains(&number) => Err(Bad::Missing),
+                    read => read,
                 };
                 *value = match read {
                     Ok(number) => {

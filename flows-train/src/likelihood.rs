@@ -1,8 +1,8 @@
 //! Maximum likelihood on rows of data.
 
 use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
 use flows_core::distributions::LogProb;
 use flows_core::visit::{LayerVisit, has_statistics};
 use rand::Rng;
@@ -24,6 +24,7 @@ const INIT_ROWS: usize = 4096;
 pub struct MaximumLikelihood<'a, N> {
     train: &'a Data,
     draw: Option<Draw<'a>>,
+    weights: Option<Vec<f64>>,
     held_out: Option<HeldOut<'a, N>>,
     epochs: Option<Epochs>,
     keeps_statistics: bool,
@@ -65,6 +66,7 @@ impl<'a, N> MaximumLikelihood<'a, N> {
         Self {
             train,
             draw: None,
+            weights: None,
             held_out: None,
             epochs: None,
             keeps_statistics: false,
@@ -91,6 +93,36 @@ impl<'a, N> MaximumLikelihood<'a, N> {
     pub fn drawn_by(self, draw: impl Fn(&[usize], &mut dyn Rng) -> Data + 'a) -> Self {
         let draw: Option<Draw<'a>> = Some(Box::new(draw));
         Self { draw, ..self }
+    }
+
+    /// The same with a weight for each row of `train`, relative to their mean: a row of weight 2 counts as two.
+    ///
+    /// # Panics
+    /// Where there are not as many weights as rows.
+    #[must_use]
+    pub fn weighted(self, weights: &[f64]) -> Self {
+        assert_eq!(weights.len(), self.train.len());
+        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+        let weights = weights.iter().map(|w| w / mean).collect();
+        Self {
+            weights: Some(weights),
+            ..self
+        }
+    }
+
+    /// The mean of the log-densities of these rows, each with its weight.
+    fn mean<B: AutodiffBackend>(
+        &self,
+        scores: Tensor<B, 1>,
+        rows: &[usize],
+        at: &Step<'_, B>,
+    ) -> Tensor<B, 1> {
+        let Some(weights) = &self.weights else {
+            return scores.mean();
+        };
+        let weights: Vec<f64> = rows.iter().map(|&row| weights[row]).collect();
+        let weights = TensorData::new(weights, [rows.len()]);
+        (scores * Tensor::from_data(weights, at.options.clone())).mean()
     }
 
     /// The rows of a step, always the same for the same rows.
@@ -132,7 +164,7 @@ where
             }
         };
         let scores = log_prob(&batch);
-        let loss = loss_of(scores.clone().mean());
+        let loss = loss_of(self.mean(scores.clone(), &picked, at));
         if loss.number.is_some_and(f64::is_finite) {
             return loss;
         }
@@ -146,11 +178,15 @@ where
         let nan = if nan < picked.len() { nan } else { 0 };
         let unsolved = (nan > 0).then(|| Tensor::full([1], nan as f64, &at.options.device));
         match may_be_left_out(left_out, picked.len()) {
-            true => Loss {
-                unsolved,
-                left_out,
-                ..loss_of(log_prob(&batch.pick(&finite)).mean())
-            },
+            true => {
+                let rows: Vec<usize> = finite.iter().map(|&row| picked[row]).collect();
+                let scores = log_prob(&batch.pick(&finite));
+                Loss {
+                    unsolved,
+                    left_out,
+                    ..loss_of(self.mean(scores, &rows, at))
+                }
+            }
             false => Loss { unsolved, ..loss },
         }
     }

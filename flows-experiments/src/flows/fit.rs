@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// Columns to leave out
     #[arg(long, value_name = "COLUMNS")]
     drop: Vec<String>,
+    /// Column with the weights of the rows, by name or number: a row of weight 2 counts as two
+    #[arg(long, value_name = "COLUMN")]
+    weights: Option<String>,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Columns that are positive
@@ -172,6 +175,7 @@ impl Args {
             only: self.columns.clone(),
             drop: self.drop.clone(),
             context: self.context.clone(),
+            weights: self.weights.clone(),
         };
         let missing = if self.skip_missing {
             Missing::Skip

@@ -43,6 +43,7 @@ impl Args {
             .filter(|(count, _)| *count > 0)
             .map(|(count, why)| format!(", {} left out for {why}", grouped(*count)))
             .collect();
+        let weighted = if training.weighted { ", weighted" } else { "" };
         let determined = header.determined.iter();
         let determined = determined.map(|d| format!("{} = {}", d.column, d.formula()));
         let kinds = header.kinds.iter();
@@ -64,7 +65,9 @@ impl Args {
             ),
             (
                 "rows",
-                format!("{train} training, {validation} validation, {test} test{left_out}"),
+                format!(
+                    "{train} training, {validation} validation, {test} test{weighted}{left_out}"
+                ),
             ),
             (
                 "training",

@@ -6,15 +6,15 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{
-    DataArgs, FAR_CONTEXT, FormatArgs, grouped, refuse_data, refuse_existing, refuse_model, remark,
-    say, say_stability, throughput,
+    DataArgs, FAR_CONTEXT, FormatArgs, fixed_context, grouped, refuse_data, refuse_existing,
+    refuse_model, remark, say, say_stability, throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
 use crate::report::format_estimate;
 use flows_tables::table::by_role;
 use flows_tables::table_flow::{Estimate, ModelHeader, POINTS, TableFlow};
-use flows_tables::{Missing, Rows, Sink, Source};
+use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
 ///
@@ -26,6 +26,9 @@ pub(super) struct Args {
     model: PathBuf,
     /// Table with the model's columns: CSV or npy, `-` for standard input
     data: PathBuf,
+    /// Values of the context columns for all rows, such as hour=18,temperature=4; DATA has the others
+    #[arg(long, value_name = "NAME=VALUE")]
+    context: Vec<String>,
     /// File for the numbers [default: standard output]
     #[arg(
         short,
@@ -58,10 +61,19 @@ impl Args {
         }
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
-        let source = self.table.open(&self.data, &header, Missing::Keep)?;
+        let context = fixed_context(&self.context, &header)?;
+        let mut columns = header.columns.clone();
+        if context.is_some() {
+            columns.retain(|c| c.role == Role::Density);
+        }
+        let source = self
+            .table
+            .open(&self.data, &header, &columns, Missing::Keep)?;
         let job = Job {
             args: &self,
             source,
+            columns,
+            context,
             dtype: compute.dtype,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
@@ -74,6 +86,10 @@ pub(super) const CHUNK: usize = 8192;
 struct Job<'a> {
     args: &'a Args,
     source: Source,
+    /// Those of the table.
+    columns: Vec<Column>,
+    /// The context of all rows, where it is not in the table.
+    context: Option<Vec<f64>>,
     dtype: Dtype,
 }
 
@@ -89,7 +105,6 @@ impl Task for Job<'_> {
             ..
         } = self.args;
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
-        let columns = &flow.header().columns;
         let format = format.of(out);
         let decimals = match self.dtype {
             Dtype::F32 => 6,
@@ -108,7 +123,11 @@ impl Task for Job<'_> {
             if chunk.is_empty() {
                 break;
             }
-            let (x, context) = by_role(Rows::new(chunk, columns.len()), columns);
+            let rows_read = Rows::new(chunk, self.columns.len());
+            let (x, mut context) = by_role(rows_read, &self.columns);
+            if let Some(values) = &self.context {
+                context = Some(Rows::new(values.repeat(x.len()), values.len()));
+            }
             if rows == 0 {
                 say_stability(&flow, &x, context.as_ref());
             }

@@ -265,6 +265,43 @@ fn assignments<'a>(
     Ok(found)
 }
 
+/// The values that `--context` gives the context columns of a model; `None` where it gives none.
+fn fixed_context(lists: &[String], header: &ModelHeader) -> Result<Option<Vec<f64>>, UsageError> {
+    let columns = header.columns.iter().filter(|c| c.role == Role::Context);
+    let columns: Vec<&Column> = columns.collect();
+    if lists.is_empty() {
+        return Ok(None);
+    }
+    if columns.is_empty() {
+        return Err(UsageError("the model takes no context".to_owned()));
+    }
+    let mut values = vec![None; columns.len()];
+    for (place, value) in assignments("--context", lists, &columns)? {
+        values[place] = Some(number("--context", value)?);
+    }
+    let all: Option<Vec<f64>> = values.iter().copied().collect();
+    let without = columns.iter().zip(&values).filter(|(_, v)| v.is_none());
+    let without: Vec<&str> = without.map(|(c, _)| c.name.as_str()).collect();
+    all.map(Some).ok_or_else(|| needs_context(&without))
+}
+
+fn needs_context(columns: &[&str]) -> UsageError {
+    UsageError(format!(
+        "the model needs a value of {}: --context {}, or a table with them",
+        columns.join(", "),
+        shell_word(&format!("{}=VALUE", columns.join("=VALUE,")))
+    ))
+}
+
+/// A text as it is typed in a shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,=/:+".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// A finite number.
 fn number(option: &str, text: &str) -> Result<f64, UsageError> {
     let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
@@ -283,6 +320,9 @@ struct ReadingArgs {
     /// Numbers of the text have a decimal comma
     #[arg(long)]
     decimal_comma: bool,
+    /// Text or number that stands for a missing value besides NA, NaN, null and the like, such as -9999
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    missing: Vec<String>,
     /// Array to read from an npz file that has several
     #[arg(long, value_name = "NAME")]
     array: Option<String>,
@@ -317,6 +357,7 @@ impl ReadingArgs {
             comment: self.comment,
             decimal_comma: self.decimal_comma,
             array: self.array.clone(),
+            missing: self.missing.clone(),
             known: Vec::new(),
         }
     }
@@ -357,18 +398,24 @@ struct DataArgs {
 }
 
 impl DataArgs {
-    /// Opens a table and selects the columns of a model.
-    fn open(&self, path: &Path, model: &ModelHeader, missing: Missing) -> anyhow::Result<Source> {
-        let mut source = open_for(path, &self.reading.reading(), model, &model.columns)?;
+    /// Opens a table and selects these columns of a model.
+    fn open(
+        &self,
+        path: &Path,
+        model: &ModelHeader,
+        columns: &[Column],
+        missing: Missing,
+    ) -> anyhow::Result<Source> {
+        let mut source = open_for(path, &self.reading.reading(), model, columns)?;
         let layout = source.layout();
-        let wanted = locate(&model.columns, model.source(), layout, source.origin());
+        let wanted = locate(columns, model.source(), layout, source.origin());
         source.select(wanted.map_err(refuse_data)?, missing);
         Ok(source)
     }
 
     /// Reads the columns of a model to the end of a table.
     fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
-        let mut source = self.open(path, model, Missing::Skip)?;
+        let mut source = self.open(path, model, &model.columns, Missing::Skip)?;
         let values = flows_tables::table::collect(&mut source).map_err(refuse_data)?;
         if source.incomplete() > 0 {
             say(&format!(
@@ -385,6 +432,7 @@ impl DataArgs {
             named: !model.unnamed,
             density,
             context,
+            weights: None,
             skipped: source.incomplete(),
         })
     }

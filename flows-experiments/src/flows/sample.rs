@@ -7,8 +7,8 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
 use super::{
-    FAR_CONTEXT, FormatArgs, ReadingArgs, assignments, grouped, names_of, number, open_for,
-    refuse_data, refuse_existing, refuse_model, say, throughput,
+    FAR_CONTEXT, FormatArgs, ReadingArgs, fixed_context, grouped, names_of, needs_context,
+    open_for, refuse_data, refuse_existing, refuse_model, say, throughput,
 };
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
@@ -88,23 +88,9 @@ impl Args {
             source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
             return Ok(Contexts::Table(Box::new(source)));
         }
-        let columns = header.columns.iter().filter(|c| c.role == Role::Context);
-        let columns: Vec<&Column> = columns.collect();
-        let mut values = vec![None; names.len()];
-        for (place, value) in assignments("--context", &self.context, &columns)? {
-            values[place] = Some(number("--context", value)?);
-        }
-        let all: Option<Vec<f64>> = values.iter().copied().collect();
-        let all = all.ok_or_else(|| {
-            let without = names.iter().zip(&values).filter(|(_, v)| v.is_none());
-            let without: Vec<&str> = without.map(|(n, _)| *n).collect();
-            UsageError(format!(
-                "the model needs a value of {}: --context {}, or --context-from DATA",
-                without.join(", "),
-                shell_word(&format!("{}=VALUE", without.join("=VALUE,")))
-            ))
-        })?;
-        Ok(Contexts::Fixed(all))
+        let values = fixed_context(&self.context, header)?;
+        let values = values.ok_or_else(|| needs_context(&names))?;
+        Ok(Contexts::Fixed(values))
     }
 }
 
@@ -227,15 +213,6 @@ impl Task for Job<'_> {
             );
         }
         Ok(())
-    }
-}
-
-/// A text as it is typed in a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-.,=/:+".contains(c);
-    match text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

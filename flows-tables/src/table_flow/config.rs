@@ -22,7 +22,7 @@ pub struct FitConfig {
     /// Whether the columns are decorrelated before the flow, or standardized only.
     pub whiten: bool,
     /// Kinds of modelled columns; those not named are continuous.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<ColumnKind>,
     /// Fraction of the rows that decide when training stops.
     pub validation: f64,

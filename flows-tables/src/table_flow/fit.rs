@@ -196,26 +196,34 @@ pub fn fit_prepared<B: AutodiffBackend>(
         flow
     };
     let log_det = preprocessing.log_det();
+    let validation_weight = relative_weight(validation);
     let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
         let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
-        let scores = scores
-            .iter()
-            .zip(&validation_slopes)
-            .map(|(s, slope)| s + slope);
-        mean_of_finite(&scores.collect::<Vec<_>>()) - log_det
+        let slopes = validation_slopes.iter().enumerate();
+        let scores = scores.iter().zip(slopes);
+        let scores = scores.map(|(s, (row, slope))| (s + slope - log_det) * validation_weight(row));
+        mean_of_finite(&scores.collect::<Vec<_>>())
     };
 
     let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
+    let weights = [train, validation].map(|part| {
+        let weights = part.weights.clone()?;
+        Table::from_values(["weight"], weights).ok()
+    });
+    let weights = weights.map(|weights| weights.map(|w| w.fingerprint()));
     // All that decides the bits: a checkpoint of another fit is not gone on with.
     let mut decides = config.clone();
     decides.course.checkpoint_seconds = 0.0;
-    let name = serde_json::json!({
+    let mut name = serde_json::json!({
         "program": env!("CARGO_PKG_VERSION"),
         "compute": checkpointing.compute,
         "config": decides,
         "table": format!("{fingerprint:016x}"),
-    })
-    .to_string();
+    });
+    if train.weights.is_some() {
+        name["weights"] = serde_json::json!(weights);
+    }
+    let name = name.to_string();
     let mut run = Run::new(name, config.seed).on_event(|event| {
         if let Event::Evaluation(evaluation) = event {
             on_evaluation(evaluation);
@@ -231,6 +239,9 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut objective =
         MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
+    if let Some(weights) = &train.weights {
+        objective = objective.weighted(weights);
+    }
     if kinds.with_cells() > 0 {
         objective = objective.drawn_by(|rows, rng| Data {
             x: preprocessing.apply(&kinds.apply(&train_density.pick(rows), || noise(rng)).0),
@@ -255,6 +266,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         steps: [fitted.steps, best.step],
         batch: config.course.batch.min(train.len()),
         learning_rate: config.course.learning_rate,
+        weighted: train.weights.is_some(),
         stopped: fitted.stopped,
         parameters,
         validation: best.score,
@@ -276,6 +288,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
                 && kinds.are_continuous()
                 && prepared.left_out + fitted.left_out == 0
                 && train.named
+                && train.weights.is_none()
             {
                 1
             } else {
@@ -296,7 +309,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         device: device.clone(),
     };
     let scores = kept.log_prob(&test.density, test.context.as_ref());
-    kept.header.training.test = Estimate::of(&scores);
+    kept.header.training.test = Estimate::weighted(&scores, relative_weight(test));
     Ok(kept)
 }
 
@@ -305,6 +318,16 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         return Err(FitError::Config(problem));
     }
     let (table, dim) = (&prepared.parts[0], prepared.dim());
+    let names = ["training", "validation", "test"];
+    for (part, name) in prepared.parts.iter().zip(names) {
+        if part
+            .weights
+            .as_ref()
+            .is_some_and(|w| w.iter().all(|w| *w == 0.0))
+        {
+            return Err(DataError::Table(format!("all {name} rows have the weight 0")).into());
+        }
+    }
     if config.model.dim() != dim {
         let found = config.model.dim();
         let mut reason = format!("the model has dim {found}, the table {dim} modelled columns");
@@ -341,6 +364,13 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
     }
 }
 
+/// The weight of each row relative to their mean.
+fn relative_weight(table: &Table) -> impl Fn(usize) -> f64 + '_ {
+    let weights = table.weights.as_deref();
+    let mean = weights.map_or(1.0, |w| w.iter().sum::<f64>() / w.len() as f64);
+    move |row| weights.map_or(1.0, |weights| weights[row] / mean)
+}
+
 /// Uniform noise of a cell.
 fn noise(rng: &mut dyn Rng) -> f64 {
     Open01.sample(rng)
@@ -362,16 +392,16 @@ fn gaussian(
             None => (z, log_slopes),
         }
     };
-    let whole = FullGaussian::fit(&joint(train).0)?;
+    let whole = FullGaussian::weighted(&joint(train).0, relative_weight(train))?;
     let (z, log_slopes) = joint(test);
     let rows = z.iter().zip(log_slopes);
     let mut scores: Vec<f64> = rows
         .map(|(row, slope)| whole.log_prob(row) + slope)
         .collect();
-    if let (Some(train), Some(test)) = (&train.context, &test.context) {
-        let margin = FullGaussian::fit(train)?;
-        let margins = test.iter().map(|row| margin.log_prob(row));
+    if let (Some(context), Some(given)) = (&train.context, &test.context) {
+        let margin = FullGaussian::weighted(context, relative_weight(train))?;
+        let margins = given.iter().map(|row| margin.log_prob(row));
         scores.iter_mut().zip(margins).for_each(|(s, m)| *s -= m);
     }
-    Some(Estimate::of(&scores))
+    Some(Estimate::weighted(&scores, relative_weight(test)))
 }

@@ -75,6 +75,9 @@ pub struct Training {
     pub batch: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Whether the rows had weights, in the loss and in the scores.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted: bool,
     /// Why training ended.
     pub stopped: Stopped,
     /// Trained scalars.
@@ -111,10 +114,21 @@ pub struct Estimate {
 impl Estimate {
     /// Mean and standard error of independent values.
     pub fn of(values: &[f64]) -> Self {
+        Self::weighted(values, |_| 1.0)
+    }
+
+    /// As [`of`](Self::of), with a weight for each value: the mean is `sum w v / sum w`, its variance
+    /// `n / (n - 1) sum w^2 (v - mean)^2 / (sum w)^2`.
+    pub fn weighted(values: &[f64], weight: impl Fn(usize) -> f64) -> Self {
         let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        let stderr = (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
+        let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+            let terms = values.iter().enumerate().filter(|(i, _)| weight(*i) > 0.0);
+            terms.map(|(i, v)| f(weight(i), *v)).sum()
+        };
+        let total = sum(&|w, _| w);
+        let mean = sum(&|w, v| w * v) / total;
+        let squares = sum(&|w, v| (w * (v - mean)).powi(2));
+        let stderr = (values.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / total);
         Self { mean, stderr }
     }
 }
