@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use clap::Args;
+use flows_tables::table_flow;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{BackendError, BackendKind, Dtype, set_threads};
@@ -119,6 +120,22 @@ impl DeviceArgs {
             dtype: self.dtype.or(earlier.map(|c| c.dtype)).unwrap_or_default(),
             threads,
         })
+    }
+}
+
+impl Compute {
+    /// As a fit keeps it.
+    pub fn of_fit(self) -> table_flow::Compute {
+        table_flow::Compute {
+            backend: self.backend.to_string(),
+            dtype: self.dtype.to_string(),
+            threads: self.threads,
+        }
+    }
+
+    /// What a fit has kept; `None` where there is no such backend or type.
+    pub fn begun(kept: &table_flow::Compute) -> Option<Self> {
+        serde_json::from_value(serde_json::to_value(kept).ok()?).ok()
     }
 }
 

@@ -5,7 +5,6 @@ pub mod backend;
 pub mod cli;
 pub mod data;
 pub mod density;
-pub mod energy_distance;
 pub mod flows;
 pub mod graph;
 pub mod lock;
@@ -14,7 +13,6 @@ pub mod report;
 mod run_info;
 pub mod runner;
 pub mod stability;
-pub mod table_flow;
 pub mod targets;
 pub mod toy;
 #[cfg(test)]

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Value;
 
 use crate::runner::{self, Experiment};
-use crate::table_flow::FitConfig;
 use crate::{density, regularization, toy, vae};
+use flows_tables::table_flow::FitConfig;
 
 /// `value` with one more key in one of its tables, for each of them.
 fn with_unknown_key(value: &Value) -> Vec<Value> {

@@ -354,7 +354,7 @@ fn repeated_rows_values_and_steps_are_noted() {
         let long = if i == 57 { 3000.0 } else { b };
         format!("{rain},{},{long}", (30.0 * a).round() + 1000.0)
     });
-    let said = case.fit(&[]);
+    let said = case.fit(&["--kinds", "none"]);
     assert_note(
         &said,
         &[
@@ -364,7 +364,7 @@ fn repeated_rows_values_and_steps_are_noted() {
     );
     assert_note(
         &said,
-        &["'count' has only", "all whole numbers", "uniform noise"],
+        &["'count' has only", "all whole numbers", "--discrete count"],
     );
     assert_note(
         &said,
@@ -548,4 +548,124 @@ fn names_in_any_script_and_large_offsets_are_drawn() {
     let said = draw(&case.at("pairs.png"));
     assert_note(&said, &["'温度'", "drawn as 'column 1'"]);
     assert!(!said.contains("Größe (µm)'"), "{said}");
+}
+
+#[test]
+fn weights_count_and_numbers_stand_for_missing_values_where_asked() {
+    // Three in four by weight lie around 3, half of the rows do.
+    let case = Case::new("x,w", 600, |i, a, _| match i {
+        5 | 6 => "-9999,1".to_owned(),
+        _ if i % 2 == 0 => format!("{},3", 3.0 + 0.3 * a),
+        _ => format!("{},1", -3.0 + 0.3 * a),
+    });
+    let options = ["--weights", "w", "--skip-missing", "--missing", "-9999"];
+    let said = case.fit(&[&options[..], &["--steps", "300"]].concat());
+    assert!(
+        said.contains("2 rows with missing values left out"),
+        "{said}"
+    );
+    assert!(said.contains("density of x;"), "{said}");
+    let above = case.samples("400");
+    let above = above
+        .iter()
+        .filter(|row| row[0].parse::<f64>().unwrap() > 0.0);
+    let share = above.count() as f64 / 400.0;
+    assert!((share - 0.75).abs() < 0.12, "{share}");
+    let info = flows().arg("info").arg(case.at("m")).assert().success();
+    info.stdout(contains("60 test, weighted"));
+    let mut command = flows();
+    command
+        .arg("fit")
+        .arg(case.at("data.csv"))
+        .arg("-o")
+        .arg(case.at("n"));
+    let refused = command.args(["--weights", "x"]).assert().code(2);
+    refused.stderr(contains("has the weight -"));
+}
+
+#[test]
+fn kinds_are_printed_with_their_remedy_and_kept() {
+    let case = Case::new("n,share,rain,v", 400, |i, a, b| {
+        let uniform = (i as f64 * 0.618_033_988_7).fract();
+        let rain = if i % 3 == 0 { 0.0 } else { a * a + 0.01 };
+        format!(
+            "{},{},{rain},{b}",
+            (3.0 * b.abs()).floor(),
+            0.001 + 0.998 * uniform
+        )
+    });
+    let said = case.fit(&[]);
+    for words in [
+        "column 'n' is taken as whole numbers from 0: all 320 values are whole numbers",
+        "column 'share' is taken as between 0 and 1 (logit)",
+        "column 'rain' is taken as the value 0, or continuous above it",
+        "--continuous rain takes it as it is",
+    ] {
+        assert!(said.contains(words), "no '{words}' in:\n{said}");
+    }
+    assert!(!said.contains("column 'v'"), "{said}");
+    for row in case.samples("300") {
+        let [n, share, rain] = [0, 1, 2].map(|i| row[i].parse::<f64>().unwrap());
+        assert!(n >= 0.0 && n.fract() == 0.0 && rain >= 0.0, "{row:?}");
+        assert!((0.0..=1.0).contains(&share), "{row:?}");
+    }
+    let info = flows().arg("info").arg(case.at("m")).assert().success();
+    info.stdout(contains(
+        "n: whole numbers from 0, share: between 0 and 1 (logit)",
+    ));
+    let said = case.fit(&[
+        "--continuous",
+        "rain,n",
+        "--bounds",
+        "share=-1:2",
+        "--periodic",
+        "v=360",
+    ]);
+    assert!(
+        said.contains("'share' is taken as between -1 and 2 (logit): asked for"),
+        "{said}"
+    );
+    assert!(said.contains("'v' is taken as periodic (360)"), "{said}");
+    assert!(!said.contains("column 'n' is taken"), "{said}");
+    let mut command = flows();
+    command
+        .arg("fit")
+        .arg(case.at("data.csv"))
+        .arg("-o")
+        .arg(case.at("n"));
+    let refused = command.args(["--positive", "v"]).assert().code(2);
+    refused.stderr(contains("column 'v' has the value").and(contains("that are not positive")));
+}
+
+#[test]
+fn one_context_for_all_rows_is_that_context_in_each() {
+    let case = Case::new("y,c", 300, |_, a, b| format!("{},{a}", a + 0.3 * b));
+    case.fit(&["--context", "c"]);
+    case.write("alone.csv", "y\n0.5\n1.5\n");
+    case.write("beside.csv", "y,c\n0.5,1.5\n1.5,1.5\n");
+    let (alone, said) = case.scores("alone.csv", &["--context", "c=1.5"]);
+    assert_eq!(alone, case.scores("beside.csv", &[]).0);
+    assert!(!said.contains("a guess"), "{said}");
+    let (_, said) = case.scores("alone.csv", &["--context", "c=50"]);
+    assert_note(
+        &said,
+        &["2 of 2 rows have a context more than 10 standard deviations"],
+    );
+    let plot = |context: &str| {
+        let mut command = flows();
+        command.arg("plot").arg(case.at("m")).arg("--force");
+        command
+            .args(["--context", context, "--points", "50", "-o"])
+            .arg(case.at("p.png"))
+            .assert()
+    };
+    plot("c=1.5").success();
+    let far = plot("c=50").success();
+    assert_note(
+        &text(&far.get_output().stderr),
+        &["50 of 50 samples have a context"],
+    );
+    plot("d=1")
+        .code(2)
+        .stderr(contains("--context d=1: the columns are c"));
 }

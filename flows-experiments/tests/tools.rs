@@ -7,15 +7,13 @@ use std::process::{Command as Process, Stdio};
 
 use assert_cmd::Command;
 use burn_ndarray::NdArray;
-use flows_experiments::data::{Format, Reading, Rows, Sink, Source};
-use flows_experiments::table_flow::TableFlow;
+use flows_tables::table_flow::TableFlow;
+use flows_tables::{Format, Reading, Rows, Sink, Source};
 use predicates::prelude::*;
 use predicates::str::contains;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 mod interruptions;
-#[path = "../examples/own_table.rs"]
-mod own_table;
 
 use interruptions::run_with_interruptions;
 
@@ -609,17 +607,6 @@ fn pipes_are_written_through_and_links_stay() {
         .assert()
         .code(2)
         .stderr(contains("a model is a file, not a pipe"));
-}
-
-#[test]
-fn the_ten_lines_of_the_example_fit_a_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = csv(folder.path(), 300);
-    let model = folder.path().join("m.flow");
-    let [data, model] = [&data, &model].map(|path| path.to_str().unwrap());
-    let test = own_table::fit_and_use(data, model).unwrap();
-    // The noise on b alone has an entropy of 0.2 nats, a and c have 1.42 each.
-    assert!((-4.5..-2.5).contains(&test), "{test}");
 }
 
 #[test]

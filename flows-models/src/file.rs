@@ -172,7 +172,7 @@ pub fn save<B: Backend>(
 ///
 /// # Errors
 /// [`FileError`] naming the file and the first difference. A file of `flows fit` has preprocessing, too: it is refused
-/// here, and read by `flows_experiments::table_flow`.
+/// here, and read by `flows_tables::table_flow`.
 pub fn load<B: Backend>(
     path: impl AsRef<Path>,
     options: impl Into<TensorCreationOptions<B>>,

@@ -41,6 +41,7 @@ mod presets;
 mod radial;
 mod real_nvp;
 mod residual;
+pub mod stability;
 mod stack;
 mod sylvester;
 pub mod vae;

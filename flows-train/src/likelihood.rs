@@ -1,10 +1,11 @@
 //! Maximum likelihood on rows of data.
 
 use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
 use flows_core::distributions::LogProb;
 use flows_core::visit::{LayerVisit, has_statistics};
+use rand::Rng;
 
 use crate::data::{Data, Epochs};
 use crate::evaluate::{log_probs, may_be_left_out, mean_of_finite};
@@ -22,10 +23,15 @@ const INIT_ROWS: usize = 4096;
 /// With validation rows, the parameters that score best on them are kept, and training may stop early.
 pub struct MaximumLikelihood<'a, N> {
     train: &'a Data,
+    draw: Option<Draw<'a>>,
+    weights: Option<Vec<f64>>,
     held_out: Option<HeldOut<'a, N>>,
     epochs: Option<Epochs>,
     keeps_statistics: bool,
 }
+
+/// What the rows at these places are in a step.
+type Draw<'a> = Box<dyn Fn(&[usize], &mut dyn Rng) -> Data + 'a>;
 
 enum HeldOut<'a, N> {
     Rows(&'a Data),
@@ -59,6 +65,8 @@ impl<'a, N> MaximumLikelihood<'a, N> {
     pub fn new(train: &'a Data) -> Self {
         Self {
             train,
+            draw: None,
+            weights: None,
             held_out: None,
             epochs: None,
             keeps_statistics: false,
@@ -79,10 +87,69 @@ impl<'a, N> MaximumLikelihood<'a, N> {
         Self { held_out, ..self }
     }
 
-    /// The rows of a step.
-    pub(crate) fn batch<B: AutodiffBackend>(&mut self, at: &Step<'_, B>) -> Data {
-        let train = self.train;
-        train.pick(self.picked(at))
+    /// The same, on rows that `draw` makes anew at every step, such as with noise: it is given their places in the
+    /// data and a generator of the step.
+    #[must_use]
+    pub fn drawn_by(self, draw: impl Fn(&[usize], &mut dyn Rng) -> Data + 'a) -> Self {
+        let draw: Option<Draw<'a>> = Some(Box::new(draw));
+        Self { draw, ..self }
+    }
+
+    /// The same with a weight for each row of `train`, relative to their mean: a row of weight 2 counts as two.
+    ///
+    /// # Panics
+    /// Where there are not as many weights as rows.
+    #[must_use]
+    pub fn weighted(self, weights: &[f64]) -> Self {
+        assert_eq!(weights.len(), self.train.len());
+        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+        let weights = weights.iter().map(|w| w / mean).collect();
+        Self {
+            weights: Some(weights),
+            ..self
+        }
+    }
+
+    /// The mean of the log-densities of these rows, each with its weight.
+    fn mean<B: AutodiffBackend>(
+        &self,
+        scores: Tensor<B, 1>,
+        rows: &[usize],
+        at: &Step<'_, B>,
+    ) -> Tensor<B, 1> {
+        match self.weights_of(rows, at) {
+            None => scores.mean(),
+            Some(weights) => (scores * weights).mean(),
+        }
+    }
+
+    /// The weights of these rows, `[rows]`.
+    fn weights_of<B: AutodiffBackend>(
+        &self,
+        rows: &[usize],
+        at: &Step<'_, B>,
+    ) -> Option<Tensor<B, 1>> {
+        let weights = self.weights.as_ref()?;
+        let weights: Vec<f64> = rows.iter().map(|&row| weights[row]).collect();
+        let weights = TensorData::new(weights, [rows.len()]);
+        Some(Tensor::from_data(weights, at.options.clone()))
+    }
+
+    /// The rows of a step, and their weights where there are any, `[rows]`.
+    pub(crate) fn batch<B: AutodiffBackend>(
+        &mut self,
+        at: &Step<'_, B>,
+    ) -> (Data, Option<Tensor<B, 1>>) {
+        let picked = self.picked(at).to_vec();
+        (self.drawn(&picked, at), self.weights_of(&picked, at))
+    }
+
+    /// The rows of a step, always the same for the same rows.
+    fn drawn<B: AutodiffBackend>(&self, rows: &[usize], at: &Step<'_, B>) -> Data {
+        match &self.draw {
+            Some(draw) => draw(rows, &mut at.rng("rows")),
+            None => self.train.pick(rows),
+        }
     }
 
     fn picked<B: AutodiffBackend>(&mut self, at: &Step<'_, B>) -> &[usize] {
@@ -101,10 +168,10 @@ where
     M::InnerModule: LogProb<B::InnerBackend>,
 {
     fn loss(&mut self, model: &M, at: &Step<'_, B>) -> Loss<B> {
-        let train = self.train;
-        let picked = self.picked(at);
-        let log_prob = |rows: &[usize]| {
-            let (x, context) = train.pick(rows).tensors(at.options.clone());
+        let picked = self.picked(at).to_vec();
+        let batch = self.drawn(&picked, at);
+        let log_prob = |batch: &Data| {
+            let (x, context) = batch.tensors(at.options.clone());
             model.log_prob(x, context)
         };
         let loss_of = |mean: Tensor<B, 1>| {
@@ -115,15 +182,14 @@ where
                 ..Loss::new(value)
             }
         };
-        let scores = log_prob(picked);
-        let loss = loss_of(scores.clone().mean());
+        let scores = log_prob(&batch);
+        let loss = loss_of(self.mean(scores.clone(), &picked, at));
         if loss.number.is_some_and(f64::is_finite) {
             return loss;
         }
         // Rows without a finite log-density are left out; their gradients would not be finite either.
         let scores: Vec<f64> = scores.inner().into_data().iter::<f64>().collect();
-        let rows = picked.iter().zip(&scores);
-        let finite = rows.filter(|(_, s)| s.is_finite()).map(|(row, _)| *row);
+        let finite = (0..scores.len()).filter(|&row| scores[row].is_finite());
         let finite: Vec<usize> = finite.collect();
         let left_out = picked.len() - finite.len();
         // Where a solver finds no inverse, a row is NaN; where parameters are lost, all rows are.
@@ -131,11 +197,15 @@ where
         let nan = if nan < picked.len() { nan } else { 0 };
         let unsolved = (nan > 0).then(|| Tensor::full([1], nan as f64, &at.options.device));
         match may_be_left_out(left_out, picked.len()) {
-            true => Loss {
-                unsolved,
-                left_out,
-                ..loss_of(log_prob(&finite).mean())
-            },
+            true => {
+                let rows: Vec<usize> = finite.iter().map(|&row| picked[row]).collect();
+                let scores = log_prob(&batch.pick(&finite));
+                Loss {
+                    unsolved,
+                    left_out,
+                    ..loss_of(self.mean(scores, &rows, at))
+                }
+            }
             false => Loss { unsolved, ..loss },
         }
     }
@@ -153,8 +223,8 @@ where
 
     fn after_step(&mut self, model: &mut M, at: &Step<'_, B>) {
         if self.keeps_statistics {
-            let train = self.train;
-            let (x, context) = train.pick(self.picked(at)).tensors(at.options.clone());
+            let picked = self.picked(at).to_vec();
+            let (x, context) = self.drawn(&picked, at).tensors(at.options.clone());
             model.visit_layers(&mut LayerVisit::update_statistics(x, context));
         }
     }

@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::{Bijector, context_for};
 use flows_core::bijectors::{Cnf, Layer, Stack};
 use flows_core::continuous::{Beside, Plan, Towards};
-use flows_core::distributions::{DiagonalNormal, LogProb};
+use flows_core::distributions::LogProb;
 use flows_core::flow::{DataToBase, Flow};
 
 use crate::likelihood::MaximumLikelihood;
@@ -15,7 +15,7 @@ use crate::objective::{Loss, Objective, Score, Step};
 use crate::solved::mean_of_solved;
 use crate::training::Training;
 
-/// A [`MaximumLikelihood`] of a stack from data to base whose memory does not grow with its layers, nor with the steps
+/// A [`MaximumLikelihood`] of a stack from data to its base whose memory does not grow with its layers, nor with the steps
 /// of a continuous flow: what the backward pass needs is kept for one layer, or one step, at a time, and every layer is
 /// run twice.
 ///
@@ -32,8 +32,8 @@ impl<'a, N> MaximumLikelihood<'a, N> {
     }
 }
 
-/// A stack from data to a normal.
-type StackFlow<B> = Flow<B, Stack<B>, DiagonalNormal<B>, DataToBase>;
+/// A stack from data to a base.
+type StackFlow<B, P> = Flow<B, Stack<B>, P, DataToBase>;
 
 /// What the adjoint is carried back through: a whole layer, or the steps of a continuous flow.
 enum Segment<'a, B: AutodiffBackend> {
@@ -57,11 +57,31 @@ enum Segment<'a, B: AutodiffBackend> {
 ///
 /// # Panics
 /// With the message of [`Bijector::check`] on wrong shapes.
-pub fn segmented_likelihood<B: AutodiffBackend>(
-    flow: &Flow<B, Stack<B>, DiagonalNormal<B>, DataToBase>,
+pub fn segmented_likelihood<B, P>(
+    flow: &Flow<B, Stack<B>, P, DataToBase>,
     x: Tensor<B::InnerBackend, 2>,
     context: Option<Tensor<B::InnerBackend, 2>>,
-) -> Loss<B> {
+) -> Loss<B>
+where
+    B: AutodiffBackend,
+    P: LogProb<B> + AutodiffModule<B>,
+    P::InnerModule: LogProb<B::InnerBackend>,
+{
+    weighted(flow, x, context, None)
+}
+
+/// The same, each log-density times a weight, `[batch]`.
+fn weighted<B, P>(
+    flow: &StackFlow<B, P>,
+    x: Tensor<B::InnerBackend, 2>,
+    context: Option<Tensor<B::InnerBackend, 2>>,
+    weights: Option<Tensor<B, 1>>,
+) -> Loss<B>
+where
+    B: AutodiffBackend,
+    P: LogProb<B> + AutodiffModule<B>,
+    P::InnerModule: LogProb<B::InnerBackend>,
+{
     let device = x.device();
     let tracked = |t: &Tensor<B::InnerBackend, 2>| Tensor::<B, 2>::from_inner(t.clone());
     let tracked_context = context.as_ref().map(tracked);
@@ -117,8 +137,16 @@ pub fn segmented_likelihood<B: AutodiffBackend>(
     let end = tracked(&z).require_grad();
     let log_det = log_det.expect("a stack holds at least one layer");
     let log_det = Tensor::<B, 2>::from_inner(log_det.unsqueeze_dim(1)).require_grad();
-    let log_base = flow.base().log_prob(end.clone(), None);
-    let (loss, unsolved) = mean_of_solved((log_base + log_det.clone().squeeze_dim(1)).neg());
+    let of_base = tracked_context
+        .clone()
+        .filter(|_| flow.base().context_dim() > 0);
+    let log_base = flow.base().log_prob(end.clone(), of_base);
+    let scores = log_base + log_det.clone().squeeze_dim(1);
+    let scores = match weights {
+        None => scores,
+        Some(weights) => scores * weights,
+    };
+    let (loss, unsolved) = mean_of_solved(scores.neg());
     let value = loss.clone().inner();
     let mut at_base = take(loss, &[&end, &log_det]).into_iter();
     let mut next = || at_base.next().expect("a gradient for each leaf");
@@ -161,31 +189,40 @@ pub fn segmented_likelihood<B: AutodiffBackend>(
     }
 }
 
-impl<B: AutodiffBackend> Objective<B, StackFlow<B>>
-    for SegmentedLikelihood<'_, StackFlow<B::InnerBackend>>
+impl<B, P> Objective<B, StackFlow<B, P>>
+    for SegmentedLikelihood<'_, StackFlow<B::InnerBackend, P::InnerModule>>
+where
+    B: AutodiffBackend,
+    P: LogProb<B> + AutodiffModule<B>,
+    P::InnerModule: LogProb<B::InnerBackend>,
 {
-    fn loss(&mut self, model: &StackFlow<B>, at: &Step<'_, B>) -> Loss<B> {
-        let (x, context) = self.0.batch(at).tensors(at.options.clone());
-        segmented_likelihood(model, x.inner(), context.map(Tensor::inner))
+    fn loss(&mut self, model: &StackFlow<B, P>, at: &Step<'_, B>) -> Loss<B> {
+        let (rows, weights) = self.0.batch(at);
+        let (x, context) = rows.tensors(at.options.clone());
+        weighted(model, x.inner(), context.map(Tensor::inner), weights)
     }
 
-    fn initialize(&mut self, model: &mut StackFlow<B>, at: &Step<'_, B>) {
+    fn initialize(&mut self, model: &mut StackFlow<B, P>, at: &Step<'_, B>) {
         self.0.initialize(model, at);
     }
 
-    fn before_step(&mut self, model: &mut StackFlow<B>, at: &Step<'_, B>) {
+    fn before_step(&mut self, model: &mut StackFlow<B, P>, at: &Step<'_, B>) {
         self.0.before_step(model, at);
     }
 
-    fn after_step(&mut self, model: &mut StackFlow<B>, at: &Step<'_, B>) {
+    fn after_step(&mut self, model: &mut StackFlow<B, P>, at: &Step<'_, B>) {
         self.0.after_step(model, at);
     }
 
     fn evaluate_every(&self, training: &Training) -> Option<usize> {
-        Objective::<B, StackFlow<B>>::evaluate_every(&self.0, training)
+        Objective::<B, StackFlow<B, P>>::evaluate_every(&self.0, training)
     }
 
-    fn evaluate(&mut self, model: &StackFlow<B::InnerBackend>, at: &Step<'_, B>) -> Option<Score> {
-        Objective::<B, StackFlow<B>>::evaluate(&mut self.0, model, at)
+    fn evaluate(
+        &mut self,
+        model: &StackFlow<B::InnerBackend, P::InnerModule>,
+        at: &Step<'_, B>,
+    ) -> Option<Score> {
+        Objective::<B, StackFlow<B, P>>::evaluate(&mut self.0, model, at)
     }
 }

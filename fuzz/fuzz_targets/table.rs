@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use flows_experiments::data::{Reading, Source};
+use flows_tables::{Reading, Source};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

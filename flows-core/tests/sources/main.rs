@@ -21,7 +21,7 @@ const SOURCES: [&str; 10] = [
     "flows-experiments/src/runner",
     "flows-experiments/src/graph",
     "flows-experiments/src/regularization",
-    "flows-experiments/src/table_flow",
+    "flows-tables/src/table_flow",
     "flows-experiments/src/targets/energy.rs",
     "flows-experiments/src/toy",
     "flows-experiments/src/vae",

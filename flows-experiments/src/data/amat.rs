@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::DataError;
-use super::bytes::open;
+use flows_tables::DataError;
+use flows_tables::bytes::open;
 
 /// Longest number in bytes: beyond it a file is no table of numbers.
 const LONGEST: usize = 64;
@@ -124,7 +124,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::bytes::fuzz::mutations;
+    use flows_tables::bytes::fuzz::mutations;
 
     #[test]
     fn rows_are_read_and_their_lengths_compared() {

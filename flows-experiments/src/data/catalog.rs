@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::DataError;
+use flows_tables::DataError;
 
 /// What a file is checked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::DataError;
 use super::catalog::Entry;
+use flows_tables::DataError;
 
 /// Why a file could not be had.
 #[derive(Debug, thiserror::Error)]

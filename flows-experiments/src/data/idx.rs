@@ -5,8 +5,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::DataError;
-use super::bytes::{count, fill, open};
+use flows_tables::DataError;
+use flows_tables::bytes::{count, fill, open};
 
 /// An array of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +67,8 @@ pub fn parse(mut bytes: impl Read) -> Result<IdxArray, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::bytes::fuzz::mutations;
     use flate2::{Compression, write::GzEncoder};
+    use flows_tables::bytes::fuzz::mutations;
     use std::io::Write;
 
     const FILE: [u8; 18] = [0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6];

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-use super::DataError;
-use super::bytes::{count, fill, open};
+use flows_tables::DataError;
+use flows_tables::bytes::{count, fill, open};
 
 /// A numeric array.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,8 +290,8 @@ impl Number {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::bytes::fuzz::mutations;
     use flate2::{Compression, write::ZlibEncoder};
+    use flows_tables::bytes::fuzz::mutations;
     use std::io::Write;
 
     fn element(kind: u32, data: &[u8]) -> Vec<u8> {

@@ -21,14 +21,16 @@ use toml::Table as Toml;
 pub use published::published;
 
 use crate::data::sets::{DataSet, SetId};
-use crate::data::{FullGaussian, Rows as DataRows, Table as DataTable};
 use crate::report::{Table, format_estimate};
 use crate::runner::{
     Column, Error, Experiment, Flag, Format, Labels, Override, Preset, Refused, Results, Rows, Run,
     with_values,
 };
-use crate::stability::Stability;
-use crate::table_flow::{Checkpointing, Estimate, FitConfig, Shape, TableFlow, choose, fit_parts};
+use flows_models::stability::Stability;
+use flows_tables::table_flow::{
+    Checkpointing, Estimate, FitConfig, Shape, TableFlow, choose, fit_parts,
+};
+use flows_tables::{FullGaussian, Rows as DataRows, Table as DataTable};
 
 /// The density experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -625,7 +627,9 @@ impl Experiment for Density {
                 )
             }),
         ];
-        columns.extend(Stability::columns(|m: &Measured| m.stability.as_ref()));
+        columns.extend(crate::stability::columns(|m: &Measured| {
+            m.stability.as_ref()
+        }));
         columns
     }
 

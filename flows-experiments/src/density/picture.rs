@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use crate::data::Rows;
 use crate::data::sets::DataSet;
 use crate::report::density_plot::histogram;
 use crate::report::pair_plot::middle;
 use crate::report::{DensityPanel, Marginal, ReportError, draw_marginals, draw_overview};
+use flows_tables::Rows;
 
 /// Cells along each side of a histogram.
 const CELLS: usize = 48;

@@ -8,10 +8,10 @@ use flows_core::random::shuffle;
 use super::{DataArgs, grouped, print, refuse_model, say};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::preprocessing::constant;
-use crate::data::{Role, Rows, Split, Table};
-use crate::energy_distance::energy_test;
-use crate::table_flow::{FAR, ModelHeader, TableFlow};
+use flows_tables::energy_distance::energy_test;
+use flows_tables::preprocessing::constant;
+use flows_tables::table_flow::{FAR, ModelHeader, TableFlow};
+use flows_tables::{Role, Rows, Split, Table};
 use flows_train::stream;
 
 /// Test whether held-out rows and samples of the model differ

@@ -7,18 +7,18 @@ use flows_models::ModelConfig;
 use indicatif::ProgressBar;
 
 use super::{
-    grouped, names_of, open, print, refuse_data, refuse_existing, refuse_fit, refuse_model, remark,
-    say, say_stability,
+    ReadingArgs, assignments, grouped, names_of, number, open, places, print, refuse_data,
+    refuse_existing, refuse_fit, refuse_model, remark, say, say_stability,
 };
 use crate::backend::{Task, check, dispatch};
 use crate::cli::{Compute, DeviceArgs, UsageError};
-use crate::data::{Missing, Reading, Role, Selection, Table};
 use crate::lock::Lock;
 use crate::report::format_estimate;
-use crate::table_flow::{
-    Checkpointing, Estimate, FitConfig, MODELS, Prepared, Shape, TableFlow, begun_on, choose,
-    fit_prepared,
+use flows_tables::table_flow::{
+    Checkpointing, Detected, Estimate, FitConfig, Given, MODELS, Prepared, Shape, TableFlow,
+    begun_on, choose, fit_prepared,
 };
+use flows_tables::{Column, Missing, Role, Selection, Table};
 use flows_train::atomic::{is_stream, temporary_beside};
 use flows_train::{Evaluation, Stopped, Training};
 
@@ -65,8 +65,29 @@ pub(super) struct Args {
     /// Columns to leave out
     #[arg(long, value_name = "COLUMNS")]
     drop: Vec<String>,
+    /// Column with the weights of the rows, by name or number: a row of weight 2 counts as two
+    #[arg(long, value_name = "COLUMN")]
+    weights: Option<String>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
+    /// Columns that are positive
+    #[arg(long, value_name = "COLUMNS")]
+    positive: Vec<String>,
+    /// Ends of bounded columns, such as share=0:1
+    #[arg(long, value_name = "NAME=LOW:HIGH")]
+    bounds: Vec<String>,
+    /// Periods of columns on a circle, such as hour=24
+    #[arg(long, value_name = "NAME=PERIOD")]
+    periodic: Vec<String>,
+    /// Columns of whole numbers or levels: they get probabilities
+    #[arg(long, value_name = "COLUMNS")]
+    discrete: Vec<String>,
+    /// Columns that are taken as they are, whatever they look like
+    #[arg(long, value_name = "COLUMNS")]
+    continuous: Vec<String>,
+    /// Whether the kinds of the other columns are found by their values
+    #[arg(long, value_enum, default_value_t = KindsArg::Auto)]
+    kinds: KindsArg,
     /// Leave out rows with a missing value
     #[arg(long)]
     skip_missing: bool,
@@ -104,6 +125,15 @@ pub(super) struct Args {
     device: DeviceArgs,
 }
 
+/// Whether kinds are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+enum KindsArg {
+    /// They are, and each is printed.
+    Auto,
+    /// Columns are continuous unless another option says so.
+    None,
+}
+
 fn models() -> String {
     let lines = MODELS
         .iter()
@@ -136,14 +166,16 @@ impl Args {
         refuse_unwritable(&self.out)?;
         // What an unfinished fit was begun on may decide its bits: it goes on there.
         let begun = self.resume.then(|| begun_on(&checkpoint)).flatten();
+        let begun = begun.and_then(|kept| Compute::begun(&kept));
         let compute = self.device.resolve_from(begun)?;
         check(compute.backend, compute.dtype).map_err(UsageError::from)?;
 
-        let mut source = open(&self.data, &self.reading)?;
+        let mut source = open(&self.data, &self.reading.reading())?;
         let selection = Selection {
             only: self.columns.clone(),
             drop: self.drop.clone(),
             context: self.context.clone(),
+            weights: self.weights.clone(),
         };
         let missing = if self.skip_missing {
             Missing::Skip
@@ -164,8 +196,12 @@ impl Args {
         remark(&source);
         let held_out = [self.validation, self.test];
         let prepared = Prepared::split(&table, held_out, self.seed).map_err(refuse_fit)?;
-        let config = self.configure(&table, prepared.dim())?;
-        describe(&table, &prepared, &config);
+        let given = self.given(&table)?;
+        let kinds = prepared.kinds(&given, self.kinds == KindsArg::Auto);
+        let kinds = kinds.map_err(refuse_fit)?;
+        let mut config = self.configure(&table, prepared.dim())?;
+        config.kinds = kinds.iter().map(Detected::column_kind).collect();
+        describe(&table, &prepared, &kinds, &config);
         if self.force && checkpoint.exists() {
             std::fs::remove_file(&checkpoint)?;
         }
@@ -178,6 +214,34 @@ impl Args {
             compute,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+    }
+
+    /// The kinds that options give.
+    fn given(&self, table: &Table) -> Result<Vec<(String, Given)>, UsageError> {
+        let columns = table.columns.iter().filter(|c| c.role == Role::Density);
+        let columns: Vec<&Column> = columns.collect();
+        let mut given = Vec::new();
+        let mut give = |place: usize, kind| given.push((columns[place].name.clone(), kind));
+        for (option, lists, kind) in [
+            ("--positive", &self.positive, Given::Positive),
+            ("--discrete", &self.discrete, Given::Discrete),
+            ("--continuous", &self.continuous, Given::Continuous),
+        ] {
+            for place in places(option, lists, &columns)? {
+                give(place, kind.clone());
+            }
+        }
+        for (place, text) in assignments("--periodic", &self.periodic, &columns)? {
+            give(place, Given::Periodic(number("--periodic", text)?));
+        }
+        for (place, text) in assignments("--bounds", &self.bounds, &columns)? {
+            let (low, high) = text
+                .split_once(':')
+                .ok_or_else(|| UsageError(format!("--bounds: '{text}', expected NAME=LOW:HIGH")))?;
+            let [low, high] = [number("--bounds", low)?, number("--bounds", high)?];
+            give(place, Given::Bounds(low, high));
+        }
+        Ok(given)
     }
 
     fn configure(&self, table: &Table, dim: usize) -> anyhow::Result<FitConfig> {
@@ -199,7 +263,7 @@ impl Args {
                 FitConfig::new(model)
             }
             None => {
-                let chosen = choose(self.model.as_deref(), shape)?;
+                let chosen = choose(self.model.as_deref(), shape).map_err(refuse_fit)?;
                 learning_rate = chosen.learning_rate;
                 FitConfig {
                     training_log_det: chosen.training_log_det,
@@ -254,7 +318,7 @@ fn refuse_unwritable(model: &Path) -> Result<(), UsageError> {
     }
 }
 
-fn describe(table: &Table, prepared: &Prepared<'_>, config: &FitConfig) {
+fn describe(table: &Table, prepared: &Prepared<'_>, kinds: &[Detected], config: &FitConfig) {
     let names = table.names(Role::Density);
     let mut line = format!(
         "{} rows, density of {}",
@@ -272,7 +336,10 @@ fn describe(table: &Table, prepared: &Prepared<'_>, config: &FitConfig) {
     }
     line += &format!("; model {}", config.model.name());
     say(&line);
-    for note in prepared.notes() {
+    for kind in kinds {
+        say(&kind.words());
+    }
+    for note in prepared.notes(kinds) {
         say(&format!("note: {note}"));
     }
 }
@@ -292,7 +359,7 @@ impl Task for Job<'_> {
     fn run<B: AutodiffBackend>(self, device: B::Device) -> anyhow::Result<()> {
         let checkpointing = Checkpointing {
             path: Some(self.checkpoint),
-            compute: Some(self.compute),
+            compute: Some(self.compute.of_fit()),
         };
         let mut screen = Screen::new(self.config.course.steps);
         let fitted = fit_prepared::<B>(
@@ -408,5 +475,41 @@ impl Screen {
         if evaluation.improved {
             self.bar.set_message(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_of_fit_names_the_widths_that_are_taken() {
+        use clap::CommandFactory;
+        let shape = |dim| Shape {
+            dim,
+            context_dim: 0,
+            layers: None,
+            hidden: None,
+        };
+        let width = |dim| match choose(Some("ddnf"), shape(dim)).unwrap().model {
+            ModelConfig::Ddnf(ddnf) => ddnf.hidden[0],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([1, 2].map(width), [3, 3].map(width));
+        assert_eq!([4, 5].map(|dim| width(dim) / dim), [4, 4]);
+        let program = crate::flows::Args::command();
+        let fit = program.find_subcommand("fit").unwrap();
+        let hidden = fit
+            .get_arguments()
+            .find(|a| a.get_id() == "hidden")
+            .unwrap();
+        let help = hidden.get_help().unwrap().to_string();
+        let expected = format!(
+            "[default: 64,64; ddnf: {} for up to three columns, beyond {} a column and at most {}]",
+            width(3),
+            width(4) / 4,
+            width(1000)
+        );
+        assert!(help.contains(&expected), "{help}");
     }
 }

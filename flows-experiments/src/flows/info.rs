@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{grouped, names_of, print, refuse_model};
-use crate::data::Role;
 use crate::report::format_estimate;
-use crate::table_flow::{Estimate, ModelHeader};
+use flows_tables::Role;
+use flows_tables::table_flow::{Estimate, ModelHeader};
 use flows_train::Stopped;
 
 /// Say what is in a model file
@@ -43,13 +43,17 @@ impl Args {
             .filter(|(count, _)| *count > 0)
             .map(|(count, why)| format!(", {} left out for {why}", grouped(*count)))
             .collect();
+        let weighted = if training.weighted { ", weighted" } else { "" };
         let determined = header.determined.iter();
         let determined = determined.map(|d| format!("{} = {}", d.column, d.formula()));
+        let kinds = header.kinds.iter();
+        let kinds = kinds.map(|k| format!("{}: {}", k.column, k.kind.words()));
         let mut lines = vec![
             (
                 "density of",
                 names_of(&header.columns, Role::Density).join(", "),
             ),
+            ("kinds", kinds.collect::<Vec<_>>().join(", ")),
             ("determined", determined.collect::<Vec<_>>().join(", ")),
             ("given", names_of(&header.columns, Role::Context).join(", ")),
             ("model", model),
@@ -61,7 +65,9 @@ impl Args {
             ),
             (
                 "rows",
-                format!("{train} training, {validation} validation, {test} test{left_out}"),
+                format!(
+                    "{train} training, {validation} validation, {test} test{weighted}{left_out}"
+                ),
             ),
             (
                 "training",

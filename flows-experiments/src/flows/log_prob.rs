@@ -6,15 +6,15 @@ use std::time::Instant;
 use burn::tensor::backend::AutodiffBackend;
 
 use super::{
-    DataArgs, FAR_CONTEXT, grouped, refuse_data, refuse_existing, refuse_model, remark, say,
-    say_stability, throughput,
+    DataArgs, FAR_CONTEXT, FormatArgs, fixed_context, grouped, refuse_data, refuse_existing,
+    refuse_model, remark, say, say_stability, throughput,
 };
 use crate::backend::{Dtype, Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::table::by_role;
-use crate::data::{Format, Missing, Rows, Sink, Source};
 use crate::report::format_estimate;
-use crate::table_flow::{Estimate, ModelHeader, TableFlow};
+use flows_tables::table::by_role;
+use flows_tables::table_flow::{Estimate, ModelHeader, POINTS, TableFlow};
+use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
 ///
@@ -26,6 +26,9 @@ pub(super) struct Args {
     model: PathBuf,
     /// Table with the model's columns: CSV or npy, `-` for standard input
     data: PathBuf,
+    /// Values of the context columns for all rows, such as hour=18,temperature=4; DATA has the others
+    #[arg(long, value_name = "NAME=VALUE")]
+    context: Vec<String>,
     /// File for the numbers [default: standard output]
     #[arg(
         short,
@@ -38,9 +41,12 @@ pub(super) struct Args {
     /// Write over FILE
     #[arg(long)]
     force: bool,
-    /// CSV or npy [default: npy for a file that ends in .npy]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    format: FormatArgs,
+    /// Points of a cell at which the density is taken, where columns have whole numbers, levels or a value that
+    /// repeats: their log-probability is an estimate by importance sampling, better with more
+    #[arg(long, value_name = "N", default_value_t = POINTS)]
+    noise: usize,
     #[command(flatten)]
     table: DataArgs,
     #[command(flatten)]
@@ -50,12 +56,24 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         refuse_existing(&self.out, self.force)?;
+        if self.noise == 0 {
+            return Err(UsageError("--noise is 0, expected at least 1".to_owned()).into());
+        }
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
-        let source = self.table.open(&self.data, &header, Missing::Keep)?;
+        let context = fixed_context(&self.context, &header)?;
+        let mut columns = header.columns.clone();
+        if context.is_some() {
+            columns.retain(|c| c.role == Role::Density);
+        }
+        let source = self
+            .table
+            .open(&self.data, &header, &columns, Missing::Keep)?;
         let job = Job {
             args: &self,
             source,
+            columns,
+            context,
             dtype: compute.dtype,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
@@ -68,6 +86,10 @@ pub(super) const CHUNK: usize = 8192;
 struct Job<'a> {
     args: &'a Args,
     source: Source,
+    /// Those of the table.
+    columns: Vec<Column>,
+    /// The context of all rows, where it is not in the table.
+    context: Option<Vec<f64>>,
     dtype: Dtype,
 }
 
@@ -76,11 +98,14 @@ impl Task for Job<'_> {
 
     fn run<B: AutodiffBackend>(mut self, device: B::Device) -> anyhow::Result<()> {
         let Args {
-            model, out, format, ..
+            model,
+            out,
+            format,
+            noise,
+            ..
         } = self.args;
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
-        let columns = &flow.header().columns;
-        let format = format.unwrap_or_else(|| Format::of(out));
+        let format = format.of(out);
         let decimals = match self.dtype {
             Dtype::F32 => 6,
             Dtype::F64 => 12,
@@ -98,11 +123,15 @@ impl Task for Job<'_> {
             if chunk.is_empty() {
                 break;
             }
-            let (x, context) = by_role(Rows::new(chunk, columns.len()), columns);
+            let rows_read = Rows::new(chunk, self.columns.len());
+            let (x, mut context) = by_role(rows_read, &self.columns);
+            if let Some(values) = &self.context {
+                context = Some(Rows::new(values.repeat(x.len()), values.len()));
+            }
             if rows == 0 {
                 say_stability(&flow, &x, context.as_ref());
             }
-            let scores = flow.log_prob(&x, context.as_ref());
+            let scores = flow.log_prob_with(&x, context.as_ref(), *noise);
             sink.push(&scores).map_err(anyhow::Error::from)?;
             rows += scores.len();
             if let Some(context) = &context {

@@ -16,10 +16,12 @@ use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::UsageError;
-use crate::data::selection::locate;
-use crate::data::table::by_role;
-use crate::data::{Column, DataError, Missing, Reading, Role, Rows, Source, Table};
-use crate::table_flow::{FitError, ModelHeader, TableFlow};
+use flows_tables::selection::{leading_name, locate};
+use flows_tables::table::by_role;
+use flows_tables::table_flow::{FitError, ModelHeader, TableFlow};
+use flows_tables::{
+    Column, DataError, Format, Header, Missing, Reading, Role, Rows, Source, Table,
+};
 use flows_train::atomic::is_stream;
 use flows_train::{FileError, TrainError};
 
@@ -191,27 +193,230 @@ fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
 /// Standard deviations from the mean of the training rows beyond which a context is said to be far.
 const FAR_CONTEXT: f64 = 10.0;
 
+/// The places of the columns that lists between commas name, by name or number from 1.
+fn places(option: &str, lists: &[String], columns: &[&Column]) -> Result<Vec<usize>, UsageError> {
+    let mut places = Vec::new();
+    for list in lists {
+        let mut rest = Some(list.trim());
+        while let Some(list) = rest {
+            let (place, name) = place(option, list, ',', columns)?;
+            places.push(place);
+            let more = list[name..].trim_start().strip_prefix(',');
+            rest = more.map(str::trim_start);
+        }
+    }
+    Ok(places)
+}
+
+/// The place of the column that a text begins with, and the length of what it is called there.
+fn place(
+    option: &str,
+    text: &str,
+    end: char,
+    columns: &[&Column],
+) -> Result<(usize, usize), UsageError> {
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    let numbers: Vec<String> = columns
+        .iter()
+        .map(|c| (c.position + 1).to_string())
+        .collect();
+    let by_name = leading_name(&names, text, end).map(|p| (p, names[p].len()));
+    let found =
+        by_name.or_else(|| leading_name(&numbers, text, end).map(|p| (p, numbers[p].len())));
+    found.ok_or_else(|| {
+        UsageError(format!(
+            "{option} {text}: the columns are {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// Values of columns, as in `hour=18,temperature=4`: the place of each and the text of its value.
+fn assignments<'a>(
+    option: &str,
+    lists: &'a [String],
+    columns: &[&Column],
+) -> Result<Vec<(usize, &'a str)>, UsageError> {
+    let mut found: Vec<(usize, &str)> = Vec::new();
+    for list in lists {
+        let mut rest = Some(list.trim());
+        while let Some(list) = rest {
+            let expected = || UsageError(format!("{option} {list}: expected NAME=VALUE"));
+            if !list.contains('=') {
+                return Err(expected());
+            }
+            let (place, name) = place(option, list, '=', columns)?;
+            let value = list[name..]
+                .trim_start()
+                .strip_prefix('=')
+                .ok_or_else(expected)?;
+            let (value, more) = match value.split_once(',') {
+                Some((value, more)) => (value, Some(more.trim_start())),
+                None => (value, None),
+            };
+            if found.iter().any(|(other, _)| *other == place) {
+                let name = &columns[place].name;
+                return Err(UsageError(format!("{option} gives {name} twice")));
+            }
+            found.push((place, value.trim()));
+            rest = more;
+        }
+    }
+    Ok(found)
+}
+
+/// The values that `--context` gives the context columns of a model; `None` where it gives none.
+fn fixed_context(lists: &[String], header: &ModelHeader) -> Result<Option<Vec<f64>>, UsageError> {
+    let columns = header.columns.iter().filter(|c| c.role == Role::Context);
+    let columns: Vec<&Column> = columns.collect();
+    if lists.is_empty() {
+        return Ok(None);
+    }
+    if columns.is_empty() {
+        return Err(UsageError("the model takes no context".to_owned()));
+    }
+    let mut values = vec![None; columns.len()];
+    for (place, value) in assignments("--context", lists, &columns)? {
+        values[place] = Some(number("--context", value)?);
+    }
+    let all: Option<Vec<f64>> = values.iter().copied().collect();
+    let without = columns.iter().zip(&values).filter(|(_, v)| v.is_none());
+    let without: Vec<&str> = without.map(|(c, _)| c.name.as_str()).collect();
+    all.map(Some).ok_or_else(|| needs_context(&without))
+}
+
+fn needs_context(columns: &[&str]) -> UsageError {
+    UsageError(format!(
+        "the model needs a value of {}: --context {}, or a table with them",
+        columns.join(", "),
+        shell_word(&format!("{}=VALUE", columns.join("=VALUE,")))
+    ))
+}
+
+/// A text as it is typed in a shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,=/:+".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// A finite number.
+fn number(option: &str, text: &str) -> Result<f64, UsageError> {
+    let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
+    number.ok_or_else(|| UsageError(format!("{option}: '{text}' is no number")))
+}
+
+/// How a table is read, as options.
+#[derive(Debug, Clone, clap::Args)]
+struct ReadingArgs {
+    /// Whether the first line of a text file is a header
+    #[arg(long, value_enum, default_value_t = HeaderArg::Auto)]
+    header: HeaderArg,
+    /// Character that begins a comment line; above the table, `#` does
+    #[arg(long, value_name = "CHAR", value_parser = ascii)]
+    comment: Option<u8>,
+    /// Numbers of the text have a decimal comma
+    #[arg(long)]
+    decimal_comma: bool,
+    /// Text or number that stands for a missing value besides NA, NaN, null and the like, such as -9999
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    missing: Vec<String>,
+    /// Array to read from an npz file that has several
+    #[arg(long, value_name = "NAME")]
+    array: Option<String>,
+}
+
+/// [`Header`] as an option.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum HeaderArg {
+    /// It does where it holds words and no numbers.
+    Auto,
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+fn ascii(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err("expected one ASCII character".to_owned()),
+    }
+}
+
+impl ReadingArgs {
+    fn reading(&self) -> Reading {
+        Reading {
+            header: match self.header {
+                HeaderArg::Auto => Header::Auto,
+                HeaderArg::Yes => Header::Yes,
+                HeaderArg::No => Header::No,
+            },
+            comment: self.comment,
+            decimal_comma: self.decimal_comma,
+            array: self.array.clone(),
+            missing: self.missing.clone(),
+            known: Vec::new(),
+        }
+    }
+}
+
+/// How rows are written, as an option.
+#[derive(Debug, Clone, clap::Args)]
+struct FormatArgs {
+    /// CSV or npy [default: npy for a file that ends in .npy]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+}
+
+/// [`Format`] as an option.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FormatArg {
+    /// Text between commas, with a header.
+    Csv,
+    /// NumPy's format, 64-bit floats.
+    Npy,
+}
+
+impl FormatArgs {
+    fn of(&self, path: &Path) -> Format {
+        match self.format {
+            Some(FormatArg::Csv) => Format::Csv,
+            Some(FormatArg::Npy) => Format::Npy,
+            None => Format::of(path),
+        }
+    }
+}
+
 /// A table for a fitted model.
 #[derive(Debug, Clone, clap::Args)]
 struct DataArgs {
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
 }
 
 impl DataArgs {
-    /// Opens a table and selects the columns of a model.
-    fn open(&self, path: &Path, model: &ModelHeader, missing: Missing) -> anyhow::Result<Source> {
-        let mut source = open_for(path, &self.reading, model, &model.columns)?;
+    /// Opens a table and selects these columns of a model.
+    fn open(
+        &self,
+        path: &Path,
+        model: &ModelHeader,
+        columns: &[Column],
+        missing: Missing,
+    ) -> anyhow::Result<Source> {
+        let mut source = open_for(path, &self.reading.reading(), model, columns)?;
         let layout = source.layout();
-        let wanted = locate(&model.columns, model.source(), layout, source.origin());
+        let wanted = locate(columns, model.source(), layout, source.origin());
         source.select(wanted.map_err(refuse_data)?, missing);
         Ok(source)
     }
 
     /// Reads the columns of a model to the end of a table.
     fn table(&self, path: &Path, model: &ModelHeader) -> anyhow::Result<Table> {
-        let mut source = self.open(path, model, Missing::Skip)?;
-        let values = crate::data::table::collect(&mut source).map_err(refuse_data)?;
+        let mut source = self.open(path, model, &model.columns, Missing::Skip)?;
+        let values = flows_tables::table::collect(&mut source).map_err(refuse_data)?;
         if source.incomplete() > 0 {
             say(&format!(
                 "{} rows with missing values left out",
@@ -219,7 +424,7 @@ impl DataArgs {
             ));
         }
         remark(&source);
-        let rows = crate::data::Rows::new(values, model.columns.len());
+        let rows = Rows::new(values, model.columns.len());
         let (density, context) = by_role(rows, &model.columns);
         Ok(Table {
             columns: model.columns.clone(),
@@ -227,6 +432,7 @@ impl DataArgs {
             named: !model.unnamed,
             density,
             context,
+            weights: None,
             skipped: source.incomplete(),
         })
     }

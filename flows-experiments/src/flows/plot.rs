@@ -5,25 +5,30 @@ use std::path::PathBuf;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::random::shuffle;
 
-use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
+use super::{
+    DataArgs, FAR_CONTEXT, fixed_context, grouped, print, refuse_existing, refuse_model, say,
+};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::{Role, Rows, Table};
 use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
-use crate::table_flow::{ModelHeader, TableFlow};
+use flows_tables::table_flow::{ModelHeader, TableFlow};
+use flows_tables::{Role, Rows, Table};
 use flows_train::stream;
 
 /// Draw data beside samples, for all pairs of columns
 ///
 /// Data below the diagonal, samples above it, the marginals of both on it. A conditional model is sampled
-/// at the contexts of DATA.
+/// at the contexts of DATA, or at one that --context gives.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,
     /// Table to compare with; without one, samples alone
     data: Option<PathBuf>,
+    /// One context for all samples, such as hour=18,temperature=4, in the place of DATA
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "data")]
+    context: Vec<String>,
     /// Picture, PNG
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
@@ -70,10 +75,11 @@ impl Args {
                 ));
             }
         }
+        let fixed = fixed_context(&self.context, &header)?;
         let table = match &self.data {
             Some(path) => Some(self.table.table(path, &header)?),
-            None if header.count(Role::Context) > 0 => {
-                let text = "a conditional model is drawn at the contexts of a table: give DATA";
+            None if fixed.is_none() && header.count(Role::Context) > 0 => {
+                let text = "a conditional model is drawn at the contexts of a table, or at one: give DATA or --context";
                 return Err(UsageError(text.to_owned()).into());
             }
             None => None,
@@ -82,6 +88,7 @@ impl Args {
         let job = Job {
             args: &self,
             table,
+            fixed,
             shown,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
@@ -104,6 +111,8 @@ fn drawable(name: &str, column: usize) -> String {
 struct Job<'a> {
     args: &'a Args,
     table: Option<Table>,
+    /// The context of all samples.
+    fixed: Option<Vec<f64>>,
     shown: Vec<usize>,
 }
 
@@ -126,7 +135,23 @@ impl Task for Job<'_> {
             table.pick(&rows)
         });
         let n = data.as_ref().map_or(*points, Table::len);
+        let fixed = self
+            .fixed
+            .map(|values| Rows::new(values.repeat(n), values.len()));
         let context = data.as_ref().and_then(|d| d.context.as_ref());
+        let context = context.or(fixed.as_ref());
+        if let Some(context) = context {
+            let distances = flow.context_distances(context);
+            let far = distances.iter().filter(|d| **d > FAR_CONTEXT).count();
+            if far > 0 {
+                say(&format!(
+                    "note: {} of {} samples have a context more than 10 standard deviations from that of the \
+                     training rows: what is drawn there is a guess",
+                    grouped(far),
+                    grouped(n)
+                ));
+            }
+        }
         let samples = flow.sample(n, context, &mut stream(*seed, "sample", 0));
         let finite = |row: &[f64]| row.iter().all(|v| v.is_finite());
         let not_finite = samples.iter().filter(|row| !finite(row)).count();

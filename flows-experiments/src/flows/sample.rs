@@ -7,15 +7,15 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::log_prob::CHUNK;
 use super::{
-    FAR_CONTEXT, grouped, names_of, open_for, refuse_data, refuse_existing, refuse_model, say,
-    throughput,
+    FAR_CONTEXT, FormatArgs, ReadingArgs, fixed_context, grouped, names_of, needs_context,
+    open_for, refuse_data, refuse_existing, refuse_model, say, throughput,
 };
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use crate::data::selection::{leading_name, locate_context};
-use crate::data::sink::{EXACT, decimals};
-use crate::data::{Column, Format, Missing, Reading, Role, Rows, Sink, Source};
-use crate::table_flow::{ModelHeader, TableFlow};
+use flows_tables::selection::locate_context;
+use flows_tables::sink::{EXACT, decimals};
+use flows_tables::table_flow::{ModelHeader, TableFlow};
+use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 use flows_train::stream;
 
 /// Draw rows from a fitted flow
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DATA", conflicts_with = "context")]
     context_from: Option<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    reading: ReadingArgs,
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -49,9 +49,8 @@ pub(super) struct Args {
         hide_default_value = true
     )]
     out: PathBuf,
-    /// CSV or npy [default: npy for a file that ends in .npy]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    format: FormatArgs,
     /// Write over FILE
     #[arg(long)]
     force: bool,
@@ -82,57 +81,16 @@ impl Args {
         }
         if let Some(path) = &self.context_from {
             let context = header.columns.iter().filter(|c| c.role == Role::Context);
-            let mut source = open_for(path, &self.reading, header, context)?;
+            let mut source = open_for(path, &self.reading.reading(), header, context)?;
             let (columns, from) = (&header.columns, header.source());
             let layout = source.layout();
             let wanted = locate_context(columns, from, layout, source.origin());
             source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
             return Ok(Contexts::Table(Box::new(source)));
         }
-        let numbers = header.columns.iter().filter(|c| c.role == Role::Context);
-        let numbers: Vec<String> = numbers.map(|c| (c.position + 1).to_string()).collect();
-        let mut values = vec![None; names.len()];
-        for list in &self.context {
-            let mut rest = Some(list.trim());
-            while let Some(list) = rest {
-                let refuse = |why: &str| UsageError(format!("--context {list}: {why}"));
-                let place =
-                    leading_name(&names, list, '=').or_else(|| leading_name(&numbers, list, '='));
-                let place = place.ok_or_else(|| match list.contains('=') {
-                    true => refuse(&format!("the model's context is {}", names.join(", "))),
-                    false => refuse("expected NAME=VALUE"),
-                })?;
-                let name = match list.starts_with(names[place]) {
-                    true => names[place],
-                    false => &numbers[place],
-                };
-                let value = list[name.len()..].trim_start().strip_prefix('=');
-                let value = value.ok_or_else(|| refuse("expected NAME=VALUE"))?;
-                let (value, more) = match value.split_once(',') {
-                    Some((value, more)) => (value, Some(more.trim_start())),
-                    None => (value, None),
-                };
-                let number = value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
-                let number = number.ok_or_else(|| refuse(&format!("'{value}' is no number")))?;
-                if values[place].replace(number).is_some() {
-                    return Err(
-                        UsageError(format!("--context gives {} twice", names[place])).into(),
-                    );
-                }
-                rest = more;
-            }
-        }
-        let all: Option<Vec<f64>> = values.iter().copied().collect();
-        let all = all.ok_or_else(|| {
-            let without = names.iter().zip(&values).filter(|(_, v)| v.is_none());
-            let without: Vec<&str> = without.map(|(n, _)| *n).collect();
-            UsageError(format!(
-                "the model needs a value of {}: --context {}, or --context-from DATA",
-                without.join(", "),
-                shell_word(&format!("{}=VALUE", without.join("=VALUE,")))
-            ))
-        })?;
-        Ok(Contexts::Fixed(all))
+        let values = fixed_context(&self.context, header)?;
+        let values = values.ok_or_else(|| needs_context(&names))?;
+        Ok(Contexts::Fixed(values))
     }
 }
 
@@ -164,7 +122,13 @@ impl Task for Job<'_> {
         let columns = flow.header().columns.clone();
         let mut scales = flow.preprocessing().scale().into_iter();
         let determined = &flow.header().determined;
+        let kinds = &flow.header().kinds;
         let decimals = columns.iter().map(|c| match c.role {
+            // The map of its kind, not a standard deviation, says which digits count.
+            Role::Density if kinds.iter().any(|k| k.column == c.name) => {
+                scales.next();
+                EXACT
+            }
             Role::Density => match determined.iter().find(|d| d.column == c.name) {
                 Some(constant) if constant.terms.is_empty() => EXACT,
                 // Twelve digits of what may differ and still count as equal would be rounding.
@@ -175,7 +139,7 @@ impl Task for Job<'_> {
             Role::Context => EXACT,
         });
         let names = columns.iter().map(|c| c.name.clone()).collect();
-        let format = format.unwrap_or_else(|| Format::of(out));
+        let format = format.of(out);
         let sink = Sink::create(out, format, names, decimals.collect());
         let mut sink = sink.map_err(refuse_data)?;
         let rng = &mut stream(*seed, "sample", 0);
@@ -249,15 +213,6 @@ impl Task for Job<'_> {
             );
         }
         Ok(())
-    }
-}
-
-/// A text as it is typed in a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-.,=/:+".contains(c);
-    match text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -11,9 +11,9 @@ use flows_core::regularizers::{Metric, Regularizers, path_energy, path_length};
 use serde::{Deserialize, Serialize};
 
 use super::config::Truncation;
-use crate::stability::{Stability, measure_stability};
 use crate::targets::Target;
 use crate::toy::{self, Evaluation, TargetSettings, density_grid, points};
+use flows_models::stability::{Stability, measure_stability};
 use flows_train::stream;
 
 /// What a run comes to. Numbers that are not finite are `None`.

@@ -31,7 +31,6 @@ pub use truncation::{Slope, TruncationRow};
 
 use crate::report::{JsonText, Table, format_estimate};
 use crate::runner::{Column, Experiment, Flag, Format, Job as _, Preset, Results, Row, Rows, Run};
-use crate::stability::Stability;
 use crate::targets::Target;
 use crate::toy::ReverseKl;
 use config::kind;
@@ -304,7 +303,7 @@ impl Experiment for Regularization {
             Col::total("not_finite", "", |_, m| m.measurement.exact.not_finite),
             Col::mean("train_seconds", "", |_, m| Some(m.train_seconds)),
         ];
-        columns.extend(Stability::columns(|m: &Measured| {
+        columns.extend(crate::stability::columns(|m: &Measured| {
             Some(&m.measurement.stability)
         }));
         columns

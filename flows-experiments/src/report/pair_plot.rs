@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use super::ReportError;
 use super::canvas::{Anchor, Area, INK, Lettering, draw_png};
 use super::ticks::{Labels, labels, ticks};
-use crate::data::Rows;
+use flows_tables::Rows;
 
 /// What a pair plot shows.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,7 +23,7 @@ use super::folder::{Folder, FolderError};
 use super::results::{Outcome, Record, Results};
 use super::screen::Screen;
 use super::{Event, Experiment, Job, Refused, Run};
-use crate::table_flow::FitError;
+use flows_tables::table_flow::FitError;
 
 /// Does one job: from its record, its checkpoint, or the beginning.
 ///

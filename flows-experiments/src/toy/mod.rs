@@ -29,8 +29,8 @@ use crate::report::{JsonText, Table, draw_density_panels, draw_overview, format_
 use crate::runner::{
     Column, Experiment, Flag, Format, Labels, Override, Preset, Results, Rows, Run, with_values,
 };
-use crate::stability::{Stability, measure_stability};
 use crate::targets::{SoftWall, Target, quadrature};
+use flows_models::stability::{Stability, measure_stability};
 
 /// The toy experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -496,7 +496,9 @@ impl Experiment for Toy {
             .written(small),
             Col::total("not_finite", "", |_, m| m.measurement.not_finite),
         ]);
-        columns.extend(Stability::columns(|m: &Measured| m.stability.as_ref()));
+        columns.extend(crate::stability::columns(|m: &Measured| {
+            m.stability.as_ref()
+        }));
         columns
     }
 

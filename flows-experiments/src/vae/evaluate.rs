@@ -11,7 +11,7 @@ use super::config::VaeEvaluation;
 use super::train::tensor;
 use crate::data::images::{ImageSet, Images};
 use crate::runner::{FolderError, RunFolder};
-use crate::stability::{Stability, measure_stability_in};
+use flows_models::stability::{Stability, measure_stability_in};
 use flows_train::{stream, stream_seed};
 
 /// Images in a batch without gradients.

@@ -30,7 +30,6 @@ use crate::report::{Table, format_estimate};
 use crate::runner::{
     Column, Error, Experiment, Flag, Format, Job as _, Labels, Preset, Results, Rows, Run,
 };
-use crate::stability::Stability;
 use evaluate::Evaluation;
 use published::published;
 
@@ -353,7 +352,7 @@ impl Experiment for VaeExperiment {
             Col::mean("train_seconds", "seconds", |_, m| Some(m.train_seconds))
                 .written(Format::Decimals(1)),
         ];
-        columns.extend(Stability::columns(|m: &Measured| {
+        columns.extend(crate::stability::columns(|m: &Measured| {
             m.measurement.stability.as_ref()
         }));
         columns

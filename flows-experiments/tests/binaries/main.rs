@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use flows_experiments::data::{Format, Sink};
+use flows_tables::{Format, Sink};
 use serde_json::Value;
 
 fn json(path: &Path) -> Value {

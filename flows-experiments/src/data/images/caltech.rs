@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{ImageSet, ImageSetId, Images, Pixels, SEED, find, read_images, unfit};
-use crate::data::DataError;
 use crate::data::mat5::{MatArray, read_mat};
+use flows_tables::DataError;
 use flows_train::stream;
 
 const SIZE: [usize; 2] = [28, 28];

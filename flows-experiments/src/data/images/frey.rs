@@ -6,8 +6,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::{ImageSet, ImageSetId, Images, Pixels, SEED, find, read_images, unfit};
-use crate::data::DataError;
 use crate::data::mat5::read_mat;
+use flows_tables::DataError;
 use flows_train::stream;
 
 const SIZE: [usize; 2] = [28, 20];

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::{Binarization, ImageSet, ImageSetId, Images, Parts, Pixels, find, read_images, unfit};
-use crate::data::DataError;
 use crate::data::amat::read_amat;
+use flows_tables::DataError;
 
 const SIZE: [usize; 2] = [28, 28];
 

@@ -17,8 +17,8 @@ use flows_core::random::shuffle;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::DataError;
 use super::idx::{IdxArray, read_idx};
+use flows_tables::DataError;
 use flows_train::stream;
 
 /// Images of one size, intensities from 0 to 1.

@@ -10,7 +10,7 @@ use rand::RngExt;
 
 use super::{DataSet, SEED, SetId, find};
 use crate::data::idx::{IdxArray, read_idx};
-use crate::data::{DataError, Rows};
+use flows_tables::{DataError, Rows};
 use flows_train::stream;
 
 const PIXELS: usize = 64;

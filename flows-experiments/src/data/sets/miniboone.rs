@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{DataSet, STANDARDIZED, SetId, find, read, split_and_standardize};
-use crate::data::DataError;
+use flows_tables::DataError;
 
 const PUBLISHED: usize = 36_488;
 const COLUMNS: usize = 43;

@@ -12,10 +12,10 @@ mod protein;
 
 use std::path::Path;
 
-use super::gaussian::moments;
-use super::source::{Header, Missing, Source};
-use super::table::collect;
-use super::{DataError, Rows};
+use flows_tables::gaussian::moments;
+use flows_tables::source::{Header, Missing, Source};
+use flows_tables::table::collect;
+use flows_tables::{DataError, Rows};
 
 /// A set of the density experiment, ready for a model.
 #[derive(Debug, Clone, PartialEq)]

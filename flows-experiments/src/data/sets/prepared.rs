@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{DataSet, STANDARDIZED, SetId, read};
-use crate::data::source::{Header, Source};
-use crate::data::{DataError, Rows};
+use flows_tables::source::{Header, Source};
+use flows_tables::{DataError, Rows};
 
 /// Where the first of the three is looked for.
 pub(super) fn files(set: SetId) -> String {

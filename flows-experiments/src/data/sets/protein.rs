@@ -9,7 +9,7 @@ use flows_core::random::shuffle;
 use rand::RngExt;
 
 use super::{DataSet, SEED, STANDARDIZED, SetId, find, names, read, split_and_standardize};
-use crate::data::{DataError, Rows};
+use flows_tables::{DataError, Rows};
 use flows_train::stream;
 
 const COLUMNS: usize = 10;

@@ -248,7 +248,7 @@ fn dependent(name: &str) -> String {
 pub(crate) const UNVARIED: f64 = f64::MAX;
 
 /// The one value of a column that has no other, up to rounding.
-pub(crate) fn constant(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+pub fn constant(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
     let [low, high] = ends(values);
     (high - low <= 4.0 * f64::EPSILON * low.abs().max(high.abs())).then_some(low)
 }

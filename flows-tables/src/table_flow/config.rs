@@ -5,7 +5,8 @@ use flows_core::log_det::LogDet;
 use flows_models::{DdnfConfig, FastDirection, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::data::DataError;
+use super::kind::ColumnKind;
+use crate::DataError;
 use flows_train::{FileError, TrainError, Training};
 
 /// A model and how it is trained.
@@ -19,6 +20,9 @@ pub struct FitConfig {
     pub training_log_det: Option<LogDet>,
     /// Whether the columns are decorrelated before the flow, or standardized only.
     pub whiten: bool,
+    /// Kinds of modelled columns; those not named are continuous.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<ColumnKind>,
     /// Fraction of the rows that decide when training stops.
     pub validation: f64,
     /// Fraction of the rows for the final score.
@@ -36,6 +40,7 @@ impl FitConfig {
             model: model.into(),
             training_log_det: None,
             whiten: false,
+            kinds: Vec::new(),
             validation: 0.1,
             test: 0.1,
             seed: 0,
@@ -75,7 +80,9 @@ impl FitConfig {
                     .to_owned(),
             );
         }
-        self.course.problem()
+        let wrong = |k: &ColumnKind| Some(format!("column '{}': {}", k.column, k.kind.problem()?));
+        let of_kind = self.kinds.iter().find_map(wrong);
+        of_kind.or_else(|| self.course.problem())
     }
 }
 

@@ -7,16 +7,16 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 use tempfile::SpooledTempFile;
 
-use super::DataError;
+use crate::DataError;
 
 /// Bytes, wherever they come from.
-pub(super) type Bytes = Box<dyn Read + Send>;
+pub type Bytes = Box<dyn Read + Send>;
 
 /// The bytes of a file, unpacked where it begins like gzip.
 ///
 /// # Errors
 /// [`DataError::Read`] naming the file.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
+pub fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let failed = |source| DataError::Read {
         origin: path.display().to_string(),
         source,
@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
 ///
 /// # Errors
 /// [`DataError::Read`] naming the file.
-pub(super) fn spool(mut bytes: impl Read, origin: &str) -> Result<SpooledTempFile, DataError> {
+pub fn spool(mut bytes: impl Read, origin: &str) -> Result<SpooledTempFile, DataError> {
     let mut file = SpooledTempFile::new(1 << 24);
     io::copy(&mut bytes, &mut file).map_err(|source| DataError::Read {
         origin: origin.to_owned(),
@@ -43,8 +43,11 @@ pub(super) fn spool(mut bytes: impl Read, origin: &str) -> Result<SpooledTempFil
     Ok(file)
 }
 
-/// Reads exactly as much as `buffer` holds.
-pub(super) fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Result<(), String> {
+/// Reads exactly as much as `buffer` holds; `part` names it in the message.
+///
+/// # Errors
+/// A sentence, where the bytes end before.
+pub fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Result<(), String> {
     bytes
         .read_exact(buffer)
         .map_err(|e| format!("ends within {part}: {e}"))
@@ -52,7 +55,7 @@ pub(super) fn fill(bytes: &mut impl Read, buffer: &mut [u8], part: &str) -> Resu
 
 /// How many numbers an array of these sizes has, if they can be counted: also an array without any, so that its
 /// sizes can be multiplied.
-pub(super) fn count(shape: &[usize]) -> Option<usize> {
+pub fn count(shape: &[usize]) -> Option<usize> {
     shape
         .iter()
         .try_fold(1usize, |count, size| count.checked_mul(*size))
@@ -60,8 +63,8 @@ pub(super) fn count(shape: &[usize]) -> Option<usize> {
 
 /// Random changes to a valid file, for the tests of every reader: none may panic or hang, and
 /// memory must follow what is read.
-#[cfg(test)]
-pub(super) mod fuzz {
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz {
     use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
     /// Environment variable: how many times as many changes as usual.
@@ -69,11 +72,7 @@ pub(super) mod fuzz {
 
     /// Truncations, changed bytes, bytes of a size field set to their extremes, and noise; `n` of them,
     /// or that many times what [`ROUNDS`] says.
-    pub(in crate::data) fn mutations(
-        file: &[u8],
-        n: usize,
-        seed: u64,
-    ) -> impl Iterator<Item = Vec<u8>> {
+    pub fn mutations(file: &[u8], n: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
         let rounds = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().expect(ROUNDS));
         let mut rng = StdRng::seed_from_u64(seed);
         (0..n * rounds).map(move |k| mutate(file, k, &mut rng))

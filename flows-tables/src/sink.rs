@@ -10,7 +10,7 @@ use super::{DataError, npy};
 use flows_train::atomic::{behind_links, is_stream, temporary_beside};
 
 /// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Text between commas, with a header.
     Csv,

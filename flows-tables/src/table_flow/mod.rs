@@ -1,35 +1,22 @@
 //! A flow for a table of one's own: fitted, kept in one file, scored and sampled in the table's units.
-//!
-//! ```no_run
-//! use burn::backend::{Autodiff, Flex};
-//! use flows_experiments::data::Table;
-//! use flows_experiments::table_flow::{FitConfig, TableFlow, fit};
-//! use flows_models::MafConfig;
-//!
-//! let table = Table::read("data.csv")?;
-//! let config = FitConfig::new(MafConfig::new(table.dim()));
-//! let flow = fit::<Autodiff<Flex>>(&table, &config, &Default::default())?;
-//! println!("{:?} nats", flow.header().training.test);
-//! flow.save("data.flow".as_ref())?;
-//!
-//! let flow = TableFlow::<Flex>::load("data.flow".as_ref(), &Default::default())?;
-//! let log_prob = flow.log_prob(&table.density, None);
-//! # Ok::<(), anyhow::Error>(())
-//! ```
 
 mod config;
+mod detect;
 mod determined;
 mod family;
 mod file;
 mod fit;
+mod kind;
 mod notes;
 mod prepared;
 
 pub use config::{FitConfig, FitError, sampling_only};
+pub use detect::{Detected, Given};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::ModelHeader;
-pub use fit::{Checkpointing, begun_on, fit, fit_parts, fit_prepared, fit_with};
+pub use fit::{Checkpointing, Compute, begun_on, fit, fit_parts, fit_prepared, fit_with};
+pub use kind::{ColumnKind, Kind};
 pub use prepared::{FAR, Prepared};
 
 use burn::tensor::Tensor;
@@ -39,13 +26,18 @@ use flows_models::DataToBaseFlow;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::data::preprocessing::UNVARIED;
-use crate::data::{Column, Preprocessing, Role, Rows};
-use crate::stability::{Stability, measure_stability_in};
+use kind::Kinds;
+
+use crate::preprocessing::UNVARIED;
+use crate::{Column, Preprocessing, Role, Rows};
+use flows_models::stability::{Stability, measure_stability_in};
 use flows_train::{Stopped, chunks, number_or_nan};
 
 /// Rows whose paths are looked at for the stability of a DDNF.
 const STABILITY_ROWS: usize = 32;
+
+/// Points of a cell at which [`TableFlow::log_prob`] takes the density.
+pub const POINTS: usize = 64;
 
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
@@ -75,7 +67,7 @@ pub struct Training {
     /// Times that a row of a batch was left out, as the flow gave it no finite log-density.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_finite: usize,
-    /// [`Table::fingerprint`](crate::data::Table::fingerprint) of the table, in hexadecimal.
+    /// [`Table::fingerprint`](crate::Table::fingerprint) of the table, in hexadecimal.
     pub table: String,
     /// Gradient steps, and those after which the parameters kept were reached.
     pub steps: [usize; 2],
@@ -83,6 +75,9 @@ pub struct Training {
     pub batch: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Whether the rows had weights, in the loss and in the scores.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted: bool,
     /// Why training ended.
     pub stopped: Stopped,
     /// Trained scalars.
@@ -119,10 +114,21 @@ pub struct Estimate {
 impl Estimate {
     /// Mean and standard error of independent values.
     pub fn of(values: &[f64]) -> Self {
+        Self::weighted(values, |_| 1.0)
+    }
+
+    /// As [`of`](Self::of), with a weight for each value: the mean is `sum w v / sum w`, its variance
+    /// `n / (n - 1) sum w^2 (v - mean)^2 / (sum w)^2`.
+    pub fn weighted(values: &[f64], weight: impl Fn(usize) -> f64) -> Self {
         let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        let stderr = (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
+        let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+            let terms = values.iter().enumerate().filter(|(i, _)| weight(*i) > 0.0);
+            terms.map(|(i, v)| f(weight(i), *v)).sum()
+        };
+        let total = sum(&|w, _| w);
+        let mean = sum(&|w, v| w * v) / total;
+        let squares = sum(&|w, v| (w * (v - mean)).powi(2));
+        let stderr = (values.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / total);
         Self { mean, stderr }
     }
 }
@@ -186,7 +192,14 @@ impl<B: Backend> TableFlow<B> {
         joined(x, context).iter().map(differs).collect()
     }
 
-    /// `log p(x | context)` of each row in nats, of the density in the table's units.
+    /// The kinds of the columns that the flow is over.
+    fn kinds(&self) -> Kinds {
+        Kinds::of(&self.free_names(), &self.header.kinds)
+    }
+
+    /// `log p(x | context)` of each row in nats, of the density in the table's units; of columns that have cells
+    /// (see [`Kind`]), the probability of the value. The integral over the cells is the mean over [`POINTS`] points
+    /// that fill them evenly, importance sampling with uniform proposals.
     ///
     /// NaN for a row with a missing value (NaN), and for one whose context is too far for the flow to
     /// compute with. `-inf` for a row farther than [`FAR`] standard deviations from the training rows, or too
@@ -195,24 +208,56 @@ impl<B: Backend> TableFlow<B> {
     /// # Panics
     /// Where the widths are not those of the model, or a context is missing or too much.
     pub fn log_prob(&self, x: &Rows, context: Option<&Rows>) -> Vec<f64> {
+        self.log_prob_with(x, context, POINTS)
+    }
+
+    /// As [`log_prob`](Self::log_prob), with the density at this many points of a cell. The integral is exact as
+    /// they become many; its logarithm is, on average, below the exact one.
+    ///
+    /// # Panics
+    /// As [`log_prob`](Self::log_prob), and for no points.
+    pub fn log_prob_with(&self, x: &Rows, context: Option<&Rows>, points: usize) -> Vec<f64> {
         assert_eq!(x.width(), self.dim());
-        let z = self.preprocessing.apply(&x.columns(&self.free()));
+        assert!(points > 0);
+        let free = x.columns(&self.free());
         let own = self.own_context(context);
-        let log_det = self.preprocessing.log_det();
-        let score = |(from, to): (usize, usize)| {
-            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
-            let log_prob = self.flow.log_prob(part(&z), own.as_ref().map(part));
-            let values: Vec<f64> = log_prob.into_data().iter().collect();
-            values.into_iter().map(|v: f64| v - log_det)
-        };
-        let mut scores: Vec<f64> = chunks(z.len(), z.width()).flat_map(score).collect();
+        let kinds = self.kinds();
+        let points = if kinds.with_cells() == 0 { 1 } else { points };
+        let mut scores = vec![f64::NEG_INFINITY; x.len()];
+        for point in 0..points {
+            let mut noise = kinds.noise(point, points).into_iter().cycle();
+            let (z, log_slopes) = kinds.apply(&free, || noise.next().expect("a column with cells"));
+            let densities = self.log_density(&self.preprocessing.apply(&z), own.as_ref());
+            for ((score, density), log_slope) in scores.iter_mut().zip(densities).zip(log_slopes) {
+                *score = log_add(*score, density + log_slope);
+            }
+        }
         let differs = self.differs(x, context);
         for (row, score) in scores.iter_mut().enumerate() {
             let given = context.map_or(&[][..], |rows| rows.row(row));
             if x.row(row).iter().chain(given).any(|v| v.is_nan()) {
                 *score = f64::NAN;
-            } else if differs[row]
-                || is_beyond(z.row(row), FAR)
+            } else if differs[row] {
+                *score = f64::NEG_INFINITY;
+            } else {
+                *score -= (points as f64).ln();
+            }
+        }
+        scores
+    }
+
+    /// The log-density of rows in the flow's units, of the density in those of the kinds.
+    fn log_density(&self, z: &Rows, own: Option<&Rows>) -> Vec<f64> {
+        let log_det = self.preprocessing.log_det();
+        let score = |(from, to): (usize, usize)| {
+            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
+            let log_prob = self.flow.log_prob(part(z), own.map(part));
+            let values: Vec<f64> = log_prob.into_data().iter().collect();
+            values.into_iter().map(|v: f64| v - log_det)
+        };
+        let mut scores: Vec<f64> = chunks(z.len(), z.width()).flat_map(score).collect();
+        for (row, score) in scores.iter_mut().enumerate() {
+            if is_beyond(z.row(row), FAR)
                 || (score.is_nan() || *score == f64::INFINITY) && is_beyond(z.row(row), 10.0)
             {
                 *score = f64::NEG_INFINITY;
@@ -233,9 +278,10 @@ impl<B: Backend> TableFlow<B> {
         if some.is_empty() {
             return None;
         }
-        let z = self
-            .preprocessing
-            .apply(&x.pick(&some).columns(&self.free()));
+        let (z, _) = self
+            .kinds()
+            .apply(&x.pick(&some).columns(&self.free()), || 0.5);
+        let z = self.preprocessing.apply(&z);
         let own = self.own_context(context.map(|rows| rows.pick(&some)).as_ref());
         let own = own.map(|rows| rows.tensor(&self.device));
         measure_stability_in(self.flow.bijector().layers(), z.tensor(&self.device), own)
@@ -256,6 +302,7 @@ impl<B: Backend> TableFlow<B> {
             values.extend(z.into_data().iter::<f64>());
         }
         let drawn = self.preprocessing.undo(&Rows::new(values, dim));
+        let drawn = self.kinds().undo(drawn);
         let determined = &self.header.determined;
         if determined.is_empty() {
             return drawn;
@@ -275,10 +322,11 @@ impl<B: Backend> TableFlow<B> {
         Rows::new(values.collect(), columns.len())
     }
 
-    /// Rows with their contexts in the standard deviations of the training rows, without the columns that
-    /// others determine.
+    /// Rows with their contexts in the standard deviations of the training rows, behind the maps of the kinds, with
+    /// the middles of cells, and without the columns that others determine.
     pub fn standardized(&self, x: &Rows, context: Option<&Rows>) -> Rows {
-        let joint = joined(&x.columns(&self.free()), context);
+        let (z, _) = self.kinds().apply(&x.columns(&self.free()), || 0.5);
+        let joint = joined(&z, context);
         let maps = || [&self.preprocessing].into_iter().chain(&self.context);
         let mean: Vec<f64> = maps().flat_map(|map| map.mean()).copied().collect();
         let scale: Vec<f64> = maps().flat_map(Preprocessing::scale).collect();
@@ -326,6 +374,15 @@ fn joined(x: &Rows, context: Option<&Rows>) -> Rows {
     context.map_or_else(|| x.clone(), |context| x.beside(context))
 }
 
+/// `ln(e^a + e^b)`.
+fn log_add(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    match low == f64::NEG_INFINITY {
+        true => high,
+        false => high + (low - high).exp().ln_1p(),
+    }
+}
+
 fn place(names: &[&str], name: &str) -> usize {
     let found = names.iter().position(|n| *n == name);
     found.expect("a name that was checked when the model was read")
@@ -344,16 +401,30 @@ fn free(columns: &[Column], determined: &[Determined]) -> Vec<usize> {
     places.map(|(place, _)| place).collect()
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Table;
-    use crate::stability::tests::OutputTimes;
+    use crate::Table;
     use burn::backend::{Autodiff, Flex};
-    use burn::module::Module;
+    use burn::module::{Module, ModuleMapper, Param};
     use flows_models::DdnfConfig;
     use flows_train::stream;
     use rand::RngExt;
+
+    /// Multiplies the output weights of fields of 16 units, which leaves the slopes of the units alone.
+    struct OutputTimes(f64);
+
+    impl ModuleMapper<Flex> for OutputTimes {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: Param<Tensor<Flex, D>>,
+        ) -> Param<Tensor<Flex, D>> {
+            let (id, tensor, mapper) = param.consume();
+            let is_output = D == 2 && tensor.dims()[0] == 16;
+            let factor = if is_output { self.0 } else { 1.0 };
+            Param::from_mapped_value(id, tensor * factor, mapper)
+        }
+    }
 
     #[test]
     fn a_fitted_ddnf_says_where_its_steps_are_too_large() {

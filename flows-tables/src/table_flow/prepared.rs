@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::config::fractions_problem;
+use super::detect::Detected;
 use super::determined::{Determined, determined};
 use super::{FitError, notes};
-use crate::data::{DataError, Role, Rows, Split, Table};
+use crate::{DataError, Role, Rows, Split, Table};
 
 /// Fewest rows of a table that can be split three ways.
 const FEWEST_ROWS: usize = 20;
@@ -99,9 +100,10 @@ impl<'a> Prepared<'a> {
         self.parts[0].dim() - self.determined.len()
     }
 
-    /// What makes a likelihood of this table mean less than it seems, a sentence each.
-    pub fn notes(&self) -> Vec<String> {
-        notes::notes(self)
+    /// What makes a likelihood of this table mean less than it seems where its columns are of these kinds, a
+    /// sentence each.
+    pub fn notes(&self, kinds: &[Detected]) -> Vec<String> {
+        notes::notes(self, kinds)
     }
 }
 

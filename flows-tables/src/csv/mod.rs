@@ -29,6 +29,8 @@ pub(super) struct CsvRows {
     /// Rows end in a separator.
     open_ended: bool,
     decimal_comma: bool,
+    /// Texts that stand for a missing value, besides the usual ones.
+    missing: Vec<String>,
     /// Lines above the table.
     above: u64,
     /// Rows of several lines: their number, the most lines of one, and where that begins.
@@ -70,6 +72,7 @@ impl CsvRows {
             separator: dialect.separator,
             open_ended: false,
             decimal_comma: reading.decimal_comma,
+            missing: reading.missing.clone(),
             above: dialect.above.1,
             long: (0, 0, 0),
         };
@@ -213,7 +216,12 @@ impl CsvRows {
 
     /// A value of the row read last.
     pub(super) fn value(&self, column: usize) -> Result<f64, Bad> {
-        field::number(&self.record[column], self.separator, self.decimal_comma)
+        let field = &self.record[column];
+        let is_mark = |mark: &String| mark.as_bytes() == field.trim_ascii();
+        if self.missing.iter().any(is_mark) {
+            return Err(Bad::Missing);
+        }
+        field::number(field, self.separator, self.decimal_comma)
     }
 }
 

@@ -1,15 +1,17 @@
 //! Fits a flow to a table, keeps it in a file, and scores and samples with it.
 //!
-//! `cargo run --release -p flows-experiments --example own_table -- data.csv data.flow`
+//! `cargo run --release -p flows-tables --example own_table -- data.csv data.flow`
+
+use std::error::Error;
 
 use burn::backend::{Autodiff, Flex};
 use flows_core::random::generator;
-use flows_experiments::data::Table;
-use flows_experiments::table_flow::{FitConfig, TableFlow, fit};
 use flows_models::MafConfig;
+use flows_tables::Table;
+use flows_tables::table_flow::{FitConfig, TableFlow, fit};
 
 /// The ten lines.
-pub(crate) fn fit_and_use(data: &str, model: &str) -> anyhow::Result<f64> {
+pub(crate) fn fit_and_use(data: &str, model: &str) -> Result<f64, Box<dyn Error>> {
     let device = Default::default();
     let table = Table::read(data)?;
     let config = FitConfig::new(MafConfig::new(table.dim()));
@@ -27,10 +29,10 @@ pub(crate) fn fit_and_use(data: &str, model: &str) -> anyhow::Result<f64> {
 }
 
 #[allow(dead_code)] // a test calls the lines above
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut files = std::env::args().skip(1);
     let (Some(data), Some(model)) = (files.next(), files.next()) else {
-        anyhow::bail!("usage: own_table DATA MODEL");
+        return Err("usage: own_table DATA MODEL".into());
     };
     let test = fit_and_use(&data, &model)?;
     println!("test log-likelihood {test:.3} nats");

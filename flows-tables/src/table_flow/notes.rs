@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::detect::Detected;
+use super::kind::Kind;
 use super::prepared::Prepared;
-use crate::data::preprocessing::constant;
-use crate::data::{Role, Rows, Table};
+use crate::preprocessing::constant;
+use crate::{Role, Rows, Table};
 
 /// A value as it is likely to stand in the table: `9.97e36` and not all its digits.
 pub(super) fn shown(value: f64) -> String {
@@ -20,7 +22,7 @@ const IF_MISSING: &str =
     "if it stands for a missing value, write NA in its place and use --skip-missing";
 
 /// One sentence for each thing found, naming column, value and count, and what to do.
-pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
+pub(super) fn notes(prepared: &Prepared<'_>, kinds: &[Detected]) -> Vec<String> {
     let parts: &[Table; 3] = &prepared.parts;
     let total = parts.iter().map(Table::len).sum::<usize>() + prepared.left_out;
     let mut found = Vec::new();
@@ -80,7 +82,8 @@ pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
             let values = rows
                 .iter()
                 .map(|(part, row)| part.density.row(*row)[column]);
-            found.extend(of_column(name, column, values.collect(), parts));
+            let kind = kinds.iter().find(|k| k.column == name).map(|k| &k.kind);
+            found.extend(of_column(name, column, kind, values.collect(), parts));
         }
     }
     let (rows, dim) = (train.len(), prepared.dim());
@@ -99,10 +102,25 @@ pub(super) fn notes(prepared: &Prepared<'_>) -> Vec<String> {
 }
 
 /// What can be said of one column.
-fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]) -> Vec<String> {
+fn of_column(
+    name: &str,
+    column: usize,
+    kind: Option<&Kind>,
+    mut values: Vec<f64>,
+    parts: &[Table; 3],
+) -> Vec<String> {
     let rows = values.len();
     values.sort_by(f64::total_cmp);
     let runs: Vec<(f64, usize)> = runs(&values).collect();
+    match kind {
+        None | Some(Kind::Heavy { .. }) => {}
+        Some(Kind::Levels { .. }) => {
+            return rare_levels(name, column, &runs, parts)
+                .into_iter()
+                .collect();
+        }
+        Some(_) => return Vec::new(),
+    }
     let distinct = runs.len();
     let whole = if values.iter().all(|v| v.fract() == 0.0) {
         ", all whole numbers"
@@ -112,8 +130,8 @@ fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]
     if distinct <= 50 && distinct * 4 < rows {
         let mut found = vec![format!(
             "column '{name}' has only {distinct} distinct values in {rows} rows{whole}: a density can be \
-             arbitrarily high on them, so its log-likelihood means little; condition on it (--context \
-             {name}) or leave it out (--drop {name})"
+             arbitrarily high on them, so its log-likelihood means little; --discrete {name} gives them \
+             probabilities, or condition on it (--context {name}) or leave it out (--drop {name})"
         )];
         found.extend(rare_levels(name, column, &runs, parts));
         return found;
@@ -136,7 +154,8 @@ fn of_column(name: &str, column: usize, mut values: Vec<f64>, parts: &[Table; 3]
     } else if distinct * 2 < rows {
         found.push(format!(
             "column '{name}' has only {distinct} distinct values in {rows} rows{whole}: a density can be \
-             arbitrarily high on them; add uniform noise as wide as the steps between them"
+             arbitrarily high on them; --discrete {name} gives them probabilities, or add uniform noise as wide \
+             as the steps between them"
         ));
     }
     let mean = values.iter().sum::<f64>() / rows as f64;
@@ -227,7 +246,7 @@ pub(super) fn most_frequent(values: &mut [f64]) -> Option<(f64, usize)> {
 }
 
 /// The values of a sorted column, and how often each comes.
-fn runs(sorted: &[f64]) -> impl Iterator<Item = (f64, usize)> + '_ {
+pub(super) fn runs(sorted: &[f64]) -> impl Iterator<Item = (f64, usize)> + '_ {
     sorted
         .chunk_by(|a, b| a == b)
         .map(|run| (run[0], run.len()))

@@ -37,6 +37,8 @@ pub struct Selection {
     pub drop: Vec<String>,
     /// Columns to condition on.
     pub context: Vec<String>,
+    /// The column that holds the weights of the rows, which is neither.
+    pub weights: Option<String>,
 }
 
 impl Selection {
@@ -52,11 +54,17 @@ impl Selection {
             Ok(found?.concat())
         };
         let (only, drop, context) = (find(&self.only)?, find(&self.drop)?, find(&self.context)?);
+        let weights = find(self.weights.as_slice())?;
+        if weights.len() > 1 {
+            return Err(DataError::Columns("--weights takes one column".to_owned()));
+        }
         let twice = |a: &[usize], b: &[usize]| a.iter().find(|c| b.contains(c)).copied();
         let pairs = [
             (&only, &context, "--columns", "--context"),
             (&only, &drop, "--columns", "--drop"),
             (&drop, &context, "--drop", "--context"),
+            (&weights, &only, "--weights", "--columns"),
+            (&weights, &context, "--weights", "--context"),
         ];
         for (a, b, first, second) in pairs {
             if let Some(column) = twice(a, b) {
@@ -69,7 +77,10 @@ impl Selection {
         let role = |column: &usize| {
             if context.contains(column) {
                 Some(Role::Context)
-            } else if !drop.contains(column) && (only.is_empty() || only.contains(column)) {
+            } else if !drop.contains(column)
+                && !weights.contains(column)
+                && (only.is_empty() || only.contains(column))
+            {
                 Some(Role::Density)
             } else {
                 None
@@ -90,6 +101,19 @@ impl Selection {
             )));
         }
         Ok(columns)
+    }
+
+    /// Where the column of the weights stands.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_weights(
+        &self,
+        layout: &Layout,
+        origin: &str,
+    ) -> Result<Option<usize>, DataError> {
+        let column = |list: &String| Ok(find(layout, list, origin)?[0]);
+        self.weights.as_ref().map(column).transpose()
     }
 }
 

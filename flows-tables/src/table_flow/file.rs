@@ -10,9 +10,10 @@ use flows_core::state::state;
 use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
+use super::kind::ColumnKind;
 use super::{Determined, TableFlow, Training};
-use crate::data::selection::Origin;
-use crate::data::{Column, Preprocessing, Role};
+use crate::selection::Origin;
+use crate::{Column, Preprocessing, Role};
 use flows_train::model_file::{FLOW, ModelFile, write};
 use flows_train::{FileError, stream};
 
@@ -21,7 +22,8 @@ use flows_train::{FileError, stream};
 #[serde(deny_unknown_fields)]
 pub struct ModelHeader {
     /// Version of the file's layout: 1, which older programs read as well, unless there is something in it that
-    /// they do not know, such as columns that others determine, rows left out, a table without names.
+    /// they do not know, such as columns that others determine, kinds of columns,
+    /// rows left out, a table without names.
     pub format: u32,
     /// The program that wrote it.
     pub program: String,
@@ -37,6 +39,9 @@ pub struct ModelHeader {
     /// Modelled columns that the others determine; the model is over the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub determined: Vec<Determined>,
+    /// Kinds of the modelled columns; those not named are continuous.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<ColumnKind>,
     /// How it was fitted.
     pub training: Training,
 }
@@ -94,6 +99,17 @@ impl Parts {
                 || !determined.terms.iter().all(follows)
             {
                 return Err("a column is determined by others that are not there".to_owned());
+            }
+        }
+        for (i, ColumnKind { column, kind }) in header.kinds.iter().enumerate() {
+            let twice = header.kinds[..i].iter().any(|k| k.column == *column);
+            if let Some(problem) = kind.problem() {
+                return Err(format!("column '{column}': {problem}"));
+            }
+            if twice || named(column).is_none_or(|c| c.role != Role::Density) {
+                return Err(format!(
+                    "its kind of column '{column}' is of no modelled column"
+                ));
             }
         }
         let all = header.count(Role::Density);
@@ -159,11 +175,11 @@ impl<B: Backend> TableFlow<B> {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Rows, Table};
     use crate::table_flow::{FitConfig, fit};
+    use crate::{Rows, Table};
     use burn::backend::{Autodiff, Flex};
     use flows_models::MafConfig;
     use flows_train::Training as FitTraining;
@@ -202,7 +218,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let loaded = load(&path, &bytes).unwrap();
         assert_eq!(loaded.header, model.header);
-        let x = crate::data::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
+        let x = crate::Rows::new(vec![3.0, 4.0, 10.0, 0.5], 2);
         assert_eq!(loaded.log_prob(&x, None), model.log_prob(&x, None));
 
         for length in 0..bytes.len() {
@@ -287,7 +303,7 @@ mod tests {
         // What decided is what is kept: statistics of a batch would score differently.
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         assert!((fitted.header.training.validation - best).abs() < 1e-9);
-        let split = crate::data::Split::shuffled(300, 0.1, 0.1, 0);
+        let split = crate::Split::shuffled(300, 0.1, 0.1, 0);
         let validation = table.pick(&split.validation).density;
         let scores = fitted.log_prob(&validation, None);
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;

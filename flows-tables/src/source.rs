@@ -12,22 +12,19 @@ use super::npy::NpyRows;
 use super::{DataError, npz};
 
 /// How a table is read.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default)]
 pub struct Reading {
     /// Whether the first line of a text file is a header
-    #[arg(long, value_enum, default_value_t = Header::Auto)]
     pub header: Header,
     /// Character that begins a comment line; above the table, `#` does
-    #[arg(long, value_name = "CHAR", value_parser = ascii)]
     pub comment: Option<u8>,
     /// Numbers of the text have a decimal comma
-    #[arg(long)]
     pub decimal_comma: bool,
     /// Array to read from an npz file that has several
-    #[arg(long, value_name = "NAME")]
     pub array: Option<String>,
+    /// More texts that stand for a missing value, and numbers that do wherever they are read.
+    pub missing: Vec<String>,
     /// Names that the columns should have: a first line with all of them is a header, also where they are numbers.
-    #[arg(skip)]
     pub known: Vec<String>,
 }
 
@@ -40,15 +37,8 @@ impl From<Header> for Reading {
     }
 }
 
-fn ascii(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        [byte] => Ok(*byte),
-        _ => Err("expected one ASCII character".to_owned()),
-    }
-}
-
 /// Whether the first line of a text file names the columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Header {
     /// It does where it holds words and no numbers.
     #[default]
@@ -112,6 +102,8 @@ pub struct Source {
     wanted: Vec<usize>,
     missing: Missing,
     incomplete: usize,
+    /// Numbers that stand for a missing value.
+    fills: Vec<f64>,
     /// Whole numbers that were rounded, and the column of the last.
     rounded: (usize, usize),
 }
@@ -224,6 +216,11 @@ impl Source {
             rows,
             missing: Missing::Refuse,
             incomplete: 0,
+            fills: reading
+                .missing
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect(),
             rounded: (0, 0),
         })
     }
@@ -275,6 +272,10 @@ impl Source {
                 let read = match &self.rows {
                     Format::Csv(csv) => csv.value(column),
                     Format::Npy(npy) => npy.value(column),
+                };
+                let read = match read {
+                    Ok(number) if self.fills.contains(&number) => Err(Bad::Missing),
+                    read => read,
                 };
                 *value = match read {
                     Ok(number) => {
@@ -367,8 +368,8 @@ fn foreign(prefix: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::bytes::fuzz::mutations;
-    use crate::data::npy;
+    use crate::bytes::fuzz::mutations;
+    use crate::npy;
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 

@@ -20,7 +20,12 @@ pub struct FullGaussian {
 impl FullGaussian {
     /// Fits rows; `None` where their covariance is singular.
     pub fn fit(rows: &Rows) -> Option<Self> {
-        let (mean, covariance) = moments(rows);
+        Self::weighted(rows, |_| 1.0)
+    }
+
+    /// As [`fit`](Self::fit), with a weight for each row.
+    pub fn weighted(rows: &Rows, weight: impl Fn(usize) -> f64) -> Option<Self> {
+        let (mean, covariance) = weighted_moments(rows, weight);
         let cholesky = Cholesky::new(&covariance, mean.len(), 1e-13).ok()?;
         Some(Self { mean, cholesky })
     }
@@ -57,22 +62,29 @@ impl FullGaussian {
 
 /// Mean, and population covariance row-major, of the columns; two passes in `f64`.
 pub fn moments(rows: &Rows) -> (Vec<f64>, Vec<f64>) {
+    weighted_moments(rows, |_| 1.0)
+}
+
+/// As [`moments`], with a weight for each row.
+fn weighted_moments(rows: &Rows, weight: impl Fn(usize) -> f64) -> (Vec<f64>, Vec<f64>) {
     let dim = rows.width();
-    let n = rows.len() as f64;
+    let n: f64 = (0..rows.len()).map(&weight).sum();
     let mut mean = vec![0.0; dim];
-    for row in rows.iter() {
-        mean.iter_mut().zip(row).for_each(|(m, v)| *m += v);
+    for (i, row) in rows.iter().enumerate() {
+        let w = weight(i);
+        mean.iter_mut().zip(row).for_each(|(m, v)| *m += w * v);
     }
     mean.iter_mut().for_each(|m| *m /= n);
     let mut covariance = vec![0.0; dim * dim];
     let mut centred = vec![0.0; dim];
-    for row in rows.iter() {
+    for (k, row) in rows.iter().enumerate() {
+        let w = weight(k);
         for ((c, v), m) in centred.iter_mut().zip(row).zip(&mean) {
             *c = v - m;
         }
         for i in 0..dim {
             let products = covariance[i * dim..].iter_mut().zip(&centred[..=i]);
-            products.for_each(|(sum, c)| *sum += centred[i] * c);
+            products.for_each(|(sum, c)| *sum += w * centred[i] * c);
         }
     }
     for i in 0..dim {

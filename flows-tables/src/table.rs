@@ -34,6 +34,8 @@ pub struct Table {
     pub density: Rows,
     /// The columns conditioned on.
     pub context: Option<Rows>,
+    /// Weights of the rows, where they have any: at least 0, and not all 0.
+    pub weights: Option<Vec<f64>>,
     /// Rows left out for a missing value.
     pub skipped: usize,
 }
@@ -58,9 +60,17 @@ impl Table {
         missing: Missing,
     ) -> Result<Self, DataError> {
         let columns = selection.resolve(source.layout(), source.origin())?;
-        source.select(columns.iter().map(|c| c.position).collect(), missing);
+        let weights = selection.resolve_weights(source.layout(), source.origin())?;
+        let wanted = columns.iter().map(|c| c.position).chain(weights);
+        source.select(wanted.collect(), missing);
         let values = collect(source)?;
-        let rows = Rows::new(values, columns.len());
+        let used = columns.len();
+        let mut rows = Rows::new(values, used + usize::from(weights.is_some()));
+        let weights = weights.map(|_| rows.column(used).collect::<Vec<f64>>());
+        if let Some(weights) = &weights {
+            refuse_weights(weights)?;
+            rows = rows.columns(&(0..used).collect::<Vec<_>>());
+        }
         let (density, context) = by_role(rows, &columns);
         Ok(Self {
             source_columns: source.layout().columns,
@@ -68,6 +78,7 @@ impl Table {
             columns,
             density,
             context,
+            weights,
             skipped: source.incomplete(),
         })
     }
@@ -107,6 +118,7 @@ impl Table {
             columns,
             density: Rows::new(values, width),
             context: None,
+            weights: None,
             skipped: 0,
         })
     }
@@ -145,11 +157,33 @@ impl Table {
             named: self.named,
             density: self.density.pick(indices),
             context: self.context.as_ref().map(|c| c.pick(indices)),
+            weights: self
+                .weights
+                .as_ref()
+                .map(|weights| indices.iter().map(|&row| weights[row]).collect()),
             skipped: 0,
         }
     }
 
-    /// A number that tells tables apart: FNV-1a over the names and the bits of the values.
+    /// The same rows with weights, one each.
+    ///
+    /// # Errors
+    /// [`DataError::Table`] for another number of them, one below 0 or not finite, and where all are 0.
+    pub fn weighted(self, weights: Vec<f64>) -> Result<Self, DataError> {
+        if weights.len() != self.len() {
+            let (weights, rows) = (weights.len(), self.len());
+            return Err(DataError::Table(format!(
+                "{weights} weights for {rows} rows"
+            )));
+        }
+        refuse_weights(&weights)?;
+        Ok(Self {
+            weights: Some(weights),
+            ..self
+        })
+    }
+
+    /// A number that tells tables apart: FNV-1a over the names and the bits of the values, but for the weights.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325u64;
         let mut feed = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01B3);
@@ -167,8 +201,26 @@ impl Table {
     }
 }
 
-/// The values of the selected columns to the end of `source`.
-pub(crate) fn collect(source: &mut Source) -> Result<Vec<f64>, DataError> {
+/// Refuses weights that are none.
+fn refuse_weights(weights: &[f64]) -> Result<(), DataError> {
+    if let Some(row) = weights.iter().position(|w| !(*w >= 0.0 && w.is_finite())) {
+        let weight = weights[row];
+        return Err(DataError::Table(format!(
+            "row {} has the weight {weight}, expected 0 or more",
+            row + 1
+        )));
+    }
+    match weights.iter().any(|w| *w > 0.0) {
+        true => Ok(()),
+        false => Err(DataError::Table("all weights are 0".to_owned())),
+    }
+}
+
+/// The values of the selected columns to the end of `source`, row-major.
+///
+/// # Errors
+/// As [`Table::read`].
+pub fn collect(source: &mut Source) -> Result<Vec<f64>, DataError> {
     let mut values = Vec::new();
     loop {
         let chunk = source.next_chunk(1 << 16)?;

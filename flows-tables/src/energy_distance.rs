@@ -5,7 +5,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::data::Rows;
+use crate::Rows;
 
 /// The energy distance of two samples, and how often chance does as well.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

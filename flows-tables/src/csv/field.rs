@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::data::source::Bad;
+use crate::source::Bad;
 
 /// Marks of a missing value, in any case of letters: of people, Python, R, SQL and spreadsheets.
 const MISSING: [&str; 14] = [

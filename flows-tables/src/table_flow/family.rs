@@ -10,8 +10,8 @@ use flows_models::{
     ResidualFlowConfig, SylvesterFlowConfig,
 };
 
+use super::FitError;
 use super::config::sampling_only;
-use crate::cli::UsageError;
 
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +88,8 @@ pub const MODELS: &[(&str, &str)] = &[
 /// The configuration of the model called `name`; the default one where there is no name.
 ///
 /// # Errors
-/// [`UsageError`] for a name that is not known, and for what the model cannot do, with the reason.
-pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError> {
+/// [`FitError::Config`] for a name that is not known, and for what the model cannot do, with the reason.
+pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, FitError> {
     let Shape {
         dim,
         context_dim,
@@ -98,24 +98,26 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
     } = shape;
     let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
     if dim == 1 && ["realnvp", "nsf-coupling", "nice"].contains(&name) {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
         )));
     }
     if dim == 1 && context_dim == 0 && ["maf", "made"].contains(&name) {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' of a single column is a Gaussian, as there is nothing to condition it on; \
              take ddnf"
         )));
     }
     let unhidden = ["planar", "radial", "sylvester"].contains(&name);
     if unhidden && context_dim == 0 && hidden.is_some() {
-        return Err(UsageError(format!(
+        return Err(FitError::Config(format!(
             "model '{name}' has no hidden layers; --layers sets its size"
         )));
     }
     if name == "made" && layers.is_some() {
-        return Err(UsageError("model 'made' is one layer; take maf".to_owned()));
+        return Err(FitError::Config(
+            "model 'made' is one layer; take maf".to_owned(),
+        ));
     }
     let wide = hidden.map_or_else(|| vec![64, 64], <[usize]>::to_vec);
     let mut training_log_det = None;
@@ -210,10 +212,10 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, UsageError
                 ..sylvester
             })
         }
-        "iaf" => return Err(UsageError(sampling_only("iaf"))),
+        "iaf" => return Err(FitError::Config(sampling_only("iaf"))),
         _ => {
             let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
-            return Err(UsageError(format!(
+            return Err(FitError::Config(format!(
                 "unknown model '{name}'; models are {}",
                 names.join(", ")
             )));
@@ -304,30 +306,5 @@ mod tests {
             let given = choose(Some(name), shape(3, 2)).unwrap();
             assert_eq!(given.model.context_dim(), 2, "{name}");
         }
-    }
-
-    #[test]
-    fn the_help_of_fit_names_the_widths_that_are_taken() {
-        use clap::CommandFactory;
-        let width = |dim| match choose(Some("ddnf"), shape(dim, 0)).unwrap().model {
-            ModelConfig::Ddnf(ddnf) => ddnf.hidden[0],
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([1, 2].map(width), [3, 3].map(width));
-        assert_eq!([4, 5].map(|dim| width(dim) / dim), [4, 4]);
-        let program = crate::flows::Args::command();
-        let fit = program.find_subcommand("fit").unwrap();
-        let hidden = fit
-            .get_arguments()
-            .find(|a| a.get_id() == "hidden")
-            .unwrap();
-        let help = hidden.get_help().unwrap().to_string();
-        let expected = format!(
-            "[default: 64,64; ddnf: {} for up to three columns, beyond {} a column and at most {}]",
-            width(3),
-            width(4) / 4,
-            width(1000)
-        );
-        assert!(help.contains(&expected), "{help}");
     }
 }

@@ -12,17 +12,32 @@ use flows_models::DataToBaseFlow;
 
 use super::config::{FitConfig, FitError};
 use super::file::ModelHeader;
+use super::kind::{ColumnKind, Kinds};
 use super::{Estimate, Prepared, TableFlow, Training};
-use crate::cli::Compute;
-use crate::data::{FullGaussian, Preprocessing, Role, Rows, Table};
+use crate::{DataError, FullGaussian, Preprocessing, Role, Rows, Table};
 use flows_train::model_file::FORMAT;
 use flows_train::{
     Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, chunks, log_probs, mean_of_finite,
     stream,
 };
+use rand::Rng;
+use rand_distr::{Distribution, Open01};
+use serde::{Deserialize, Serialize};
+
+/// What a fit is computed on, as far as it may decide the bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// Name of the backend.
+    pub backend: String,
+    /// Its floating-point type.
+    pub dtype: String,
+    /// Threads in all.
+    pub threads: usize,
+}
 
 /// Where an unfinished fit is kept.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checkpointing<'a> {
     /// The file; `None` keeps nothing.
     pub path: Option<&'a Path>,
@@ -113,25 +128,40 @@ pub fn fit_prepared<B: AutodiffBackend>(
         });
     let names = train.names(Role::Density);
     let names: Vec<&str> = free.iter().map(|&column| names[column]).collect();
+    let kinds = Kinds::of(&names, &config.kinds);
+    let mapped = |rows: &Rows, purpose: &str| {
+        let rng = &mut stream(config.seed, purpose, 0);
+        kinds.apply(rows, || noise(rng))
+    };
+    let (train_mapped, log_slopes) = mapped(&train_density, "noise");
+    if let Some(row) = log_slopes.iter().position(|s| !s.is_finite()) {
+        let values = train_density.row(row);
+        return Err(DataError::Table(format!(
+            "training row {values:?} of {} has a value that the kind of its column does not have",
+            names.join(", ")
+        ))
+        .into());
+    }
+    let (validation_mapped, validation_slopes) = mapped(&validation_density, "validation noise");
     let preprocessing = if config.whiten {
-        Preprocessing::whiten(&train_density, &names)?
+        Preprocessing::whiten(&train_mapped, &names)?
     } else {
-        Preprocessing::standardize(&train_density, &names)?
+        Preprocessing::standardize(&train_mapped, &names)?
     };
     let context = train.context.as_ref();
     let context =
         context.map(|rows| Preprocessing::standardize_context(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
-    let units = |part: &Table, density: &Rows| Data {
-        x: preprocessing.apply(density),
+    let units = |part: &Table, z: &Rows| Data {
+        x: preprocessing.apply(z),
         context: part
             .context
             .as_ref()
             .zip(context.as_ref())
             .map(|(rows, map)| map.apply(rows)),
     };
-    let train_units = units(train, &train_density);
-    let validation_units = units(validation, &validation_density);
+    let train_units = units(train, &train_mapped);
+    let validation_units = units(validation, &validation_mapped);
 
     let refuse = |source| FitError::Model {
         model: config.model.name(),
@@ -168,22 +198,34 @@ pub fn fit_prepared<B: AutodiffBackend>(
         flow
     };
     let log_det = preprocessing.log_det();
+    let validation_weight = relative_weight(validation);
     let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
         let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
-        mean_of_finite(&scores) - log_det
+        let slopes = validation_slopes.iter().enumerate();
+        let scores = scores.iter().zip(slopes);
+        let scores = scores.map(|(s, (row, slope))| (s + slope - log_det) * validation_weight(row));
+        mean_of_finite(&scores.collect::<Vec<_>>())
     };
 
     let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
+    let weights = [train, validation].map(|part| {
+        let weights = part.weights.clone()?;
+        Table::from_values(["weight"], weights).ok()
+    });
+    let weights = weights.map(|weights| weights.map(|w| w.fingerprint()));
     // All that decides the bits: a checkpoint of another fit is not gone on with.
     let mut decides = config.clone();
     decides.course.checkpoint_seconds = 0.0;
-    let name = serde_json::json!({
+    let mut name = serde_json::json!({
         "program": env!("CARGO_PKG_VERSION"),
         "compute": checkpointing.compute,
         "config": decides,
         "table": format!("{fingerprint:016x}"),
-    })
-    .to_string();
+    });
+    if train.weights.is_some() {
+        name["weights"] = serde_json::json!(weights);
+    }
+    let name = name.to_string();
     let mut run = Run::new(name, config.seed).on_event(|event| {
         if let Event::Evaluation(evaluation) = event {
             on_evaluation(evaluation);
@@ -199,7 +241,20 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut objective =
         MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
+    if let Some(weights) = &train.weights {
+        objective = objective.weighted(weights);
+    }
+    if kinds.with_cells() > 0 {
+        objective = objective.drawn_by(|rows, rng| Data {
+            x: preprocessing.apply(&kinds.apply(&train_density.pick(rows), || noise(rng)).0),
+            context: train_units
+                .context
+                .as_ref()
+                .map(|context| context.pick(rows)),
+        });
+    }
     let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run)?;
+    drop(objective);
     let best = fitted.best().expect("the loop returns what was evaluated");
 
     let training = Training {
@@ -213,6 +268,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         steps: [fitted.steps, best.step],
         batch: config.course.batch.min(train.len()),
         learning_rate: config.course.learning_rate,
+        weighted: train.weights.is_some(),
         stopped: fitted.stopped,
         parameters,
         validation: best.score,
@@ -220,29 +276,33 @@ pub fn fit_prepared<B: AutodiffBackend>(
             mean: f64::NAN,
             stderr: None,
         },
-        gaussian: gaussian([train, test], &free),
+        gaussian: gaussian([train, test], &free, &kinds, config.seed),
         seconds: fitted.seconds,
         computed_on: checkpointing
             .compute
+            .as_ref()
             .map(|c| format!("{} in {}", c.backend, c.dtype))
             .unwrap_or_default(),
     };
     let mut kept = TableFlow {
         header: ModelHeader {
             format: if prepared.determined.is_empty()
+                && kinds.are_continuous()
                 && prepared.left_out + fitted.left_out == 0
                 && train.named
+                && train.weights.is_none()
             {
                 1
             } else {
                 FORMAT
             },
-            program: concat!("flows-experiments ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: concat!("flows-tables ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: config.model.clone(),
             columns: train.columns.clone(),
             source_columns: train.source_columns,
             unnamed: !train.named,
             determined: prepared.determined.clone(),
+            kinds: config.kinds.clone(),
             training,
         },
         flow: as_kept(&fitted.model.valid()),
@@ -251,7 +311,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
         device: device.clone(),
     };
     let scores = kept.log_prob(&test.density, test.context.as_ref());
-    kept.header.training.test = Estimate::of(&scores);
+    kept.header.training.test = Estimate::weighted(&scores, relative_weight(test));
     Ok(kept)
 }
 
@@ -260,6 +320,16 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         return Err(FitError::Config(problem));
     }
     let (table, dim) = (&prepared.parts[0], prepared.dim());
+    let names = ["training", "validation", "test"];
+    for (part, name) in prepared.parts.iter().zip(names) {
+        if part
+            .weights
+            .as_ref()
+            .is_some_and(|w| w.iter().all(|w| *w == 0.0))
+        {
+            return Err(DataError::Table(format!("all {name} rows have the weight 0")).into());
+        }
+    }
     if config.model.dim() != dim {
         let found = config.model.dim();
         let mut reason = format!("the model has dim {found}, the table {dim} modelled columns");
@@ -270,6 +340,19 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
         }
         return Err(FitError::Config(reason));
     }
+    let names = table.names(Role::Density);
+    for (i, ColumnKind { column, .. }) in config.kinds.iter().enumerate() {
+        if !names.contains(&column.as_str()) {
+            return Err(FitError::Config(format!(
+                "a kind is given of column '{column}', which is not modelled"
+            )));
+        }
+        if config.kinds[..i].iter().any(|k| k.column == *column) {
+            return Err(FitError::Config(format!(
+                "column '{column}' is given two kinds"
+            )));
+        }
+    }
     match (config.model.context_dim(), table.context_dim()) {
         (found, wanted) if found != wanted => Err(FitError::Config(format!(
             "the model takes {found} context columns, the table has {wanted}"
@@ -278,18 +361,44 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
     }
 }
 
-/// The test score of a Gaussian: with a context, `log p(x, c) - log p(c)`.
-fn gaussian([train, test]: [&Table; 2], free: &[usize]) -> Option<Estimate> {
-    let joint = |part: &Table| match &part.context {
-        Some(context) => part.density.columns(free).beside(context),
-        None => part.density.columns(free),
+/// The weight of each row relative to their mean.
+fn relative_weight(table: &Table) -> impl Fn(usize) -> f64 + '_ {
+    let weights = table.weights.as_deref();
+    let mean = weights.map_or(1.0, |w| w.iter().sum::<f64>() / w.len() as f64);
+    move |row| weights.map_or(1.0, |weights| weights[row] / mean)
+}
+
+/// Uniform noise of a cell.
+fn noise(rng: &mut dyn Rng) -> f64 {
+    Open01.sample(rng)
+}
+
+/// The test score of a Gaussian behind the maps of the kinds, with one draw of noise in each cell: with a context,
+/// `log p(x, c) - log p(c)`.
+fn gaussian(
+    [train, test]: [&Table; 2],
+    free: &[usize],
+    kinds: &Kinds,
+    seed: u64,
+) -> Option<Estimate> {
+    let rng = &mut stream(seed, "noise of a Gaussian", 0);
+    let mut joint = |part: &Table| {
+        let (z, log_slopes) = kinds.apply(&part.density.columns(free), || noise(rng));
+        match &part.context {
+            Some(context) => (z.beside(context), log_slopes),
+            None => (z, log_slopes),
+        }
     };
-    let whole = FullGaussian::fit(&joint(train))?;
-    let mut scores: Vec<f64> = joint(test).iter().map(|row| whole.log_prob(row)).collect();
-    if let (Some(train), Some(test)) = (&train.context, &test.context) {
-        let margin = FullGaussian::fit(train)?;
-        let margins = test.iter().map(|row| margin.log_prob(row));
+    let whole = FullGaussian::weighted(&joint(train).0, relative_weight(train))?;
+    let (z, log_slopes) = joint(test);
+    let rows = z.iter().zip(log_slopes);
+    let mut scores: Vec<f64> = rows
+        .map(|(row, slope)| whole.log_prob(row) + slope)
+        .collect();
+    if let (Some(context), Some(given)) = (&train.context, &test.context) {
+        let margin = FullGaussian::weighted(context, relative_weight(train))?;
+        let margins = given.iter().map(|row| margin.log_prob(row));
         scores.iter_mut().zip(margins).for_each(|(s, m)| *s -= m);
     }
-    Some(Estimate::of(&scores))
+    Some(Estimate::weighted(&scores, relative_weight(test)))
 }

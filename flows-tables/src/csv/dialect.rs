@@ -6,7 +6,7 @@ use csv::ByteRecord;
 
 use super::field::{is_missing, like_number, number, shown};
 use super::{abbreviate, is_blank, records, texts};
-use crate::data::source::{Header, Reading};
+use crate::source::{Header, Reading};
 
 /// Separators, the likelier first where several would do.
 const SEPARATORS: [(u8, &str); 5] = [

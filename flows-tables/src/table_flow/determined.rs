@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::notes::shown;
 use super::prepared::{distinct, middle_half};
-use crate::data::gaussian::moments;
-use crate::data::preprocessing::constant;
-use crate::data::{Role, Table};
+use crate::gaussian::moments;
+use crate::preprocessing::constant;
+use crate::{Role, Table};
 
 /// A modelled column that has no density of its own: `constant + sum of weight * column` in every
 /// training row, up to `tolerance`.
