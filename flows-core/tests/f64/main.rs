@@ -15,6 +15,7 @@ mod batch_norm;
 mod bnaf;
 mod cnf;
 mod conformance;
+mod continuous_parity;
 mod ddnf;
 mod distributions;
 mod domains;
