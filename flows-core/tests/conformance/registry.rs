@@ -138,6 +138,7 @@ pub(crate) fn registry<B: AutodiffBackend>(suite: &mut Suite<B>, solver: f64) {
         ElementwiseMapConfig::new(elementwise_maps()).init(device, rng)
     });
     continuous::ddnf_blocks(suite, solver);
+    continuous::bounded_blocks(suite, solver);
     continuous::cnfs(suite);
     autoregressive::autoregressive_layers(suite);
     stages::block_and_stage_layers(suite);

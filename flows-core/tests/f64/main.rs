@@ -17,6 +17,7 @@ mod bnaf;
 mod circular;
 mod cnf;
 mod conformance;
+mod continuous_parity;
 mod ddnf;
 mod distributions;
 mod domains;
