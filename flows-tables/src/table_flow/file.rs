@@ -244,7 +244,7 @@ mod tests {
         let values = (0..240).map(|i| f64::from(i * i % 17)).collect();
         let mut table = Table::from_values(["a", "b", "c"], values).unwrap();
         table.columns[2].role = Role::Context;
-        let (density, context) = crate::data::table::by_role(table.density, &table.columns);
+        let (density, context) = crate::table::by_role(table.density, &table.columns);
         let table = Table {
             density,
             context,
