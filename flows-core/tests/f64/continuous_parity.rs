@@ -4,7 +4,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
-use flows_core::bijector::{Bijector, Invert};
+use flows_core::bijector::Invert;
 use flows_core::bijectors::{Bnaf, BnafConfig, Cnf, DdnfBlock, DdnfBlockConfig};
 use flows_core::continuous::{Solver, Trace, VelocityFieldConfig};
 use flows_core::nn::Activation;
