@@ -53,7 +53,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Fit(fit::Args),
+    Fit(Box<fit::Args>),
     LogProb(log_prob::Args),
     Sample(sample::Args),
     Plot(plot::Args),
