@@ -57,8 +57,10 @@ fn log_poisson(k: f64) -> f64 {
 
 type Draw = fn(&mut dyn Rng) -> f64;
 
+type LogDensity = fn(f64) -> f64;
+
 /// Names, draws and log-densities of tables of one column.
-const TABLES: [(&str, Draw, fn(f64) -> f64); 4] = [
+const TABLES: [(&str, Draw, LogDensity); 4] = [
     ("uniform", |rng| rng.random::<f64>(), |_| 0.0),
     ("exponential", |rng| Exp1.sample(rng), |x| -x),
     (
@@ -70,7 +72,7 @@ const TABLES: [(&str, Draw, fn(f64) -> f64); 4] = [
 ];
 
 /// Mean of `log p_true - log p_model` on fresh rows, in nats.
-fn excess(model: &TableFlow<Flex>, draw: Draw, truth: fn(f64) -> f64, rows: usize) -> f64 {
+fn excess(model: &TableFlow<Flex>, draw: Draw, truth: LogDensity, rows: usize) -> f64 {
     let fresh = one_column(rows, 9, draw).density;
     let scores = model.log_prob_with(&fresh, None, 16);
     let errors = fresh

@@ -61,7 +61,7 @@ impl Args {
         }
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         let compute = self.device.resolve()?;
-        let context = fixed_context(&self.context, &header)?;
+        let context = fixed_context(&self.context, &header, "DATA with them")?;
         let mut columns = header.columns.clone();
         if context.is_some() {
             columns.retain(|c| c.role == Role::Density);

@@ -53,7 +53,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Fit(fit::Args),
+    Fit(Box<fit::Args>),
     LogProb(log_prob::Args),
     Sample(sample::Args),
     Plot(plot::Args),
@@ -265,8 +265,13 @@ fn assignments<'a>(
     Ok(found)
 }
 
-/// The values that `--context` gives the context columns of a model; `None` where it gives none.
-fn fixed_context(lists: &[String], header: &ModelHeader) -> Result<Option<Vec<f64>>, UsageError> {
+/// The values that `--context` gives the context columns of a model; `None` where it gives none;
+/// `instead` is where else they may come from.
+fn fixed_context(
+    lists: &[String],
+    header: &ModelHeader,
+    instead: &str,
+) -> Result<Option<Vec<f64>>, UsageError> {
     let columns = header.columns.iter().filter(|c| c.role == Role::Context);
     let columns: Vec<&Column> = columns.collect();
     if lists.is_empty() {
@@ -282,12 +287,13 @@ fn fixed_context(lists: &[String], header: &ModelHeader) -> Result<Option<Vec<f6
     let all: Option<Vec<f64>> = values.iter().copied().collect();
     let without = columns.iter().zip(&values).filter(|(_, v)| v.is_none());
     let without: Vec<&str> = without.map(|(c, _)| c.name.as_str()).collect();
-    all.map(Some).ok_or_else(|| needs_context(&without))
+    all.map(Some)
+        .ok_or_else(|| needs_context(&without, instead))
 }
 
-fn needs_context(columns: &[&str]) -> UsageError {
+fn needs_context(columns: &[&str], instead: &str) -> UsageError {
     UsageError(format!(
-        "the model needs a value of {}: --context {}, or a table with them",
+        "the model needs a value of {}: --context {}, or {instead}",
         columns.join(", "),
         shell_word(&format!("{}=VALUE", columns.join("=VALUE,")))
     ))

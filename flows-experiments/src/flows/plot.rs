@@ -75,7 +75,7 @@ impl Args {
                 ));
             }
         }
-        let fixed = fixed_context(&self.context, &header)?;
+        let fixed = fixed_context(&self.context, &header, "DATA with them")?;
         let table = match &self.data {
             Some(path) => Some(self.table.table(path, &header)?),
             None if fixed.is_none() && header.count(Role::Context) > 0 => {

@@ -88,8 +88,8 @@ impl Args {
             source.select(wanted.map_err(refuse_data)?, Missing::Refuse);
             return Ok(Contexts::Table(Box::new(source)));
         }
-        let values = fixed_context(&self.context, header)?;
-        let values = values.ok_or_else(|| needs_context(&names))?;
+        let values = fixed_context(&self.context, header, "--context-from DATA")?;
+        let values = values.ok_or_else(|| needs_context(&names, "--context-from DATA"))?;
         Ok(Contexts::Fixed(values))
     }
 }

@@ -370,7 +370,7 @@ mod tests {
             ),
             (
                 "long tails (arcsinh)",
-                seen(1000, |a, _| (3.14 * (a - 0.5)).tan()),
+                seen(1000, |a, _| (std::f64::consts::PI * (a - 0.5)).tan()),
             ),
             ("2 levels", seen(1000, |a, _| f64::from(u8::from(a > 0.98)))),
             ("6 levels", seen(1000, |a, _| (a * 6.0).floor() * 0.25)),
