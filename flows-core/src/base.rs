@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::flow::{DataToBase, Flow};
 use crate::nn::ParametersConfig;
 
-/// An enum of distributions, which is a distribution, and the enum of their configurations: a name, or a table with one
-/// key, such as `base = "torus"` and `base = { student_t = { degrees = 3.0 } }`.
+/// An enum of distributions, which is a distribution, and the enum of their configurations: a name, or a table with
+/// one key, such as `base = "torus"` and `base = { student_t = { degrees = 3.0 } }`.
 ///
 /// Each line names a variant, the type of the distribution, and that of its configuration, which implements `Clone`,
 /// `Debug`, `PartialEq`, `Serialize`, `Deserialize` and has
@@ -134,7 +134,8 @@ macro_rules! base_enum {
 base_enum! {
     /// Any base distribution of this crate.
     pub enum AnyBase;
-    /// Configuration of any base distribution; by default the standard normal. Nothing in it is trained unless it says so.
+    /// Configuration of any base distribution; by default the standard normal. Nothing in it is trained unless it
+    /// says so.
     pub enum BaseConfig;
 
     /// `N(0, I)`.
@@ -188,11 +189,11 @@ pub struct FlowsConfig {
     /// Number of flows.
     #[serde(default = "components")]
     pub components: usize,
-    /// The layers of each flow from data to base, each a table with its kind under `layer`. They are trained as in any
-    /// flow.
+    /// The layers of each flow from data to base, each a table with its kind under `layer`. They are trained as in
+    /// any flow.
     pub layers: Vec<LayerConfig>,
-    /// Standard deviation around 0 of the locations of the normal distributions that the flows lead to. They stay where
-    /// they start, and keep the flows apart.
+    /// Standard deviation around 0 of the locations of the normal distributions that the flows lead to. They stay
+    /// where they start, and keep the flows apart.
     #[serde(default = "spread")]
     pub spread: f64,
     /// Whether the weights are fixed and equal, trained, or given by a context.

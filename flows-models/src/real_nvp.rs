@@ -62,8 +62,8 @@ pub type RealNvpConfig = CouplingFlowConfig<AnyTransform>;
 /// Durkan, Bekasov, Murray & Papamakarios, *Neural Spline Flows*, arXiv:1906.04032, section 3.2.
 pub type NsfCouplingConfig = CouplingFlowConfig<RqSpline>;
 
-/// Neural circular spline flow: a [spline of the circle](CircularSpline) of each angle that is moved, in radians between
-/// `-pi` and `pi`, over the uniform density of the torus. A single angle has layers without a coupling.
+/// Neural circular spline flow: a [spline of the circle](CircularSpline) of each angle that is moved, in radians
+/// between `-pi` and `pi`, over the uniform density of the torus. A single angle has layers without a coupling.
 ///
 /// Rezende et al., *Normalizing Flows on Tori and Spheres*, arXiv:2002.02428, sections 2.1.3 and 2.2. With another
 /// `bound` of the transform, `base` is a torus of the same bound.

@@ -13,8 +13,8 @@ use crate::nn::{ConditionerActivation, Parameters, ParametersConfig};
 
 /// An invertible map by its raw parameters, any finite numbers, which may differ from row to row.
 ///
-/// Where they come from is not its business: [`Conditioned`] computes them from the context. The configurations of layers
-/// with a few trained parameters implement it.
+/// Where they come from is not its business: [`Conditioned`] computes them from the context. The configurations of
+/// layers with a few trained parameters implement it.
 pub trait RowMap<B: Backend>: Module<B> + ModuleDisplay + 'static {
     /// Name of the map, used in error messages.
     fn name(&self) -> &'static str;
@@ -43,8 +43,8 @@ pub trait RowMap<B: Backend>: Module<B> + ModuleDisplay + 'static {
 
 /// A [`RowMap`] with parameters from a network that reads the context.
 ///
-/// With raw parameters `theta = network(context)` of each row, `y = f(x; theta)`. The network starts near the parameters
-/// that a layer without context starts with, so the map starts near the identity whatever the context.
+/// With raw parameters `theta = network(context)` of each row, `y = f(x; theta)`. The network starts near the
+/// parameters that a layer without context starts with, so the map starts near the identity whatever the context.
 #[derive(Module, Debug)]
 pub struct Conditioned<B: Backend, M> {
     map: M,

@@ -393,8 +393,8 @@ impl SylvesterConfig {
     }
 }
 
-/// Raw parameters: a square with `R1` above its diagonal and the transpose of `R2` below it, row by row; both diagonals
-/// before their tanh; `b`; and what `Q` is computed from.
+/// Raw parameters: a square with `R1` above its diagonal and the transpose of `R2` below it, row by row; both
+/// diagonals before their tanh; `b`; and what `Q` is computed from.
 impl<B: Backend> RowMap<B> for SylvesterConfig {
     fn name(&self) -> &'static str {
         "sylvester"

@@ -20,7 +20,8 @@ pub struct Periodic<B: Backend> {
 }
 
 impl<B: Backend> Periodic<B> {
-    /// A conditioner with a given network, which reads the cosines of the untouched angles as listed, then their sines.
+    /// A conditioner with a given network, which reads the cosines of the untouched angles as listed, then their
+    /// sines.
     ///
     /// # Errors
     /// As [`Coupling::new`].

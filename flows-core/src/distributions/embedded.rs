@@ -62,11 +62,11 @@ impl EmbeddingConfig {
     }
 }
 
-/// `p(x | e(c))` with a network `e` that all layers of `p` share: a wide context `c`, such as an image or a long row of
-/// measurements, is read once instead of by every layer.
+/// `p(x | e(c))` with a network `e` that all layers of `p` share: a wide context `c`, such as an image or a long row
+/// of measurements, is read once instead of by every layer.
 ///
-/// The network is trained with the rest. A context has a row for each row of the batch, or, where the distribution inside
-/// takes that, as a [`Flow`](crate::flow::Flow) does, one row for all.
+/// The network is trained with the rest. A context has a row for each row of the batch, or, where the distribution
+/// inside takes that, as a [`Flow`](crate::flow::Flow) does, one row for all.
 #[derive(Module, Debug)]
 pub struct Embedded<B: Backend, P> {
     network: Mlp<B>,

@@ -16,8 +16,9 @@ use crate::visit::LayerVisit;
 
 /// `p(x) = sum_k w_k p_k(x)`, `w` a softmax of logits that are fixed, trained or given by a context.
 ///
-/// `log p` is a log-sum-exp of those of the parts, so a part without mass at a point takes no part there. Samples pass
-/// on the gradients of the parts; the choice of a part has none, so a loss on samples does not train the weights.
+/// `log p` is a log-sum-exp of those of the parts, so a part without mass at a point takes no part there. Samples
+/// pass on the gradients of the parts; the choice of a part has none, so a loss on samples does not train the
+/// weights.
 #[derive(Module, Debug)]
 pub struct Mixture<B: Backend, P> {
     parts: Vec<P>,

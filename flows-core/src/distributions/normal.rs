@@ -52,7 +52,8 @@ impl NormalConfig {
 /// below it.
 ///
 /// With `z = L^-1 (x - loc)`, by forward substitution,
-/// `log p(x) = -|z|^2 / 2 - sum_i s_i - dim/2 log(2 pi)`. Samples are `loc + L eps`, so gradients reach all parameters.
+/// `log p(x) = -|z|^2 / 2 - sum_i s_i - dim/2 log(2 pi)`. Samples are `loc + L eps`, so gradients reach all
+/// parameters.
 ///
 /// Raw parameters: `dim` locations, `dim` log-scales, then the rows of `L` below its diagonal.
 #[derive(Module, Clone, Debug, PartialEq)]

@@ -53,9 +53,9 @@ impl NormalMixtureConfig {
 
 /// `p(x) = sum_k w_k N(x; loc_k, diag(exp(2 s_k)))`, `w` a softmax, `s = 10 tanh(raw / 10)`.
 ///
-/// `log p` is a log-sum-exp over components: finite for every finite `x` that f32 can square, and minus infinity beyond.
-/// Samples pass gradients on to locations and scales; the choice of a component has none, so a loss on samples
-/// does not train the weights.
+/// `log p` is a log-sum-exp over components: finite for every finite `x` that f32 can square, and minus infinity
+/// beyond. Samples pass gradients on to locations and scales; the choice of a component has none, so a loss on
+/// samples does not train the weights.
 ///
 /// Raw parameters: the logits of the `k` weights, then the locations, one component after the other, then the
 /// log-scales. Memory for `log p` is `batch x components x dim` numbers.

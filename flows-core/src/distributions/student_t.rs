@@ -59,9 +59,10 @@ impl StudentTConfig {
 /// log p = log G((v + 1) / 2) - log G(v / 2) - log(pi v) / 2 - s - (v + 1) / 2 log(1 + u^2 / v)
 /// ```
 ///
-/// with the gamma function `G`, `s = 10 tanh(raw / 10)` and `v = 0.5 + softplus(raw)`. Samples are by the polar method
-/// `t = sqrt(v (U^(-2/v) - 1)) cos(2 pi V)` for uniform `U` and `V` (Bailey, *Polar generation of random variates with
-/// the t-distribution*, Mathematics of Computation 62, 1994), so gradients reach the degrees of freedom, too.
+/// with the gamma function `G`, `s = 10 tanh(raw / 10)` and `v = 0.5 + softplus(raw)`. Samples are by the polar
+/// method `t = sqrt(v (U^(-2/v) - 1)) cos(2 pi V)` for uniform `U` and `V` (Bailey, *Polar generation of random
+/// variates with the t-distribution*, Mathematics of Computation 62, 1994), so gradients reach the degrees of
+/// freedom, too.
 ///
 /// Raw parameters: `dim` locations, `dim` log-scales, `dim` for the degrees of freedom.
 #[derive(Module, Clone, Debug, PartialEq)]
@@ -158,8 +159,8 @@ const SHIFT: usize = 8;
 /// log G(z + 1/2) - log G(z) = log(z) / 2 - sum_n (1 - 4^-n) B_2n / (n (2 n - 1) z^(2 n - 1))
 /// ```
 ///
-/// (from NIST DLMF 5.11.8 at both arguments, Bernoulli numbers `B_2n`) give a sum of small terms: no two large logarithms are
-/// subtracted, and the result goes to `-log(2 pi) / 2`.
+/// (from NIST DLMF 5.11.8 at both arguments, Bernoulli numbers `B_2n`) give a sum of small terms: no two large
+/// logarithms are subtracted, and the result goes to `-log(2 pi) / 2`.
 pub(crate) fn log_peak<B: Backend, const D: usize>(degrees: Tensor<B, D>) -> Tensor<B, D> {
     const SERIES: [f64; 7] = [
         -1.0 / 8.0,

@@ -123,8 +123,8 @@ impl DistributionCase {
         }
     }
 
-    /// Standard deviation of what is added to every trained parameter, far from where the distribution starts, instead
-    /// of 0.5. Say why beside the call.
+    /// Standard deviation of what is added to every trained parameter, far from where the distribution starts,
+    /// instead of 0.5. Say why beside the call.
     pub fn far(mut self, standard_deviation: f64) -> Self {
         self.far = standard_deviation;
         self

@@ -16,13 +16,13 @@ use crate::solve::without_graph;
 /// Least fraction of the period that a bin takes, on both axes.
 const MIN_FRACTION: f64 = 1e-3;
 
-/// A map of the circle onto itself: a [rational-quadratic spline](super::RqSpline) with the same slope at both ends of
-/// the period, then a rotation.
+/// A map of the circle onto itself: a [rational-quadratic spline](super::RqSpline) with the same slope at both ends
+/// of the period, then a rotation.
 ///
 /// An angle is a number of `[-bound, bound]`, whose ends are one point. With the spline `S` of that interval onto
-/// itself, `y = S(x) + shift`, brought back by whole periods, and `dy/dx = S'(x)`: both are continuous across the seam.
-/// Widths and heights of the bins are `min + (1 - bins min) softmax(raw)` of the period with `min = 1e-3`; slopes are
-/// `min_slope + softplus(raw)` at each knot, that at the last knot the one at the first.
+/// itself, `y = S(x) + shift`, brought back by whole periods, and `dy/dx = S'(x)`: both are continuous across the
+/// seam. Widths and heights of the bins are `min + (1 - bins min) softmax(raw)` of the period with `min = 1e-3`;
+/// slopes are `min_slope + softplus(raw)` at each knot, that at the last knot the one at the first.
 ///
 /// As the domain is open, an angle of exactly `bound` has no density under a flow; there is none in theory, and in
 /// f32 it takes rounding of the data to meet one.

@@ -28,9 +28,9 @@ impl<B: Backend> Elementwise<B> {
 
 /// A monotone map `y = f(x; theta)` of one variable, with its parameters `theta` as raw numbers from a network.
 ///
-/// It has to be monotone, onto the reals or [its domain](Self::domain), and finite for any finite raw parameters. A transform is a module, since
-/// some own weights; one without any derives it, and holds its configuration in fields marked `#[module(skip)]`,
-/// so that a saved model can tell it from others.
+/// It has to be monotone, onto the reals or [its domain](Self::domain), and finite for any finite raw parameters. A
+/// transform is a module, since some own weights; one without any derives it, and holds its configuration in fields
+/// marked `#[module(skip)]`, so that a saved model can tell it from others.
 pub trait Transform<B: Backend>: Module<B> + ModuleDisplay + 'static {
     /// Raw parameters of each variable, at least 1.
     fn parameters(&self) -> usize;

@@ -25,12 +25,14 @@ const LARGEST: f64 = 3.0;
 /// log f(u) = 3 tanh(b / 3) + 3 / units sum_j tanh(a_j) tanh(4 tanh(w_j) u / bound + d_j)
 /// ```
 ///
-/// The integral is Gauss-Legendre quadrature `Q` on 40 nodes, the log-slope is `log f(x)`, not that of `Q`. All weights are
-/// parameters of the variable, and the bounds on them keep the singularities of `f` so far from the reals that the
-/// two agree to rounding, `|dQ/dx - f(x)| < 1e-8` in f64 with any weights. The inverse is a root find of `Q` itself.
+/// The integral is Gauss-Legendre quadrature `Q` on 40 nodes, the log-slope is `log f(x)`, not that of `Q`. All
+/// weights are parameters of the variable, and the bounds on them keep the singularities of `f` so far from the reals
+/// that the two agree to rounding, `|dQ/dx - f(x)| < 1e-8` in f64 with any weights. The inverse is a root find of `Q`
+/// itself.
 ///
 /// Wehenkel & Louppe, *Unconstrained Monotonic Neural Networks*, arXiv:1908.05164, equations 1 and 4. There `f` is
-/// `ELU(net) + 1` of a deep network with weights shared by all variables; its kink is what quadrature does not follow.
+/// `ELU(net) + 1` of a deep network with weights shared by all variables; its kink is what quadrature does not
+/// follow.
 #[derive(Module, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Umnn {

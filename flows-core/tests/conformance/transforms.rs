@@ -158,8 +158,8 @@ impl<B: Backend> ModuleMapper<B> for Enlarge {
 }
 
 /// The density of a standard normal seen through a masked layer of each transform, with weights far from where it
-/// starts, on midpoints of `[-20, 20]` in one variable and in two, or the uniform density on the domain of the transform
-/// through a coupling: 1 to 0.1 %.
+/// starts, on midpoints of `[-20, 20]` in one variable and in two, or the uniform density on the domain of the
+/// transform through a coupling: 1 to 0.1 %.
 pub(crate) fn densities_integrate_to_one<B: Backend>(options: &TensorCreationOptions<B>) {
     for transform in transforms() {
         for (dim, cells) in [(1, 4000_u32), (2, 400)] {

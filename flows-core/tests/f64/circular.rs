@@ -1,4 +1,5 @@
-//! Splines of the circle in f64: the seam, couplings of angles, what is refused. The rest is in the conformance suite.
+//! Splines of the circle in f64: the seam, couplings of angles, what is refused. The rest is in the conformance
+//! suite.
 
 use std::f64::consts::PI;
 

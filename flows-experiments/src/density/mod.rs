@@ -752,6 +752,29 @@ mod tests {
     }
 
     #[test]
+    fn a_model_and_an_override_choose_the_base() {
+        let mut experiment = experiment("quick");
+        let model =
+            "name = 'heavy'\nfamily = 'maf'\nbase = { student_t = { parameters = 'trained' } }";
+        experiment.config.models = vec!["heavy".to_owned()];
+        experiment.config.specs = vec![toml::from_str(model).unwrap()];
+        let torus = toml::from_str("sets = ['power']\nbase = 'torus'").unwrap();
+        experiment.config.overrides = vec![Override(torus)];
+        let jobs = experiment.jobs().unwrap();
+        let base = |job: &Job| job.fit_config(6).unwrap().model.base().clone();
+        for job in &jobs {
+            match (job.set.name(), base(job)) {
+                ("power", BaseConfig::Torus(_)) => {}
+                (set, BaseConfig::StudentT(base)) if set != "power" => {
+                    assert_eq!(base.parameters, flows_core::nn::ParametersConfig::Trained);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(jobs.len() > 1);
+    }
+
+    #[test]
     fn later_overrides_win_and_grids_multiply() {
         let mut experiment = experiment("quick");
         let table = |text: &str| Override(toml::from_str(text).unwrap());

@@ -130,3 +130,15 @@ pub enum FitError {
     #[error(transparent)]
     Keep(#[from] FileError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows_models::NcsfConfig;
+
+    #[test]
+    fn a_model_of_angles_is_refused_as_columns_are_standardized() {
+        let problem = FitConfig::new(NcsfConfig::new(2)).problem().unwrap();
+        assert!(problem.contains("'ncsf' is for angles"), "{problem}");
+    }
+}
