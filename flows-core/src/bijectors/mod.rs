@@ -12,6 +12,7 @@ mod lu_linear;
 mod permutation;
 pub mod planar;
 pub mod radial;
+mod row_map;
 pub mod sylvester;
 
 pub use act_norm::{ActNorm, ActNormConfig};
@@ -21,13 +22,14 @@ pub use autoregressive::{
 };
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
-pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig, RowMap};
+pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};
 pub use lu_linear::{LuLinear, LuLinearConfig};
 pub use permutation::{Permutation, PermutationConfig};
 pub use planar::{Planar, PlanarConfig};
 pub use radial::{Radial, RadialConfig};
+pub use row_map::RowMap;
 pub use sylvester::{Sylvester, SylvesterConfig};
 
 pub use crate::compose::{
