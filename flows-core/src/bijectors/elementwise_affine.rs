@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioned::RowMap;
+use super::row_map::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::expand::expand;

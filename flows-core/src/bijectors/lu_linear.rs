@@ -7,7 +7,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::conditioned::RowMap;
+use super::row_map::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::Error;
 use crate::expand::{expand, product};

@@ -13,6 +13,7 @@ mod lu_linear;
 mod permutation;
 pub mod planar;
 pub mod radial;
+mod row_map;
 pub mod sylvester;
 
 pub use act_norm::{ActNorm, ActNormConfig};
@@ -23,6 +24,7 @@ pub use autoregressive::{
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
 pub use bnaf::{BlockLinear, Bnaf, BnafConfig};
+pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig};
 pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig, RowMap};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};
@@ -30,6 +32,7 @@ pub use lu_linear::{LuLinear, LuLinearConfig};
 pub use permutation::{Permutation, PermutationConfig};
 pub use planar::{Planar, PlanarConfig};
 pub use radial::{Radial, RadialConfig};
+pub use row_map::RowMap;
 pub use sylvester::{Sylvester, SylvesterConfig};
 
 pub use crate::compose::{

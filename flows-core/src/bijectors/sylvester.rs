@@ -16,7 +16,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::conditioned::RowMap;
+use super::row_map::RowMap;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, check_shapes};
 use crate::error::{Error, check_not_negative};
 use crate::init;

@@ -121,7 +121,7 @@ impl<B: Backend> Family<B> for StudentT {
         let [loc, s, degrees] = self.read(&raw);
         let u = (x - loc) * s.clone().neg().exp();
         let power = (degrees.clone() + 1.0) * 0.5;
-        let log_p = log_peak(degrees.clone()) - s - power * (u.square() / degrees).log1p();
+        let log_p = log_peak(degrees.clone()) - s - power * (u.square() * degrees.recip()).log1p();
         log_p.sum_dim(1).squeeze_dim(1)
     }
 
@@ -140,7 +140,7 @@ impl<B: Backend> Family<B> for StudentT {
         let (e, cosine) = (table(exponentials), table(cosines));
         let [loc, s, degrees] = self.read(&raw);
         // U = exp(-e), and exp(2 h) - 1 = exp(2 h) 2 t / (1 + t) with t = tanh h loses no digits.
-        let half = e / degrees.clone();
+        let half = e * degrees.clone().recip();
         let t = half.clone().tanh();
         let radius = (degrees * t.clone() * 2.0 / (t + 1.0)).sqrt() * half.exp();
         radius * cosine * s.exp() + loc
