@@ -25,7 +25,6 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use block_affine::{BlockAffine, BlockAffineConfig};
 pub use bnaf::{BlockLinear, Bnaf, BnafConfig};
 pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig};
-pub use conditioned::{AnyRowMap, Conditioned, ConditionedConfig, RowMap};
 pub use elementwise_affine::{ElementwiseAffine, ElementwiseAffineConfig};
 pub use elementwise_map::{ElementwiseMap, ElementwiseMapConfig, UnivariateMap};
 pub use lu_linear::{LuLinear, LuLinearConfig};
