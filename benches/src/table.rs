@@ -189,9 +189,9 @@ mod tests {
         row.add(2, Err("no compiler".to_owned()));
         assert_eq!(row.running().len(), 3);
         row.add(2, figures(1.0));
-        row.add(5, figures(24.0));
+        row.add(6, figures(24.0));
         let text = markdown(std::slice::from_ref(&row));
-        let line = "| ddnf-2-64-1000 | 0.25 | 3.00 | 30.0 | none | – | – | 24.0 | – | 8.00 |";
+        let line = "| ddnf-2-64-1000 | 0.25 | 3.00 | 30.0 | none | – | – | – | 24.0 | – | 8.00 |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("- ddnf-2-64-1000, torch compiled: no compiler"));
         let record = row.record();
