@@ -132,7 +132,7 @@ fn maps() -> Vec<AnyTransform> {
     let splines = [
         spline(8, 2.0, SplineForm::default()),
         spline(2, 1.0, SplineForm::SoftClip { min_slope: 1e-3 }),
-        spline(32, 1.5, free_ends.clone()),
+        spline(32, 1.5, free_ends),
         spline(5, 1.2, SplineForm::SoftClip { min_slope: 1e-2 }),
         spline(2, 0.7, free_ends),
     ];
@@ -175,7 +175,7 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
             let (dim, mask) = masks[(k / 3) % 9].clone();
             // Every second mask of a coupling goes to a masked network.
             let conditioner = match mask {
-                MaskConfig::Coupling(_) if k % 2 == 0 => ConditionerConfig::Coupling,
+                MaskConfig::Coupling(_) if k.is_multiple_of(2) => ConditionerConfig::Coupling,
                 _ => ConditionerConfig::Masked,
             };
             let config = AutoregressiveConfig {
