@@ -1,4 +1,4 @@
-//! The fused masked affine layer: in f64 strictly, in f32 to the rounding of exponentials of sums over many units.
+//! The fused autoregressive layer: in f64 strictly, in f32 to the rounding of exponentials of sums over many units.
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::DType::{F32, F64};

@@ -193,7 +193,7 @@ fn weights_of_another_width_are_refused_by_the_layer_that_would_read_them() {
     let panic = std::panic::catch_unwind(call).expect_err("other weights");
     let message = panic.downcast_ref::<String>().expect("a message");
     assert!(
-        message.contains("masked affine: layer 0") && message.contains("[3, 9]"),
+        message.contains("autoregressive: layer 0") && message.contains("[3, 9]"),
         "{message}"
     );
 }
