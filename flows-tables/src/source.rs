@@ -40,7 +40,7 @@ impl From<Header> for Reading {
 /// Whether the first line of a text file names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Header {
-    /// It does where it holds words and no numbers.
+    /// It does where its cells are words, none of them numeric.
     #[default]
     Auto,
     /// It does.

@@ -27,8 +27,9 @@ use flows_train::Optimizer;
 /// MADE layers, order reversed between them), nsf (the same with splines of eight bins), nvp (eight affine couplings),
 /// nsfc (eight couplings with splines), ddnf (four blocks of 16 cells), ddnfexact (with the determinant itself),
 /// ddnfvalue (for a loss without log-determinant). Without gradients: maffwd (log-density), and the inverses mafinv,
-/// nsfinv, nvpinv, nsfcinv. One JSON line a case; median_ms is the figure, floor_ms the time the matrix products alone would take at the rate of the processor's fused
-/// multiply-adds (on a GPU: of a large product), peak_mib the most memory of the process so far.
+/// nsfinv, nvpinv, nsfcinv. One JSON line a case; median_ms is the figure, floor_ms the time the matrix products alone
+/// would take at the rate of the processor's fused multiply-adds (on a GPU: of a large product), peak_mib the most
+/// memory of the process so far.
 #[derive(Debug, Parser)]
 #[command(
     version,

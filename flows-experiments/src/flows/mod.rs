@@ -311,7 +311,7 @@ fn shell_word(text: &str) -> String {
 /// A finite number.
 fn number(option: &str, text: &str) -> Result<f64, UsageError> {
     let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
-    number.ok_or_else(|| UsageError(format!("{option}: '{text}' is no number")))
+    number.ok_or_else(|| UsageError(format!("{option}: '{text}' is not a number")))
 }
 
 /// How a table is read, as options.
@@ -337,7 +337,7 @@ struct ReadingArgs {
 /// [`Header`] as an option.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum HeaderArg {
-    /// It does where it holds words and no numbers.
+    /// It does where its cells are words, none of them numeric.
     Auto,
     /// It does.
     Yes,

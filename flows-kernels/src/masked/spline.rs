@@ -318,7 +318,7 @@ impl Spline {
         }
     }
 
-    /// `then` in the lanes where `x` lies in the interval, or is no number.
+    /// `then` in the lanes where `x` lies in the interval, or is NaN.
     #[inline(always)]
     fn inside<F: Real, S: Simd>(
         self,
