@@ -4,16 +4,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What goes into a binary, seen from this package.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 17] = [
     "build.rs",
     "Cargo.toml",
     "src",
     "configs",
     "assets",
-    "../flows-models/Cargo.toml",
-    "../flows-models/src",
+    "../flows-kernels/Cargo.toml",
+    "../flows-kernels/src",
     "../flows-core/Cargo.toml",
     "../flows-core/src",
+    "../flows-train/Cargo.toml",
+    "../flows-train/src",
+    "../flows-models/Cargo.toml",
+    "../flows-models/src",
+    "../flows-tables/Cargo.toml",
+    "../flows-tables/src",
     "../Cargo.toml",
     "../Cargo.lock",
 ];

@@ -10,6 +10,8 @@
 //! Wrong shapes are programming errors and panic with the message of the [`Error`] that
 //! [`Bijector::check`] returns; call `check` first where the shapes come from outside.
 
+use std::any::Any;
+
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -94,6 +96,12 @@ impl InverseReport {
 pub trait Bijector<B: Backend>: Module<B> + ModuleDisplay + 'static {
     /// Name used in error messages and reports, such as `"coupling"`.
     fn name(&self) -> &'static str;
+
+    /// The layer itself; of an enum of layers, the one inside. A composition finds by its type which neighbours one
+    /// operation computes.
+    fn concrete(&self) -> &dyn Any {
+        self
+    }
 
     /// Number of columns the map takes and gives.
     fn dim(&self) -> usize;

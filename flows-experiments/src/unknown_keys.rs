@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use flows_core::bijectors::LayerConfig;
 use flows_core::regularizers::Regularizers;
 use flows_models::vae::VaeConfig;
-use flows_models::{ModelConfig, MultiScaleRealNvpConfig, PRESETS};
+use flows_models::{ModelConfig, PRESETS};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Value;
 
@@ -116,6 +116,7 @@ fn layers_refuse_unknown_keys() {
         "layer = 'autoregressive'\ndim = 2\nhidden = [8]\nmask = { graph = [[], [0]] }\ntransform = { affine = { scale = { softplus = { floor = 1e-3 } } } }",
         "layer = 'autoregressive'\ndim = 2\nhidden = [8]\nmask = { autoregressive = { random = { seed = 1 } } }",
         "layer = 'autoregressive'\ndim = 2\nhidden = [8]\ninverse = { jacobi = { tolerance = 1e-6 } }\ntransform = 'sinh_arcsinh'",
+        "layer = 'multi-scale'\nstages = [[{ layer = 'act-norm', dim = 4 }], [{ layer = 'lu-linear', dim = 2 }]]",
         "layer = 'permutation'\ndim = 4\nordering = { random = { seed = 1 } }",
         "layer = 'permutation'\ndim = 2\nordering = { explicit = [1, 0] }",
         "layer = 'planar'\ndim = 4",
@@ -173,7 +174,6 @@ fn models_and_fits_refuse_unknown_keys() {
         let text = format!("kind = 'maf'\ndim = 4\nbase = {base}");
         check(&toml::from_str::<ModelConfig>(&text).unwrap());
     }
-    check(&MultiScaleRealNvpConfig::new(4));
     let metric = "geodesic = 1.0\nmetric = { diagonal = [1.0, 2.0] }";
     check(&toml::from_str::<Regularizers>(metric).unwrap());
 }

@@ -1,5 +1,4 @@
 //! Getting files from a server on loopback: whole, cut off, wrong, missing, unreachable.
-#![cfg(feature = "download")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -669,3 +669,35 @@ fn one_context_for_all_rows_is_that_context_in_each() {
         .code(2)
         .stderr(contains("--context d=1: the columns are c"));
 }
+
+#[test]
+fn rows_whose_inverse_is_not_solved_are_counted_and_an_error() {
+    let case = Case::new("x,y", 200, |_, a, b| format!("{a},{}", a * a + b));
+    case.write(
+        "ddnf.toml",
+        "kind = 'ddnf'\ndim = 2\nblocks = 1\ncells = 1\nhidden = [16]\ninverse = { exact = { max_iterations = 1 } }\n",
+    );
+    let mut fit = flows();
+    fit.arg("fit")
+        .arg(case.at("data.csv"))
+        .arg("-o")
+        .arg(case.at("m"));
+    fit.args(["--steps", "60", "--dtype", "f64", "--model-config"])
+        .arg(case.at("ddnf.toml"));
+    fit.assert().success();
+    let mut sample = flows();
+    sample
+        .arg("sample")
+        .arg(case.at("m"))
+        .args(["-n", "100", "--dtype", "f64"]);
+    let output = sample.output().unwrap();
+    let (rows, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(rows.lines().count(), 101);
+    let lost = rows.lines().filter(|row| row.contains("NaN")).count();
+    assert!(lost > 0, "every row was solved");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("error: {lost} of 100 rows could not be drawn")),
+        "{said}"
+    );
+}

@@ -4,7 +4,6 @@
 //!
 //! Without a GPU a software adapter will do (on Debian `mesa-vulkan-drivers`). Where there is none,
 //! each test says so and passes; with `FLOWS_REQUIRE_ADAPTER` set it fails.
-#![cfg(all(feature = "flex", feature = "wgpu"))]
 
 use std::io::Write as _;
 

@@ -2,7 +2,6 @@
 //!
 //! Here and not in flows-core, whose tests build without the GPU crates. An adapter is found, or
 //! missed, as in `wgpu.rs`.
-#![cfg(feature = "wgpu")]
 
 #[path = "../../flows-core/tests/conformance/registry.rs"]
 mod registry;

@@ -1,15 +1,11 @@
 //! Block neural autoregressive flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{BnafConfig, LayerConfig};
-use flows_core::error::Error;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// Block neural autoregressive maps, with the variables mixed between them, by default reversed; `log_prob` takes one pass
 /// a layer, samples a root find for each variable.
@@ -80,17 +76,5 @@ impl BnafFlowConfig {
         };
         let layers = vec![LayerConfig::Bnaf(layer); self.layers];
         stacked(layers, self.dim, self.mixing, false)
-    }
-
-    /// The flow that maps data to its base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

@@ -1,16 +1,12 @@
 //! Continuous normalizing flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{CnfConfig, ElementwiseAffineConfig, LayerConfig};
 use flows_core::continuous::{Solver, Trace};
-use flows_core::error::Error;
 use flows_core::nn::Activation;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// K continuous flows, each of a velocity field of its own that depends on time, behind an elementwise affine map that
 /// takes location and scale off the fields.
@@ -99,17 +95,5 @@ impl CnfFlowConfig {
         let affine = self.affine.then_some(affine);
         let flows = std::iter::repeat_n(flow, self.blocks);
         affine.into_iter().chain(flows).collect()
-    }
-
-    /// The flow that maps data to its base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

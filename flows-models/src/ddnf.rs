@@ -1,16 +1,12 @@
 //! Deep diffeomorphic normalizing flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{DdnfBlockConfig, DdnfInverse, ElementwiseAffineConfig, LayerConfig};
-use flows_core::error::Error;
 use flows_core::log_det::LogDet;
 use flows_core::nn::Activation;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, base_to_data, is_default};
+use crate::model::is_default;
 
 /// K diffeomorphisms, each the time-1 flow of a velocity field of its own in T Euler steps, and an
 /// elementwise affine map behind them.
@@ -125,25 +121,15 @@ impl DdnfConfig {
         }
         layers
     }
-
-    /// The flow that pushes the base through the blocks.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<BaseToDataFlow<B>, Error> {
-        base_to_data(&self.layers(), &self.base, options, rng)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BaseToDataFlow;
     use burn_flex::Flex;
     use flows_core::bijectors::AsDdnfBlock;
+    use flows_core::error::Error;
     use rand::{SeedableRng, rngs::StdRng};
 
     fn init(config: &DdnfConfig) -> Result<BaseToDataFlow<Flex>, Error> {

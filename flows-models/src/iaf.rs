@@ -1,19 +1,15 @@
 //! Inverse autoregressive flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveInverse, LayerConfig};
-use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::AnyTransform;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::MafConfig;
 use crate::mixing::Mixing;
-use crate::model::{BaseToDataFlow, base_to_data, is_default};
+use crate::model::is_default;
 
 /// Masked autoregressive layers, affine by default, with the variables mixed between them, by default
 /// reversed; the network pass maps base to data, so a sample takes one pass a layer.
@@ -124,17 +120,5 @@ impl IafConfig {
             base,
         }
         .layers()
-    }
-
-    /// The flow that maps the base to data in one pass.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<BaseToDataFlow<B>, Error> {
-        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

@@ -60,7 +60,7 @@ pub use model::{
     BaseToDataFlow, DataToBaseFlow, FastDirection, ModelConfig, build_base_to_data,
     build_data_to_base,
 };
-pub use multi_scale_real_nvp::{MultiScaleFlow, MultiScaleRealNvpConfig};
+pub use multi_scale_real_nvp::MultiScaleRealNvpConfig;
 pub use nice::NiceConfig;
 pub use planar::PlanarFlowConfig;
 pub use presets::{PRESETS, Preset, preset};

@@ -1,22 +1,18 @@
 //! Masked autoregressive flows: MAF, and those that are named after another map of each variable.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, AutoregressiveInverse, LayerConfig};
 use flows_core::distributions::TorusConfig;
-use flows_core::error::Error;
 use flows_core::masks::MaskConfig;
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::{
     AnyTransform, Bernstein, CircularSpline, DeepSigmoidal, LogScale, RqSpline, SumOfSquares, Umnn,
 };
-use rand::Rng;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// Masked autoregressive layers with the map `T` of each variable, and the variables mixed between them, by default
 /// reversed; the network pass maps data to base, so `log_prob` takes one pass a layer.
@@ -185,17 +181,5 @@ impl<T: NamedTransform> MaskedFlowConfig<T> {
         });
         let layers = vec![layer; self.layers];
         stacked(layers, self.dim, self.mixing, self.batch_norm)
-    }
-
-    /// The flow that maps data to the base in one pass.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

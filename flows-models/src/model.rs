@@ -13,9 +13,10 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, NafConfig,
-    NcsfConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, ResidualFlowConfig, SosConfig, StackConfig, SylvesterFlowConfig, UmnnConfig,
+    BernsteinConfig, BnafFlowConfig, CnfFlowConfig, CouplingFlowConfig, DdnfConfig, IafConfig,
+    MafConfig, MaskedFlowConfig, MultiScaleRealNvpConfig, NafConfig, NamedTransform, NcsfConfig,
+    NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig, RealNvpConfig,
+    ResidualFlowConfig, SosConfig, StackConfig, SylvesterFlowConfig, UmnnConfig,
 };
 
 /// A flow whose layers map data to its base: its `log_prob` takes one pass.
@@ -59,7 +60,7 @@ pub fn build_base_to_data<B: Backend>(
     base_to_data(layers, &BaseConfig::default(), options, rng)
 }
 
-pub(crate) fn data_to_base<B: Backend>(
+fn data_to_base<B: Backend>(
     layers: &[LayerConfig],
     base: &BaseConfig,
     options: impl Into<TensorCreationOptions<B>>,
@@ -69,7 +70,7 @@ pub(crate) fn data_to_base<B: Backend>(
     Flow::data_to_base(stack, base)
 }
 
-pub(crate) fn base_to_data<B: Backend>(
+fn base_to_data<B: Backend>(
     layers: &[LayerConfig],
     base: &BaseConfig,
     options: impl Into<TensorCreationOptions<B>>,
@@ -100,6 +101,46 @@ fn parts<B: Backend>(
         return Err(Error::config("base", "support", actual, expected));
     }
     Ok((stack, base))
+}
+
+/// `init` of configurations that have `layers()` and a `base`.
+macro_rules! flows {
+    ($function:ident gives $flow:ident, $doc:literal: $($({$($generics:tt)+})? $config:ty,)+) => {
+        $(impl $(<$($generics)+>)? $config {
+            #[doc = $doc]
+            ///
+            /// # Errors
+            /// [`Error`] where a layer or the base refuses its configuration, or they do not fit one another.
+            pub fn init<B: Backend>(
+                &self,
+                options: impl Into<TensorCreationOptions<B>>,
+                rng: &mut dyn Rng,
+            ) -> Result<$flow<B>, Error> {
+                $function(&self.layers(), &self.base, options, rng)
+            }
+        })+
+    };
+}
+
+flows! {
+    data_to_base gives DataToBaseFlow, "The flow whose layers map data to the base.":
+    BnafFlowConfig,
+    CnfFlowConfig,
+    {T: NamedTransform} CouplingFlowConfig<T>,
+    {T: NamedTransform} MaskedFlowConfig<T>,
+    MultiScaleRealNvpConfig,
+    NiceConfig,
+    ResidualFlowConfig,
+    StackConfig,
+}
+
+flows! {
+    base_to_data gives BaseToDataFlow, "The flow whose layers map the base to data.":
+    DdnfConfig,
+    IafConfig,
+    PlanarFlowConfig,
+    RadialFlowConfig,
+    SylvesterFlowConfig,
 }
 
 /// Whether it is left out of a file, which then means the same to a program without it.
@@ -184,6 +225,8 @@ models! {
     Nice(NiceConfig) = "nice",
     /// RealNVP.
     RealNvp(RealNvpConfig) = "realnvp",
+    /// RealNVP that lets go of half of the variables at each scale.
+    MultiScale(MultiScaleRealNvpConfig) = "multi-scale",
     /// Masked autoregressive flow.
     Maf(MafConfig) = "maf",
     /// Inverse autoregressive flow.
@@ -261,6 +304,7 @@ impl ModelConfig {
             Self::Iaf(c) => c.context_dim,
             Self::Nice(c) => c.context_dim,
             Self::RealNvp(c) => c.context_dim,
+            Self::MultiScale(c) => c.context_dim,
             Self::Nsf(c) => c.context_dim,
             Self::NsfCoupling(c) => c.context_dim,
             Self::Ncsf(c) => c.context_dim,
@@ -298,6 +342,7 @@ impl ModelConfig {
             Self::Iaf(c) => network(c.layers, c.dim, &c.hidden),
             Self::Nice(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::RealNvp(c) => network(c.layers, c.dim / 2, &c.hidden),
+            Self::MultiScale(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::NsfCoupling(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::Ncsf(c) => network(c.layers, c.dim / 2, &c.hidden),
             Self::Nsf(c) => network(c.layers, c.dim, &c.hidden),
@@ -315,10 +360,14 @@ impl ModelConfig {
     /// Whether it takes statistics from the batches of data it is trained on, and so cannot be trained
     /// on its own samples.
     pub fn needs_data(&self) -> bool {
-        let layers = self.layers();
-        layers
-            .iter()
-            .any(|l| matches!(l, LayerConfig::BatchNorm(_)))
+        fn takes_statistics(layer: &LayerConfig) -> bool {
+            match layer {
+                LayerConfig::BatchNorm(_) => true,
+                LayerConfig::MultiScale(c) => c.stages.iter().flatten().any(takes_statistics),
+                _ => false,
+            }
+        }
+        self.layers().iter().any(takes_statistics)
     }
 
     /// How the log-determinant is computed, and how the inverse, for the rows of a report.
@@ -344,7 +393,9 @@ impl ModelConfig {
             Self::Planar(_) => text("exact, closed form", "monotone root find"),
             Self::Radial(_) => text("exact, closed form", "closed form"),
             Self::Sylvester(_) => text("exact, closed form", "nested monotone root finds"),
-            Self::Nice(_) | Self::RealNvp(_) => text("exact, sum of log-scales", "closed form"),
+            Self::Nice(_) | Self::RealNvp(_) | Self::MultiScale(_) => {
+                text("exact, sum of log-scales", "closed form")
+            }
             Self::NsfCoupling(_) | Self::Ncsf(_) => text("exact, sum of log-slopes", "closed form"),
             Self::Stack(_) => text("exact or as its layers say", "layer by layer"),
             Self::Nsf(_) => text("exact, sum of log-slopes", "incremental, closed form"),

@@ -1,20 +1,12 @@
 //! RealNVP that lets go of half of the variables at each scale.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
-use flows_core::base::{AnyBase, BaseConfig};
-use flows_core::bijectors::{AutoregressiveConfig, MultiScale, MultiScaleConfig, Stack};
-use flows_core::error::Error;
-use flows_core::flow::{DataToBase, Flow};
-use rand::Rng;
+use flows_core::base::BaseConfig;
+use flows_core::bijectors::{AutoregressiveConfig, LayerConfig, MultiScaleConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::{Mixing, stacked};
 use crate::model::is_default;
 use crate::real_nvp::alternating;
-
-/// A flow of stages, of which each maps half of the variables of the one before.
-pub type MultiScaleFlow<B> = Flow<B, MultiScale<B, Stack<B>>, AnyBase<B>, DataToBase>;
 
 /// Couplings at several scales: after each scale half of the variables are done, the rest goes on.
 ///
@@ -81,18 +73,10 @@ impl MultiScaleRealNvpConfig {
         }
     }
 
-    /// The layers of each scale.
-    ///
-    /// # Errors
-    /// [`Error::Config`] without scales, and with so many that one has less than two columns.
-    pub fn stages(&self) -> Result<MultiScaleConfig, Error> {
+    /// One layer, whose stages are the scales. With so many that one is left with a single column, its coupling is
+    /// refused when it is built.
+    pub fn layers(&self) -> Vec<LayerConfig> {
         let halved = |k: usize| (0..k).fold(self.dim, |dim, _| dim - dim / 2);
-        let last = halved(self.scales.saturating_sub(1));
-        if self.scales == 0 || last < 2 {
-            let expected = "at least 1, and such that the last has two columns or more";
-            let name = "multi-scale realnvp";
-            return Err(Error::config(name, "scales", self.scales, expected));
-        }
         let stages = (0..self.scales).map(|k| {
             let dim = halved(k);
             let couplings = alternating(self.layers, |untouched| AutoregressiveConfig {
@@ -101,21 +85,7 @@ impl MultiScaleRealNvpConfig {
             });
             stacked(couplings, dim, self.mixing, self.batch_norm)
         });
-        Ok(MultiScaleConfig::new(stages.collect()))
-    }
-
-    /// The flow that maps data to the base.
-    ///
-    /// # Errors
-    /// As [`stages`](Self::stages), and [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<MultiScaleFlow<B>, Error> {
-        let options = &options.into();
-        let layers = self.stages()?.init(options.clone(), rng)?;
-        let base = self.base.init(self.dim, options.clone(), rng)?;
-        Flow::data_to_base(layers, base)
+        let stages = MultiScaleConfig::new(stages.collect());
+        vec![LayerConfig::MultiScale(stages)]
     }
 }

@@ -1,15 +1,11 @@
 //! NICE.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, ElementwiseAffineConfig, LayerConfig};
-use flows_core::error::Error;
 use flows_core::transforms::LogScale;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 use crate::real_nvp::alternating;
 
 /// Additive couplings that swap halves from layer to layer, then a scaling of each column.
@@ -70,17 +66,5 @@ impl NiceConfig {
         let affine = ElementwiseAffineConfig::new(self.dim);
         layers.push(LayerConfig::ElementwiseAffine(affine));
         layers
-    }
-
-    /// The flow that maps data to the base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

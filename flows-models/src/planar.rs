@@ -1,14 +1,10 @@
 //! Planar flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{ConditionedConfig, LayerConfig, PlanarConfig};
-use flows_core::error::Error;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, base_to_data, is_default};
+use crate::model::is_default;
 
 /// K planar layers, behind one another.
 ///
@@ -65,17 +61,5 @@ impl PlanarFlowConfig {
             }),
         };
         vec![layer; self.layers]
-    }
-
-    /// The flow that pushes the base through the layers.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<BaseToDataFlow<B>, Error> {
-        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

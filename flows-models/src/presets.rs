@@ -2,8 +2,9 @@
 
 use crate::{
     BernsteinConfig, BnafFlowConfig, CnfFlowConfig, DdnfConfig, IafConfig, MafConfig, ModelConfig,
-    NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig, RadialFlowConfig,
-    RealNvpConfig, ResidualFlowConfig, SosConfig, SylvesterFlowConfig, UmnnConfig,
+    MultiScaleRealNvpConfig, NafConfig, NiceConfig, NsfConfig, NsfCouplingConfig, PlanarFlowConfig,
+    RadialFlowConfig, RealNvpConfig, ResidualFlowConfig, SosConfig, SylvesterFlowConfig,
+    UmnnConfig,
 };
 
 /// A named model.
@@ -114,6 +115,16 @@ pub const PRESETS: &[Preset] = &[
         name: "realnvp",
         about: "RealNVP: 8 affine couplings (arXiv:1605.08803)",
         build: |dim| ModelConfig::RealNvp(RealNvpConfig::new(dim)),
+    },
+    Preset {
+        name: "multi-scale",
+        about: "RealNVP at two scales, where there are four columns or more: half of them are done after the first",
+        build: |dim| {
+            ModelConfig::MultiScale(MultiScaleRealNvpConfig {
+                scales: if dim < 4 { 1 } else { 2 },
+                ..MultiScaleRealNvpConfig::new(dim)
+            })
+        },
     },
     Preset {
         name: "maf",

@@ -1,19 +1,15 @@
 //! Couplings: RealNVP, and couplings of splines.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{AutoregressiveConfig, LayerConfig};
-use flows_core::error::Error;
 use flows_core::masks::Untouched;
 use flows_core::nn::{ConditionerActivation, Connections};
 use flows_core::transforms::{AnyTransform, CircularSpline, RqSpline};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::maf::NamedTransform;
 use crate::mixing::{Mixing, stacked};
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// Couplings with the map `T` of each variable, that swap halves from layer to layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,18 +118,6 @@ impl<T: NamedTransform> CouplingFlowConfig<T> {
             }
         });
         stacked(couplings, self.dim, self.mixing, self.batch_norm)
-    }
-
-    /// The flow that maps data to the base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }
 

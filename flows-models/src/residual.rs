@@ -1,16 +1,12 @@
 //! Residual flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::{DdnfBlockConfig, ElementwiseAffineConfig, LayerConfig};
-use flows_core::error::Error;
 use flows_core::log_det::LogDet;
 use flows_core::nn::Activation;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// Residual blocks `x + g(x)` with `Lip(g) <= lipschitz < 1`, each behind an elementwise affine map: DDNF blocks of one
 /// cell whose weights are bounded.
@@ -90,17 +86,5 @@ impl ResidualFlowConfig {
         });
         let pairs = std::iter::repeat_n([affine, block], self.layers);
         pairs.flatten().collect()
-    }
-
-    /// The flow that maps data to its base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

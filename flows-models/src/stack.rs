@@ -1,14 +1,10 @@
 //! Any layers, one after the other.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::LayerConfig;
-use flows_core::error::Error;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DataToBaseFlow, data_to_base, is_default};
+use crate::model::is_default;
 
 /// A model of the layers given, first to last from data to the base.
 ///
@@ -55,17 +51,5 @@ impl StackConfig {
     /// The layers, first to last from data to base.
     pub fn layers(&self) -> Vec<LayerConfig> {
         self.layers.clone()
-    }
-
-    /// The flow that maps data to the base.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration, or layers do not fit one another.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<DataToBaseFlow<B>, Error> {
-        data_to_base(&self.layers(), &self.base, options, rng)
     }
 }

@@ -1,15 +1,11 @@
 //! Sylvester flow.
 
-use burn::tensor::TensorCreationOptions;
-use burn::tensor::backend::Backend;
 use flows_core::base::BaseConfig;
 use flows_core::bijectors::sylvester::BasisConfig;
 use flows_core::bijectors::{ConditionedConfig, LayerConfig, SylvesterConfig};
-use flows_core::error::Error;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BaseToDataFlow, base_to_data, is_default};
+use crate::model::is_default;
 
 /// K Sylvester layers, behind one another.
 ///
@@ -72,17 +68,5 @@ impl SylvesterFlowConfig {
             }),
         };
         vec![layer; self.layers]
-    }
-
-    /// The flow that pushes the base through the layers.
-    ///
-    /// # Errors
-    /// [`Error`] where a layer refuses its configuration.
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<BaseToDataFlow<B>, Error> {
-        base_to_data(&self.layers(), &self.base, options, rng)
     }
 }

@@ -9,11 +9,13 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
 use flows_core::bijectors::{
-    ElementwiseAffine, ElementwiseAffineConfig, Pair, Permutation, PermutationConfig,
+    ActNormConfig, BatchNormConfig, DdnfBlock, DdnfBlockConfig, ElementwiseAffine,
+    ElementwiseAffineConfig, Pair, Permutation, PermutationConfig,
 };
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
 use flows_core::error::Error;
 use flows_core::flow::{BaseToData, DataToBase, Flow};
+use flows_core::log_det::LogDet;
 use flows_core::masks::Ordering;
 use flows_core::state::{State, parameters};
 use flows_train::model_file::{Build, load, save, write};
@@ -432,4 +434,139 @@ fn several_samples_for_each_context_stay_with_it() {
             .iter()
             .all(|x| (x - center).abs() < 10.0)
     }));
+}
+
+#[test]
+fn few_rows_without_an_inverse_are_counted_and_more_than_a_hundredth_end_a_run() {
+    let all = Rows::new(gaussian().x.values()[..200].to_vec(), 1);
+    let run = |lost: usize| {
+        // NaN, as of a layer whose inverse was not solved.
+        let marks: Vec<f32> = (0..200)
+            .map(|i| if i < lost { f32::NAN } else { 0.0 })
+            .collect();
+        let mut objective = |flow: &Affine<B>, at: &Step<'_, B>| {
+            let marks = Tensor::<B, 1>::from_data(&marks[..], &Default::default());
+            Loss::of_solved(
+                flow.log_prob(all.tensor::<B>(at.options.clone()), None)
+                    .neg()
+                    + marks,
+            )
+        };
+        let training = Training {
+            batch: 200,
+            ..training(20)
+        };
+        fit(affine(), &mut objective, &training, Run::new("unsolved", 0))
+    };
+    let fitted = run(1).unwrap();
+    assert_eq!((fitted.stopped, fitted.steps), (Stopped::Steps, 20));
+    assert_eq!(fitted.terms["unsolved"][0], (0, 1.0));
+    assert!(!run(0).unwrap().terms.contains_key("unsolved"));
+    let error = run(3).unwrap_err();
+    assert!(
+        matches!(error, TrainError::Unsolved { step: 11, .. }),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("1.5 % of the rows had no inverse"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_fit_begins_with_activation_norms_set_from_the_data() {
+    let (data, device) = (gaussian(), Default::default());
+    let rng = &mut stream(0, "parameters", 0);
+    let norm = ActNormConfig::new(1).init::<B>(&device, rng).unwrap();
+    let flow = Flow::data_to_base(norm, DiagonalNormal::standard(1, &device)).unwrap();
+    // One step too short to move anything: what is scored is where the fit begins.
+    let still = Training {
+        learning_rate: 1e-12,
+        ..training(1)
+    };
+    let mut objective = MaximumLikelihood::new(&data);
+    let fitted = fit(flow, &mut objective, &still, Run::new("norm", 0)).unwrap();
+    let scores = log_probs(&fitted.model.valid(), &data);
+    let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+    let [_, deviation] = moments(&data.x);
+    let entropy = 0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln() + deviation.ln();
+    assert!((mean + entropy).abs() < 1e-4, "{mean}, {entropy}");
+}
+
+#[test]
+fn a_fit_moves_running_statistics_to_those_of_the_data() {
+    let (data, device) = (gaussian(), Default::default());
+    let rng = &mut stream(0, "parameters", 0);
+    let norm = BatchNormConfig::new(1).init::<B>(&device, rng).unwrap();
+    let flow = Flow::data_to_base(norm, DiagonalNormal::standard(1, &device)).unwrap();
+    let mut objective = MaximumLikelihood::new(&data);
+    let fitted = fit(flow, &mut objective, &training(100), Run::new("norm", 0)).unwrap();
+    let [mean, variance] = fitted.model.bijector().running_statistics();
+    let [expected, deviation] = moments(&data.x);
+    let (mean, variance) = (
+        f64::from(mean.into_scalar()),
+        f64::from(variance.into_scalar()),
+    );
+    assert!((mean - expected).abs() < 0.1, "{mean}, {expected}");
+    assert!(
+        (variance.sqrt() - deviation).abs() < 0.1,
+        "{variance}, {deviation}"
+    );
+}
+
+#[test]
+fn fits_on_several_threads_end_with_the_bits_of_one() {
+    let data = gaussian();
+    let run = || {
+        let mut objective = MaximumLikelihood::new(&data);
+        let fitted = fit(
+            affine(),
+            &mut objective,
+            &training(100),
+            Run::new("thread", 0),
+        );
+        bits(&fitted.unwrap().model)
+    };
+    let alone = run();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        for thread in threads {
+            assert_eq!(thread.join().expect("no panic"), alone);
+        }
+    });
+}
+
+#[test]
+fn estimators_get_new_noise_in_every_step() {
+    type Estimated = Flow<B, DdnfBlock<B>, DiagonalNormal<B>, DataToBase>;
+    let rows = Rows::new(gaussian().x.values().to_vec(), 2);
+    let losses = |log_det| {
+        let (device, rng) = (Default::default(), &mut stream(0, "parameters", 0));
+        let config = DdnfBlockConfig {
+            log_det,
+            ..DdnfBlockConfig::new(2, [8])
+        };
+        let block = config.init::<B>(&device, rng).unwrap();
+        let flow = Flow::data_to_base(block, DiagonalNormal::standard(2, &device)).unwrap();
+        let mut objective = |flow: &Estimated, at: &Step<'_, B>| {
+            let x = rows.tensor::<B>(at.options.clone());
+            flow.log_prob(x, None).mean().neg()
+        };
+        let still = Training {
+            learning_rate: 1e-12,
+            log_every: 1,
+            ..training(3)
+        };
+        let fitted = fit(flow, &mut objective, &still, Run::new("noise", 0));
+        fitted.unwrap().losses
+    };
+    let exact = losses(LogDet::Exact);
+    assert_eq!((exact.len(), exact[0].1), (3, exact[2].1));
+    let noisy = losses(LogDet::HUTCHINSON);
+    assert!(
+        noisy[0].1 != noisy[1].1 && noisy[1].1 != noisy[2].1,
+        "{noisy:?}"
+    );
 }

@@ -35,7 +35,8 @@ pub use row_map::RowMap;
 pub use sylvester::{Sylvester, SylvesterConfig};
 
 pub use crate::compose::{
-    Chain, Inverted, Layer, LayerConfig, MultiScale, MultiScaleConfig, Pair, Stack,
+    Chain, Inverted, Layer, LayerConfig, MultiScale, MultiScaleConfig, Nested, NestedRecord, Pair,
+    Stack,
 };
 pub use crate::continuous::{
     AsDdnfBlock, BlockStability, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig, DdnfInverse,

@@ -5,7 +5,6 @@ use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
 use std::any::Any;
 
-use super::layer::Layer;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
 use crate::bijectors::{Autoregressive, Permutation};
 use crate::conditioners::{AnyConditioner, Conditioner, Coupling};
@@ -15,9 +14,6 @@ use crate::fused::{self, Masked, Part};
 use crate::nn::Made;
 use crate::transforms::{Affine, AnyTransform, RqSpline, Transform};
 use crate::visit::LayerVisit;
-
-/// Layers of any kind, one after the other.
-pub type Stack<B> = Chain<B, Layer<B>>;
 
 /// The composition `f_n o ... o f_1` of layers of one type; log-determinants add up.
 ///
@@ -95,24 +91,17 @@ fn part<'a, B: Backend, L: Bijector<B>>(
     context: Option<&'a Tensor<B, 2>>,
 ) -> Option<Part<'a, B>> {
     let own = context.filter(|_| layer.context_dim() > 0);
-    let any: &'a dyn Any = layer;
-    let permutation = |layer: &'a Permutation<B>| Some(Part::Permutation(layer.order()));
-    match any.downcast_ref::<Layer<B>>() {
-        Some(Layer::Permutation(layer)) => permutation(layer),
-        Some(Layer::Autoregressive(layer)) => layer.masked(own).map(Part::Masked),
-        Some(_) => None,
-        None => {
-            let masked = typed::<B, AnyConditioner<B>, AnyTransform>(any, own)
-                .or_else(|| typed::<B, Made<B>, Affine>(any, own))
-                .or_else(|| typed::<B, Made<B>, RqSpline>(any, own))
-                .or_else(|| typed::<B, Coupling<B>, Affine>(any, own))
-                .or_else(|| typed::<B, Coupling<B>, RqSpline>(any, own));
-            match masked {
-                Some(masked) => Some(Part::Masked(masked)),
-                None => any.downcast_ref().and_then(permutation),
-            }
-        }
+    let layer = layer.concrete();
+    let masked = typed::<B, AnyConditioner<B>, AnyTransform>(layer, own)
+        .or_else(|| typed::<B, Made<B>, Affine>(layer, own))
+        .or_else(|| typed::<B, Made<B>, RqSpline>(layer, own))
+        .or_else(|| typed::<B, Coupling<B>, Affine>(layer, own))
+        .or_else(|| typed::<B, Coupling<B>, RqSpline>(layer, own));
+    if let Some(masked) = masked {
+        return Some(Part::Masked(masked));
     }
+    let permutation: &Permutation<B> = layer.downcast_ref()?;
+    Some(Part::Permutation(permutation.order()))
 }
 
 /// An autoregressive layer of this type, if there may be a kernel for it.

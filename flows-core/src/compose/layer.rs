@@ -1,7 +1,12 @@
 //! Any layer of this crate, so that a configuration can name a mixed stack.
 
+use burn::tensor::TensorCreationOptions;
 use burn::tensor::backend::Backend;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
 
+use super::chain::Chain;
+use super::multi_scale::MultiScale;
 use crate::bijectors::{
     ActNorm, ActNormConfig, AnyAutoregressive, AnyRowMap, AutoregressiveConfig, BatchNorm,
     BatchNormConfig, BlockAffine, BlockAffineConfig, Bnaf, BnafConfig, Conditioned,
@@ -10,6 +15,7 @@ use crate::bijectors::{
     PlanarConfig, Radial, RadialConfig, Sylvester, SylvesterConfig,
 };
 use crate::continuous::{AsDdnfBlock, Cnf, CnfConfig, DdnfBlock, DdnfBlockConfig};
+use crate::error::Error;
 
 /// An enum of layers, which is a layer, and the enum of their configurations.
 ///
@@ -68,6 +74,10 @@ macro_rules! layer_enum {
             impl<B: Backend> Bijector<B> for $name<B> {
                 fn name(&self) -> &'static str {
                     match self { $(Self::$variant(layer) => Bijector::<B>::name(layer),)+ }
+                }
+
+                fn concrete(&self) -> &dyn core::any::Any {
+                    match self { $(Self::$variant(layer) => Bijector::<B>::concrete(layer),)+ }
                 }
 
                 fn dim(&self) -> usize {
@@ -175,6 +185,8 @@ layer_enum! {
     ElementwiseMap(ElementwiseMap, ElementwiseMapConfig),
     /// Learned linear map.
     LuLinear(LuLinear<B>, LuLinearConfig),
+    /// Stages that let go of some dimensions on the way.
+    MultiScale(MultiScale<B, Stack<B>>, MultiScaleConfig),
     /// Fixed permutation.
     Permutation(Permutation<B>, PermutationConfig),
     /// Planar map.
@@ -183,6 +195,41 @@ layer_enum! {
     Radial(Radial<B>, RadialConfig),
     /// Sylvester map.
     Sylvester(Sylvester<B>, SylvesterConfig),
+}
+
+/// Layers of any kind, one after the other.
+pub type Stack<B> = Chain<B, Layer<B>>;
+
+/// Configuration of a [`MultiScale`] of mixed layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiScaleConfig {
+    /// The layers of each stage; the dimension falls from stage to stage.
+    pub stages: Vec<Vec<LayerConfig>>,
+}
+
+impl MultiScaleConfig {
+    /// Stages of the layers given.
+    pub fn new(stages: Vec<Vec<LayerConfig>>) -> Self {
+        Self { stages }
+    }
+
+    /// Builds the layers.
+    ///
+    /// # Errors
+    /// The [`Error`] of a layer's own configuration, and as [`Chain::new`] and [`MultiScale::new`].
+    pub fn init<B: Backend>(
+        &self,
+        options: impl Into<TensorCreationOptions<B>>,
+        rng: &mut dyn Rng,
+    ) -> Result<MultiScale<B, Stack<B>>, Error> {
+        let options = options.into();
+        let stages = self.stages.iter().map(|layers| {
+            let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
+            Chain::new(layers.collect::<Result<Vec<_>, _>>()?)
+        });
+        MultiScale::new(stages.collect::<Result<Vec<_>, _>>()?)
+    }
 }
 
 impl LayerConfig {
@@ -195,6 +242,10 @@ impl LayerConfig {
             Self::Cnf(c) => c.context_dim,
             Self::Conditioned(c) => c.context_dim,
             Self::Ddnf(c) => c.context_dim,
+            Self::MultiScale(c) => {
+                let layers = c.stages.iter().flatten();
+                layers.map(Self::context_dim).max().unwrap_or(0)
+            }
             _ => 0,
         }
     }

@@ -1,50 +1,14 @@
 //! Stages that let go of some dimensions on the way.
 
 use burn::module::Module;
-use burn::tensor::TensorCreationOptions;
 use burn::tensor::{Tensor, backend::Backend};
 use core::marker::PhantomData;
-use rand::Rng;
-use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Stack};
-use super::layer::LayerConfig;
+use super::nested::Nested;
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok, context_for, shared_context_dim};
 use crate::domain::Interval;
 use crate::error::Error;
 use crate::visit::LayerVisit;
-
-/// Configuration of a [`MultiScale`] of mixed layers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MultiScaleConfig {
-    /// The layers of each stage; the dimension falls from stage to stage.
-    pub stages: Vec<Vec<LayerConfig>>,
-}
-
-impl MultiScaleConfig {
-    /// Stages of the layers given.
-    pub fn new(stages: Vec<Vec<LayerConfig>>) -> Self {
-        Self { stages }
-    }
-
-    /// Builds the layers.
-    ///
-    /// # Errors
-    /// The [`Error`] of a layer's own configuration, and as [`Chain::new`] and [`MultiScale::new`].
-    pub fn init<B: Backend>(
-        &self,
-        options: impl Into<TensorCreationOptions<B>>,
-        rng: &mut dyn Rng,
-    ) -> Result<MultiScale<B, Stack<B>>, Error> {
-        let options = options.into();
-        let stages = self.stages.iter().map(|layers| {
-            let layers = layers.iter().map(|layer| layer.init(options.clone(), rng));
-            Chain::new(layers.collect::<Result<Vec<_>, _>>()?)
-        });
-        MultiScale::new(stages.collect::<Result<Vec<_>, _>>()?)
-    }
-}
 
 const NAME: &str = "multi-scale";
 
@@ -55,12 +19,9 @@ const NAME: &str = "multi-scale";
 /// `k` maps what is left, its first columns are done, and the rest goes on to the next stage, so that later
 /// stages cost less. As many columns are let go of as the next stage has fewer. A permutation at the end of
 /// a stage chooses which.
-///
-/// It is no variant of [`Layer`](super::Layer), whose stacks it is made of: Burn's records cannot hold a
-/// type that contains itself.
 #[derive(Module, Debug)]
 pub struct MultiScale<B: Backend, L> {
-    stages: Vec<L>,
+    stages: Nested<Vec<L>>,
     backend: PhantomData<B>,
 }
 
@@ -86,7 +47,7 @@ impl<B: Backend, L: Bijector<B>> MultiScale<B, L> {
             }
         }
         let whole = Self {
-            stages,
+            stages: Nested(stages),
             backend: PhantomData,
         };
         whole.image(&whole.domain())?;
@@ -95,12 +56,12 @@ impl<B: Backend, L: Bijector<B>> MultiScale<B, L> {
 
     /// The stages, the first one applied first.
     pub fn stages(&self) -> &[L] {
-        &self.stages
+        &self.stages.0
     }
 
     /// Columns that each stage lets go of.
     fn leaving(&self) -> Vec<usize> {
-        let dims = self.stages.iter().map(L::dim);
+        let dims = self.stages.0.iter().map(L::dim);
         let next = dims.clone().skip(1).chain([0]);
         dims.zip(next).map(|(dim, next)| dim - next).collect()
     }
@@ -182,20 +143,20 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
     }
 
     fn dim(&self) -> usize {
-        self.stages[0].dim()
+        self.stages.0[0].dim()
     }
 
     fn context_dim(&self) -> usize {
-        self.stages.iter().map(L::context_dim).max().unwrap_or(0)
+        self.stages.0.iter().map(L::context_dim).max().unwrap_or(0)
     }
 
     fn domain(&self) -> Vec<Interval> {
-        self.stages[0].domain()
+        self.stages.0[0].domain()
     }
 
     fn image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
         let (mut left, mut done) = (of.to_vec(), Vec::new());
-        for (stage, leaving) in self.stages.iter().zip(self.leaving()) {
+        for (stage, leaving) in self.stages.0.iter().zip(self.leaving()) {
             left = stage.image(&left)?;
             done.extend(left.drain(..leaving));
         }
@@ -206,7 +167,7 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
         assert_ok(self.check(&x, context.as_ref()));
         let mut log_det = None;
         let value = through(&self.leaving(), x, |k, x| {
-            let stage = &self.stages[k];
+            let stage = &self.stages.0[k];
             let mapped = stage.forward_and_log_det(x, context_for(stage, &context));
             add(&mut log_det, mapped.log_det);
             mapped.value
@@ -218,7 +179,7 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
     fn forward(&self, x: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&x, context.as_ref()));
         through(&self.leaving(), x, |k, x| {
-            let stage = &self.stages[k];
+            let stage = &self.stages.0[k];
             stage.forward(x, context_for(stage, &context))
         })
     }
@@ -227,7 +188,7 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
         let leaving = self.leaving();
         // Of each stage but the last, the columns that every chunk lets go of there.
         let mut done: Vec<Vec<Tensor<B, 2>>> = Vec::new();
-        for (k, stage) in self.stages.iter_mut().enumerate() {
+        for (k, stage) in self.stages.0.iter_mut().enumerate() {
             if k > 0 {
                 visit.map_rows(|chunks| {
                     let (own, left) = split_all(chunks, leaving[k - 1]);
@@ -244,7 +205,7 @@ impl<B: Backend, L: Bijector<B>> Bijector<B> for MultiScale<B, L> {
 impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
     fn inverse_image(&self, of: &[Interval]) -> Result<Vec<Interval>, Error> {
         let (mut end, mut left) = (of.len(), Vec::new());
-        for (stage, leaving) in self.stages.iter().zip(self.leaving()).rev() {
+        for (stage, leaving) in self.stages.0.iter().zip(self.leaving()).rev() {
             let own = [&of[end - leaving..end], &left].concat();
             end -= leaving;
             left = stage.inverse_image(&own)?;
@@ -253,7 +214,7 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
     }
 
     fn visit_layers_inverse(&mut self, visit: &mut LayerVisit<B>) {
-        let last = self.stages.len() - 1;
+        let last = self.stages.0.len() - 1;
         let mut done: Vec<Vec<Tensor<B, 2>>> = Vec::new();
         for &leaving in &self.leaving()[..last] {
             visit.map_rows(|chunks| {
@@ -262,7 +223,7 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
                 left
             });
         }
-        for (k, stage) in self.stages.iter_mut().enumerate().rev() {
+        for (k, stage) in self.stages.0.iter_mut().enumerate().rev() {
             visit.part(k, |visit| stage.visit_layers_inverse(visit));
             if k > 0 {
                 let own: Vec<_> = done.pop().into_iter().collect();
@@ -275,7 +236,7 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
         assert_ok(self.check(&y, context.as_ref()));
         let mut log_det = None;
         let value = self.back(y, |k, y| {
-            let stage = &self.stages[k];
+            let stage = &self.stages.0[k];
             let mapped = stage.inverse_and_log_det(y, context_for(stage, &context));
             add(&mut log_det, mapped.log_det);
             mapped.value
@@ -287,7 +248,7 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
     fn inverse(&self, y: Tensor<B, 2>, context: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
         assert_ok(self.check(&y, context.as_ref()));
         self.back(y, |k, y| {
-            let stage = &self.stages[k];
+            let stage = &self.stages.0[k];
             stage.inverse(y, context_for(stage, &context))
         })
     }
@@ -300,7 +261,7 @@ impl<B: Backend, L: Invert<B>> Invert<B> for MultiScale<B, L> {
         assert_ok(self.check(&y, context.as_ref()));
         let (mut log_det, mut passes) = (None, 0);
         let value = self.back(y, |k, y| {
-            let stage = &self.stages[k];
+            let stage = &self.stages.0[k];
             let (mapped, own) = stage.inverse_and_passes(y, context_for(stage, &context));
             add(&mut log_det, mapped.log_det);
             passes += own;

@@ -59,6 +59,8 @@ pub struct Suite<B: AutodiffBackend> {
     options: TensorCreationOptions<B>,
     precision: Precision,
     only_values: bool,
+    part: [usize; 2],
+    names: BTreeSet<String>,
     failures: Vec<Failure>,
     outputs: BTreeMap<String, Vec<f64>>,
 }
@@ -70,6 +72,8 @@ impl<B: AutodiffBackend> Suite<B> {
             options: options.into(),
             precision,
             only_values: false,
+            part: [0, 1],
+            names: BTreeSet::new(),
             failures: Vec::new(),
             outputs: BTreeMap::new(),
         }
@@ -80,6 +84,18 @@ impl<B: AutodiffBackend> Suite<B> {
     #[must_use]
     pub fn only_values(mut self) -> Self {
         self.only_values = true;
+        self
+    }
+
+    /// Checks every `of`-th case, from case `index` on: for a registry shared by several processes, each of which
+    /// takes gradients on one thread.
+    ///
+    /// # Panics
+    /// If `index` is not below `of`.
+    #[must_use]
+    pub fn part(mut self, index: usize, of: usize) -> Self {
+        assert!(index < of, "part {index} of {of} parts, counted from 0");
+        self.part = [index, of];
         self
     }
 
@@ -111,6 +127,9 @@ impl<B: AutodiffBackend> Suite<B> {
         L::InnerModule: Bijector<B::InnerBackend>,
         F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<L, Error>,
     {
+        if !self.takes(&case.name) {
+            return;
+        }
         let _alone = exclusive();
         let options = self.options.clone();
         let mut run = Run::new(case, &case.name, self.precision, &options);
@@ -132,6 +151,9 @@ impl<B: AutodiffBackend> Suite<B> {
         D::InnerModule: LogProb<B::InnerBackend> + Sample<B::InnerBackend>,
         F: Fn(TensorCreationOptions<B>, &mut dyn Rng) -> Result<D, Error>,
     {
+        if !self.takes(&case.name) {
+            return;
+        }
         let _alone = exclusive();
         let options = self.options.clone();
         let mut run = Run::new(&case, &case.name, self.precision, &options);
@@ -144,12 +166,20 @@ impl<B: AutodiffBackend> Suite<B> {
         self.record(&case.name, outputs, failures);
     }
 
-    fn record(&mut self, name: &str, outputs: Vec<f64>, mut failures: Vec<Failure>) {
-        self.failures.append(&mut failures);
-        if self.outputs.insert(name.to_owned(), outputs).is_some() {
+    /// Whether the next case, `name`, is in the part of this suite.
+    fn takes(&mut self, name: &str) -> bool {
+        let [index, of] = self.part;
+        let number = self.names.len();
+        if !self.names.insert(name.to_owned()) {
             let detail = "two cases have it, so that one hides the other".to_owned();
             self.fail(name, "a name of its own", detail);
         }
+        number % of == index
+    }
+
+    fn record(&mut self, name: &str, outputs: Vec<f64>, mut failures: Vec<Failure>) {
+        self.failures.append(&mut failures);
+        self.outputs.insert(name.to_owned(), outputs);
     }
 
     fn fail(&mut self, name: &str, property: &str, detail: String) {

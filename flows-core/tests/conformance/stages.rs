@@ -68,7 +68,7 @@ pub(crate) fn block_and_stage_layers<B: AutodiffBackend>(suite: &mut Suite<B>) {
         )],
     ]);
     suite.check(Case::new("multi-scale").max_passes(4), |device, rng| {
-        stages.init(device, rng)
+        LayerConfig::MultiScale(stages.clone()).init(device, rng)
     });
 
     for dim in [1, 3] {

@@ -3,23 +3,30 @@
 use flows_core::testing::{Precision, Suite};
 
 use crate::double;
+use crate::processes::{in_processes, processors};
 use crate::registry::registry;
 use crate::{Wide, WideNdArray};
 
 #[test]
 fn every_layer_on_flex_and_the_same_on_ndarray() {
-    let mut flex = Suite::<Wide>::new(double(), Precision::DOUBLE);
-    registry(&mut flex, 1e-12);
-    let mut ndarray = Suite::<WideNdArray>::new(double(), Precision::DOUBLE).only_values();
-    registry(&mut ndarray, 1e-12);
-    flex.agree_with(&ndarray, 1e-10);
-    flex.finish();
-    ndarray.finish();
+    let name = "conformance::every_layer_on_flex_and_the_same_on_ndarray";
+    in_processes(name, processors(), |part| {
+        let mut flex = part.of(Suite::<Wide>::new(double(), Precision::DOUBLE));
+        registry(&mut flex, 1e-12);
+        let ndarray = Suite::<WideNdArray>::new(double(), Precision::DOUBLE);
+        let mut ndarray = part.of(ndarray.only_values());
+        registry(&mut ndarray, 1e-12);
+        flex.agree_with(&ndarray, 1e-10);
+        flex.finish();
+        ndarray.finish();
+    });
 }
 
 #[test]
 fn saturated_layers_stay_finite() {
-    crate::extremes::saturated_layers_stay_finite::<Wide>(&double().into());
+    in_processes("conformance::saturated_layers_stay_finite", 1, |_| {
+        crate::extremes::saturated_layers_stay_finite::<Wide>(&double().into());
+    });
 }
 
 #[test]

@@ -7,12 +7,14 @@ use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::{SeedableRng, rngs::StdRng};
 
-use flows_core::bijector::{Bijector, Invert, Mapped};
+use flows_core::bijector::{Bijector, InverseReport, Invert, Mapped};
 use flows_core::bijectors::{
-    AnyAutoregressive, AutoregressiveConfig, AutoregressiveInverse, Chain,
+    AnyAutoregressive, AutoregressiveConfig, AutoregressiveInverse, Chain, ElementwiseMapConfig,
+    Inverted, Pair, UnivariateMap,
 };
 use flows_core::distributions::{DiagonalNormal, LogProb, Sample};
 use flows_core::flow::Flow;
+use flows_core::testing::residual;
 
 use crate::autoregressive::{Plain, normal, rng, values};
 use crate::double;
@@ -110,4 +112,43 @@ fn jacobi_takes_at_most_a_pass_a_level() {
     let (layers, _) = five_layers(AutoregressiveInverse::Jacobi { tolerance: 0.0 });
     let (_, report) = layers.inverse_with_report(normal(4, 12, 1.0, 1), None);
     assert!((5..=5 * 12).contains(&report.passes), "{report:?}");
+}
+
+#[test]
+fn a_report_of_a_composition_is_that_of_the_whole_map() {
+    let map = |scale, shift| {
+        let config = ElementwiseMapConfig::new(vec![UnivariateMap::Affine { scale, shift }]);
+        config.init::<Plain>(double(), &mut rng(1)).unwrap()
+    };
+    let y = normal::<Plain>(20, 1, 1.0, 3);
+    // Each layer comes back to 1e-6; the scale after the shift makes 1e-2 of it.
+    let check = |whole: f64, report: InverseReport, what: &str| {
+        assert!(whole > 1e-3, "{what}: {whole}");
+        assert!(
+            (report.residual - whole).abs() <= 1e-12 * whole,
+            "{what}: {report:?}, {whole}"
+        );
+    };
+    let chain = Chain::<Plain, _>::new(vec![map(1.0, 1e10), map(22026.0, 0.0)]).unwrap();
+    let (back, report) = chain.inverse_with_report(y.clone(), None);
+    check(
+        residual(chain.forward(back.value, None), y.clone()),
+        report,
+        "chain",
+    );
+    let pair = Pair::<Plain, _, _>::new(map(1.0, 1e10), map(22026.0, 0.0)).unwrap();
+    let (back, report) = pair.inverse_with_report(y.clone(), None);
+    check(
+        residual(pair.forward(back.value, None), y.clone()),
+        report,
+        "pair",
+    );
+    let inverted =
+        Inverted::<Plain, _>::new(Pair::new(map(1.0 / 22026.0, 0.0), map(1.0, 1e10)).unwrap());
+    let (back, report) = inverted.inverse_with_report(y.clone(), None);
+    check(
+        residual(inverted.forward(back.value, None), y),
+        report,
+        "inverted",
+    );
 }

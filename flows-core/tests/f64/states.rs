@@ -213,3 +213,18 @@ fn a_density_keeps_its_value_through_a_state() {
         values(flow(1).log_prob(x, None))
     );
 }
+
+#[test]
+fn a_state_has_the_order_that_a_seed_drew() {
+    let layer = |ordering| {
+        let config = PermutationConfig::new(6, ordering);
+        config.init::<Plain>(double(), &mut rng(1)).unwrap()
+    };
+    let saved = state::<Plain, _>(&layer(Ordering::Random { seed: 1 }));
+    let text: Vec<u8> = saved[CONFIGURATION].iter::<u8>().collect();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("[0, 3, 5, 1, 4, 2]"), "{text}");
+    let drawn = Ordering::Explicit(vec![0, 3, 5, 1, 4, 2]);
+    load_state::<Plain, _>(layer(drawn), &saved).unwrap();
+    load_state::<Plain, _>(layer(Ordering::Random { seed: 2 }), &saved).unwrap_err();
+}

@@ -125,3 +125,47 @@ fn noise_and_temperature_reach_both_orientations_of_a_flow() {
     assert_eq!(flow.valid().bijector().conditioner().temperature(), 0.25);
     assert!(LayerVisit::<Grad>::set_temperature(0.0).is_err());
 }
+
+#[test]
+fn statistics_and_noise_reach_a_base_that_is_a_flow() {
+    let base = || DiagonalNormal::<Plain>::standard(3, double());
+    let outer = || {
+        ElementwiseAffineConfig::new(3)
+            .init::<Plain>(double(), &mut rng(1))
+            .unwrap()
+    };
+    let x = normal::<Plain>(50, 3, 4.0, 1) + 20.0;
+    let freeze = || LayerVisit::freeze_statistics(vec![x.clone()], None);
+    let norm = || {
+        BatchNormConfig::new(3)
+            .init::<Plain>(double(), &mut rng(0))
+            .unwrap()
+    };
+    let mut within =
+        Flow::data_to_base(outer(), Flow::data_to_base(norm(), base()).unwrap()).unwrap();
+    within.visit_layers(&mut freeze());
+    assert!(within.base().bijector().is_frozen());
+    let mut within =
+        Flow::base_to_data(outer(), Flow::base_to_data(norm(), base()).unwrap()).unwrap();
+    within.visit_layers(&mut freeze());
+    assert!(within.base().bijector().is_frozen());
+
+    let noisy = DdnfBlockConfig {
+        log_det: LogDet::HUTCHINSON,
+        ..DdnfBlockConfig::new(3, [8])
+    };
+    let noisy =
+        || Flow::data_to_base(noisy.init::<Plain>(double(), &mut rng(3)).unwrap(), base()).unwrap();
+    let x = normal::<Plain>(4, 3, 1.0, 4);
+    let mut data_to_base = Flow::data_to_base(outer(), noisy()).unwrap();
+    let mut base_to_data = Flow::base_to_data(outer(), noisy()).unwrap();
+    let scores = |p: &dyn Fn(Tensor<Plain, 2>) -> Tensor<Plain, 1>| values(p(x.clone()));
+    let before = [
+        scores(&|x| data_to_base.log_prob(x, None)),
+        scores(&|x| base_to_data.log_prob(x, None)),
+    ];
+    data_to_base.visit_layers(&mut LayerVisit::resample_noise(9));
+    base_to_data.visit_layers(&mut LayerVisit::resample_noise(9));
+    assert_ne!(before[0], scores(&|x| data_to_base.log_prob(x, None)));
+    assert_ne!(before[1], scores(&|x| base_to_data.log_prob(x, None)));
+}

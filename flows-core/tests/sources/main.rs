@@ -356,3 +356,72 @@ fn who_takes_gradients_keeps_other_threads_waiting() {
         "`backward()` without `exclusive()`: {without:#?}"
     );
 }
+
+#[test]
+fn seeds_do_not_depend_on_what_rand_may_change() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut paths = Vec::new();
+    for part in [
+        "flows-core/src",
+        "flows-train/src",
+        "flows-models/src",
+        "flows-tables/src/table_flow",
+    ] {
+        files(&root.join(part), &mut paths);
+    }
+    let mut found = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a source");
+        let own = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = path
+            .components()
+            .any(|part| part.as_os_str() == "testing" || part.as_os_str() == "tests.rs");
+        let mut lines = own
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        if !is_test && lines.any(|line| line.contains("StdRng") || line.contains(".shuffle(")) {
+            found.push(path);
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "rand does not keep these stable: {found:#?}"
+    );
+}
+
+#[test]
+fn no_package_includes_a_file_outside_of_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut outside = Vec::new();
+    for package in [
+        "flows-kernels",
+        "flows-core",
+        "flows-train",
+        "flows-models",
+        "flows-tables",
+        "flows-experiments",
+    ] {
+        let mut paths = Vec::new();
+        files(&root.join(package).join("src"), &mut paths);
+        for path in paths {
+            let text = fs::read_to_string(&path).expect("a source");
+            // Folders between the file and its package.
+            let depth = path
+                .strip_prefix(root.join(package))
+                .expect("below it")
+                .components()
+                .count()
+                - 1;
+            for include in text.split("include_").skip(1) {
+                let Some((call, rest)) = include.split_once("!(\"") else {
+                    continue;
+                };
+                let file = rest.split('"').next().unwrap_or_default();
+                if ["str", "bytes"].contains(&call) && file.matches("../").count() > depth {
+                    outside.push(format!("{}: {file}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(outside.is_empty(), "{outside:#?}");
+}

@@ -9,46 +9,38 @@ use burn::tensor::{DType, FloatDType, IntDType, TensorCreationOptions};
 use flows_core::autodiff::exclusive;
 use flows_core::testing::{Precision, Suite};
 
+use crate::processes::{in_processes, processors};
+
 #[test]
 fn every_layer_on_flex() {
-    let mut suite =
-        Suite::<Autodiff<Flex>>::new(TensorCreationOptions::default(), Precision::SINGLE);
-    crate::registry::registry(&mut suite, 1e-6);
-    suite.finish();
+    in_processes("single::every_layer_on_flex", processors(), |part| {
+        let options = TensorCreationOptions::default();
+        let mut suite = part.of(Suite::<Autodiff<Flex>>::new(options, Precision::SINGLE));
+        crate::registry::registry(&mut suite, 1e-6);
+        suite.finish();
+    });
 }
 
-/// A process whose default type is f64, which has to be one of its own: this test starts itself once more.
 #[test]
 fn every_layer_in_f32_where_f64_is_the_default() {
-    const CHILD: &str = "FLOWS_TEST_F64_IS_THE_DEFAULT";
     let name = "single::every_layer_in_f32_where_f64_is_the_default";
-    if std::env::var_os(CHILD).is_none() {
-        let program = std::env::current_exe().expect("this program");
-        let mut child = std::process::Command::new(program);
-        let output = child.args(["--exact", name]).env(CHILD, "1").output();
-        let output = output.expect("a child");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        return;
-    }
-    let device = Default::default();
-    burn::tensor::set_default_dtypes::<Flex>(&device, FloatDType::F64, IntDType::I64)
-        .expect("first use of Flex");
-    let options = (&device, DType::F32);
-    let mut suite = Suite::<Autodiff<Flex>>::new(options, Precision::SINGLE).only_values();
-    crate::registry::registry(&mut suite, 1e-6);
-    suite.finish();
+    in_processes(name, processors(), |part| {
+        let device = Default::default();
+        burn::tensor::set_default_dtypes::<Flex>(&device, FloatDType::F64, IntDType::I64)
+            .expect("first use of Flex");
+        let suite = Suite::<Autodiff<Flex>>::new((&device, DType::F32), Precision::SINGLE);
+        let mut suite = part.of(suite.only_values());
+        crate::registry::registry(&mut suite, 1e-6);
+        suite.finish();
+    });
 }
 
 #[test]
 fn saturated_layers_stay_finite() {
-    let _alone = exclusive();
-    crate::extremes::saturated_layers_stay_finite::<Autodiff<Flex>>(
-        &TensorCreationOptions::default(),
-    );
+    in_processes("single::saturated_layers_stay_finite", 1, |_| {
+        let options = TensorCreationOptions::default();
+        crate::extremes::saturated_layers_stay_finite::<Autodiff<Flex>>(&options);
+    });
 }
 
 #[test]
