@@ -1,7 +1,7 @@
 //! Sets of images, with the splits and the binarization of the literature on variational
 //! autoencoders.
 //!
-//! van den Berg et al., *Sylvester DataToBase Flows*, arXiv:1803.05649, section 6. The order of a
+//! van den Berg et al., *Sylvester Normalizing Flows*, arXiv:1803.05649, section 6. The order of a
 //! shuffle and the draws of a binarization come from generators of our own.
 
 mod caltech;
