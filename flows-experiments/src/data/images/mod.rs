@@ -307,7 +307,7 @@ fn find(set: ImageSetId, data: &Path, files: &[&str]) -> Result<PathBuf, DataErr
     let mut there = files.iter().map(|file| data.join(file));
     there.find(|path| path.exists()).ok_or_else(|| {
         DataError::Table(format!(
-            "set '{}' is not in {}: looked for {}; `flows data list` says where it comes from",
+            "set '{}' is not in {}: looked for {}; `flows data list` prints where to get it",
             set.name(),
             data.display(),
             files.join(", ")
