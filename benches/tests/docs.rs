@@ -434,6 +434,7 @@ fn cargo_command(packages: &[Value]) -> Command {
         "all-targets",
         "check",
         "lib",
+        "list",
         "locked",
         "no-default-features",
         "no-deps",
@@ -456,7 +457,10 @@ fn cargo_command(packages: &[Value]) -> Command {
         flag("quiet").short('q'),
         Arg::new("filter"),
     ];
-    let subcommands = ["build", "check", "clippy", "doc", "fmt", "run", "test"].map(|name| {
+    let names = [
+        "build", "check", "clippy", "doc", "fmt", "package", "publish", "run", "test",
+    ];
+    let subcommands = names.map(|name| {
         Command::new(name)
             .args(arguments.clone())
             .args(flags.map(flag))
