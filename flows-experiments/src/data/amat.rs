@@ -93,8 +93,9 @@ impl Rows {
                 let text = String::from_utf8_lossy(digits);
                 let value = text.parse::<f32>().ok().filter(|v| v.is_finite());
                 let line = self.lines + 1;
-                value
-                    .ok_or_else(|| format!("line {line}: '{}' is not a number", text.escape_debug()))?
+                value.ok_or_else(|| {
+                    format!("line {line}: '{}' is not a number", text.escape_debug())
+                })?
             }
         };
         self.values.push(value);
