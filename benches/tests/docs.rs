@@ -1,4 +1,5 @@
-//! Every command and option that README, docs and help texts name is one that the programs take.
+//! Every command and option that README, docs and help texts name is one that the programs take, every link leads
+//! somewhere, and README's times are those that were measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,141 @@ fn a_wrong_name_is_found_wherever_it_stands() {
     let reasons = named(text).map(|n| (n.line, programs.check(&n.text, n.whole).is_err()));
     let all = [(1, true), (1, true), (1, true), (4, true), (5, true)];
     assert_eq!(reasons.collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for file in documents() {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        for (line, target) in links(&text) {
+            checked += 1;
+            if let Err(reason) = leads_somewhere(&file, &target) {
+                wrong.push(format!("{}:{line}: ({target}): {reason}", file.display()));
+            }
+        }
+    }
+    assert!(checked > 100, "{checked} links found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let from = |target| leads_somewhere(Path::new("docs/README.md"), target);
+    assert_eq!(from("faq.md#how-do-i-freeze-layers"), Ok(()));
+    assert_eq!(from("../README.md"), Ok(()));
+    assert!(from("faq.md#no-such-heading").is_err());
+    assert!(from("no-such-page.md").is_err());
+}
+
+/// But for the tables that programs write.
+#[test]
+fn the_book_has_every_page() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let listed: Vec<PathBuf> = links(&summary)
+        .into_iter()
+        .map(|(_, target)| Path::new("docs").join(target))
+        .collect();
+    let mut missing = documents();
+    missing.retain(|file| {
+        file.starts_with("docs")
+            && !file.ends_with("SUMMARY.md")
+            && !file.ends_with("table.md")
+            && !listed.contains(file)
+    });
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A cell is the number of the file, rounded to its digits; the last column is the fastest other library over ours.
+#[test]
+fn times_of_the_readme_are_those_that_were_measured() {
+    let measured = fs::read_to_string(root().join("docs/benchmarks/readme.json")).unwrap();
+    let measured: Value = serde_json::from_str(&measured).unwrap();
+    let measured = measured["rows"].as_array().unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split('|').map(str::trim);
+        cells.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let mut table = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| work"))
+        .take_while(|line| line.starts_with('|'));
+    let names = cells(table.next().expect("a table of times"));
+    let rows: Vec<Vec<String>> = table.skip(1).map(cells).collect();
+    assert_eq!(rows.len(), measured.len());
+    for (row, measured) in rows.iter().zip(measured) {
+        assert_eq!(measured["work"].as_str(), Some(row[0].as_str()));
+        let number = |name: &str| measured[name].as_f64();
+        let others = names[1..].iter().filter(|name| *name != "flows");
+        let fastest = others
+            .filter_map(|name| number(name))
+            .fold(f64::INFINITY, f64::min);
+        for (name, cell) in names.iter().zip(row).skip(1) {
+            let (cell, value) = match name.as_str() {
+                "" => (
+                    cell.trim_end_matches(" times"),
+                    number("flows").map(|ours| fastest / ours),
+                ),
+                name => (cell.as_str(), number(name)),
+            };
+            let digits = cell.split_once('.').map_or(0, |(_, after)| after.len());
+            let expected = value.map_or("–".to_owned(), |value| format!("{value:.digits$}"));
+            assert_eq!(cell, expected, "{name} of {}", row[0]);
+        }
+    }
+}
+
+/// The targets of relative links outside of code, each with its line.
+fn links(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for part in text.split("```").step_by(2) {
+        for span in part.split('`').step_by(2) {
+            for (at, _) in span.match_indices("](") {
+                let target = span[at + 2..].split(')').next().unwrap_or_default();
+                let offset = span.as_ptr() as usize - text.as_ptr() as usize + at;
+                if !target.contains("://") {
+                    let line = 1 + text[..offset].matches('\n').count();
+                    found.push((line, target.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether a link of `file` leads to a file, and to a heading where it names one.
+fn leads_somewhere(file: &Path, target: &str) -> Result<(), String> {
+    let (path, heading) = match target.split_once('#') {
+        Some((path, heading)) => (path, Some(heading)),
+        None => (target, None),
+    };
+    let file = match path {
+        "" => root().join(file),
+        _ => root().join(file).with_file_name(path),
+    };
+    if !file.exists() {
+        return Err("no such file".to_owned());
+    }
+    let Some(heading) = heading else {
+        return Ok(());
+    };
+    let text = fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let outside_of_code = text.split("```").step_by(2).flat_map(str::lines);
+    match outside_of_code
+        .filter(|line| line.starts_with('#'))
+        .any(|line| anchor(line) == heading)
+    {
+        true => Ok(()),
+        false => Err("no such heading".to_owned()),
+    }
+}
+
+/// The name by which a link calls a heading.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -434,6 +570,7 @@ fn cargo_command(packages: &[Value]) -> Command {
         "all-targets",
         "check",
         "lib",
+        "list",
         "locked",
         "no-default-features",
         "no-deps",
@@ -456,7 +593,10 @@ fn cargo_command(packages: &[Value]) -> Command {
         flag("quiet").short('q'),
         Arg::new("filter"),
     ];
-    let subcommands = ["build", "check", "clippy", "doc", "fmt", "run", "test"].map(|name| {
+    let verbs = [
+        "build", "check", "clippy", "doc", "fmt", "package", "publish", "run", "test",
+    ];
+    let subcommands = verbs.map(|name| {
         Command::new(name)
             .args(arguments.clone())
             .args(flags.map(flag))

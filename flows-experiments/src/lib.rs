@@ -1,5 +1,10 @@
 //! Targets, training and reports: the experiments that reproduce the tables and figures of *Deep
 //! Diffeomorphic Normalizing Flows*, arXiv:1810.03256.
+//!
+//! # Features
+//! - Backends, of which `--backend` picks one: `flex` (default), `ndarray`, `wgpu`, `vulkan`, `cuda`.
+//! - `hdf5` reads the BSDS300 file of the density experiment as it is published.
+//! - `download` adds `flows data fetch`.
 
 pub mod backend;
 pub mod cli;

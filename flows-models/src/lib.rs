@@ -25,6 +25,10 @@
 //! # assert_eq!(config.name(), "maf");
 //! # Ok::<(), toml::de::Error>(())
 //! ```
+//!
+//! # Features
+//! `flex` and `ndarray` compile in the kernels for these CPU backends of Burn. Without them every backend runs on Burn's
+//! operations, to the same numbers up to rounding.
 
 mod bnaf;
 mod cnf;

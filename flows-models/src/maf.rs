@@ -85,7 +85,7 @@ pub type SosConfig = MaskedFlowConfig<SumOfSquares>;
 
 /// Bernstein polynomial flow: a [Bernstein polynomial](Bernstein) of each variable.
 ///
-/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial DataToBase Flows*,
+/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial Normalizing Flows*,
 /// arXiv:2204.13939.
 pub type BernsteinConfig = MaskedFlowConfig<Bernstein>;
 

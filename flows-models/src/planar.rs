@@ -8,7 +8,7 @@ use crate::model::is_default;
 
 /// K planar layers, behind one another.
 ///
-/// Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770, section 4.1;
+/// Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770, section 4.1;
 /// its figure 3 has K = 2, 8 and 32.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

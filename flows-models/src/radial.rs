@@ -8,7 +8,7 @@ use crate::model::is_default;
 
 /// K radial layers, behind one another.
 ///
-/// Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770, equation 14.
+/// Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770, equation 14.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RadialFlowConfig {

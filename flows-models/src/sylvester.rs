@@ -9,7 +9,7 @@ use crate::model::is_default;
 
 /// K Sylvester layers, behind one another.
 ///
-/// Van den Berg et al., *Sylvester DataToBase Flows for Variational Inference*, arXiv:1803.05649.
+/// Van den Berg et al., *Sylvester Normalizing Flows for Variational Inference*, arXiv:1803.05649.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SylvesterFlowConfig {

@@ -14,6 +14,9 @@ macro_rules! pages {
 pages! {
     readme: "README.md",
     adding_a_layer: "docs/adding-a-layer.md",
+    coming_from: "docs/coming-from.md",
+    continuous: "docs/continuous.md",
+    faq: "docs/faq.md",
     getting_started: "docs/getting-started.md",
     own_transform: "docs/own-transform.md",
     training_loop: "docs/training-loop.md",

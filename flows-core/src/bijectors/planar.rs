@@ -1,6 +1,6 @@
 //! Planar flows: one tanh ridge.
 //!
-//! Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770,
+//! Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770,
 //! equations 10 to 12 and appendix A.1.
 //!
 //! The free functions take parameters per row, as an amortized posterior has them;

@@ -1,6 +1,6 @@
 //! Radial flows: contraction or expansion around a point.
 //!
-//! Rezende & Mohamed, *Variational Inference with DataToBase Flows*, arXiv:1505.05770,
+//! Rezende & Mohamed, *Variational Inference with Normalizing Flows*, arXiv:1505.05770,
 //! equation 14 and appendix A.2.
 //!
 //! The free functions take parameters per row, as an amortized posterior has them;

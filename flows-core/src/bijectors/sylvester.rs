@@ -1,6 +1,6 @@
 //! Sylvester flows: planar flows with as many ridges as columns of an orthonormal basis.
 //!
-//! van den Berg et al., *Sylvester DataToBase Flows for Variational Inference*, arXiv:1803.05649.
+//! van den Berg et al., *Sylvester Normalizing Flows for Variational Inference*, arXiv:1803.05649.
 //!
 //! The free functions take [`Parameters`] per row, as an amortized posterior has them;
 //! [`Sylvester`] is the layer with one set of trained parameters.

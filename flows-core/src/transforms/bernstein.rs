@@ -17,7 +17,7 @@ use crate::solve::without_graph;
 /// is 1 and bends nowhere there: the first two and the last two steps are `2 bound / n`, and those between are a softmax of
 /// raw numbers. The inverse is a root find.
 ///
-/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial DataToBase Flows*,
+/// Arpogaus et al., *Short-Term Density Forecasting of Low-Voltage Load using Bernstein-Polynomial Normalizing Flows*,
 /// arXiv:2204.13939, section 3.2; the ends are those of zuko's `BoundedBernsteinTransform`.
 #[derive(Module, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

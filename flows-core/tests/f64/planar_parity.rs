@@ -1,5 +1,5 @@
 //! Planar and Sylvester maps against values computed by the reference implementation of
-//! *Sylvester DataToBase Flows* (arXiv:1803.05649), in f64: same parameters, same value and
+//! *Sylvester Normalizing Flows* (arXiv:1803.05649), in f64: same parameters, same value and
 //! log-determinant to 1e-10, and back again.
 
 use burn::backend::Flex;

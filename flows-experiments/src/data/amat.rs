@@ -93,8 +93,9 @@ impl Rows {
                 let text = String::from_utf8_lossy(digits);
                 let value = text.parse::<f32>().ok().filter(|v| v.is_finite());
                 let line = self.lines + 1;
-                value
-                    .ok_or_else(|| format!("line {line}: '{}' is no number", text.escape_debug()))?
+                value.ok_or_else(|| {
+                    format!("line {line}: '{}' is not a number", text.escape_debug())
+                })?
             }
         };
         self.values.push(value);
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(array.values, [0.0, 1.0, 0.0, 1.0, 0.5, 0.1]);
         for (text, expected) in [
             ("0 1\n0", "line 2 holds 1 numbers, expected 2"),
-            ("0 x\n", "line 1: 'x' is no number"),
+            ("0 x\n", "line 1: 'x' is not a number"),
             ("0 nan\n", "'nan'"),
             ("\n \n", "no numbers"),
             ("", "no numbers"),

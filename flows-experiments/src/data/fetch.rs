@@ -32,7 +32,7 @@ pub enum FetchError {
     },
     /// The transfer ended early. What came is kept.
     #[error(
-        "{url} was cut off after {received} of {expected} bytes; the same command goes on from there"
+        "{url} was cut off after {received} of {expected} bytes; the same command continues from there"
     )]
     Cut {
         /// The address.

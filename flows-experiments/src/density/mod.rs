@@ -455,7 +455,7 @@ type Col<'a> = Column<'a, Density>;
 impl Experiment for Density {
     const NAME: &'static str = "density";
     const ABOUT: &'static str = "Fit flows to the tables of the literature and compare their test log-likelihoods\n\n\
-        POWER, MINIBOONE, BSDS300 patches and protein, read from a data folder; every result says which rows \
+        POWER, MINIBOONE, BSDS300 patches and protein, read from a data folder; every result names the rows \
         it is from. The preset `grid` scores sizes and rates on validation rows, `quick` has those that it \
         chose.\n\n\
         On a CPU, runs go side by side in processes of their own, one a thread. An experiment that was \

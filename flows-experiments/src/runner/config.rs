@@ -73,7 +73,7 @@ impl Flag {
         ..Self::new(
             "steps",
             "N",
-            "Gradient steps of every run, whatever the configuration says",
+            "Gradient steps of every run, in place of those of the configuration",
             "training.steps",
         )
     };

@@ -1,4 +1,4 @@
-//! The four energies of Rezende and Mohamed, *Variational Inference with DataToBase Flows*
+//! The four energies of Rezende and Mohamed, *Variational Inference with Normalizing Flows*
 //! (arXiv:1505.05770, Table 1), and the soft wall that makes all of them integrable.
 //!
 //! The density is `p(z) = exp(-U(z)) / Z`. With `w1 = sin(2 pi z1 / 4)`,

@@ -134,7 +134,7 @@ impl Experiment for VaeExperiment {
     const NAME: &'static str = "vae";
     const ABOUT: &'static str = "Train variational autoencoders with flow posteriors and compare them\n\n\
         Every row has minus the evidence lower bound on test images, its two parts, and the negative \
-        log-likelihood by importance sampling, and says which images it is from and how they were \
+        log-likelihood by importance sampling, and names the images it is from and how they were \
         binarized. The digits are part of the program; other sets are read from a data folder, see \
         `flows data list`.\n\n\
         Without options it runs the preset `quick`, about two minutes on two cores, and leaves a folder \

@@ -1,7 +1,7 @@
 //! Variational autoencoders whose posterior is a flow.
 //!
 //! Kingma & Welling, arXiv:1312.6114; Rezende & Mohamed, arXiv:1505.05770; in the protocol of van
-//! den Berg et al., *Sylvester DataToBase Flows*, arXiv:1803.05649.
+//! den Berg et al., *Sylvester Normalizing Flows*, arXiv:1803.05649.
 //!
 //! An encoder makes `h(x)`, mean and variance of `z_0`, and the parameters of a flow; the flow
 //! takes `z_0` to `z`; a decoder gives the parameters of `p(x|z)`; the prior is `N(0, I)`.

@@ -110,7 +110,7 @@ pub struct Vae<B: Backend> {
     variance_range: Option<[f64; 2]>,
 }
 
-/// What the encoder says of images.
+/// What the encoder gives for images.
 #[derive(Debug, Clone)]
 pub struct Encoded<B: Backend> {
     /// Mean of `z_0`, `[batch, latent]`.
@@ -183,7 +183,7 @@ impl<B: Backend> Vae<B> {
         normal_tensor([rows, self.latent()], 1.0, options_of(&self.mean.bias), rng)
     }
 
-    /// What the encoder says of `x`.
+    /// What the encoder gives for `x`.
     ///
     /// # Shapes
     /// - `x`: `[batch, pixels]`
@@ -232,7 +232,7 @@ impl<B: Backend> Vae<B> {
         }
     }
 
-    /// The `z` of [`draw`](Self::draw) alone, which costs less where a determinant is dear.
+    /// The `z` of [`draw`](Self::draw) alone, which costs less where a determinant is expensive.
     ///
     /// # Shapes
     /// As [`draw`](Self::draw).

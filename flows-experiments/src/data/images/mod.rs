@@ -1,7 +1,7 @@
 //! Sets of images, with the splits and the binarization of the literature on variational
 //! autoencoders.
 //!
-//! van den Berg et al., *Sylvester DataToBase Flows*, arXiv:1803.05649, section 6. The order of a
+//! van den Berg et al., *Sylvester Normalizing Flows*, arXiv:1803.05649, section 6. The order of a
 //! shuffle and the draws of a binarization come from generators of our own.
 
 mod caltech;
@@ -307,7 +307,7 @@ fn find(set: ImageSetId, data: &Path, files: &[&str]) -> Result<PathBuf, DataErr
     let mut there = files.iter().map(|file| data.join(file));
     there.find(|path| path.exists()).ok_or_else(|| {
         DataError::Table(format!(
-            "set '{}' is not in {}: looked for {}; `flows data list` says where it comes from",
+            "set '{}' is not in {}: looked for {}; `flows data list` prints where to get it",
             set.name(),
             data.display(),
             files.join(", ")

@@ -126,7 +126,7 @@ fn find(set: SetId, data: &Path, files: &[&str]) -> Result<std::path::PathBuf, D
 
 fn missing(set: SetId, data: &Path, files: &[&str]) -> DataError {
     DataError::Table(format!(
-        "set '{}' is not in {}: looked for {}; docs/density.md says where it comes from",
+        "set '{}' is not in {}: looked for {}; docs/density.md tells where to get it",
         set.name(),
         data.display(),
         files.join(", ")

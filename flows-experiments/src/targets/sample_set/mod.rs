@@ -22,7 +22,7 @@ pub use curves::{Moons, SwissRoll, TwoSpirals};
 pub use mixtures::{Diamond, EightGaussians};
 pub use pinwheel::Pinwheel;
 
-/// A probability law on the plane that can be sampled.
+/// A distribution on the plane that can be sampled.
 pub trait SampleSet: Debug + Sync {
     /// Name on the command line, in files and in tables.
     fn name(&self) -> &'static str;
