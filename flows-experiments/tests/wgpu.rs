@@ -1,4 +1,4 @@
-//! A few training steps on wgpu and on Flex, from the same seed, end alike.
+//! A few training steps on wgpu, on NdArray where it is compiled in, and on Flex, from the same seed, end alike.
 //!
 //! On Flex the DDNF blocks take the fused kernel, on wgpu the generic path in f32.
 //!
@@ -116,9 +116,9 @@ impl Task for RealNvp {
     }
 }
 
-/// Runs `task` on wgpu; `None`, and a line on standard error, where there is no adapter.
-fn on_wgpu<T: Task>(task: T) -> Option<T::Output> {
-    match dispatch(BackendKind::Wgpu, Dtype::F32, task) {
+/// Runs `task`; `None`, and a line on standard error, where there is no adapter.
+fn on<T: Task>(backend: BackendKind, task: T) -> Option<T::Output> {
+    match dispatch(backend, Dtype::F32, task) {
         Ok(output) => Some(output),
         Err(error @ BackendError::Device { .. }) => {
             let required = std::env::var_os("FLOWS_REQUIRE_ADAPTER").is_some();
@@ -132,32 +132,32 @@ fn on_wgpu<T: Task>(task: T) -> Option<T::Output> {
 }
 
 fn ends_alike<T: Task<Output = Trace>>(task: impl Fn() -> T) {
-    let Some(gpu) = on_wgpu(task()) else { return };
-    let cpu = dispatch(BackendKind::Flex, Dtype::F32, task()).unwrap();
-
-    assert_eq!(cpu.losses.len(), 5);
-    let differ = relative_error(&gpu.losses, &cpu.losses);
-    assert!(
-        differ <= LOSS_TOLERANCE,
-        "losses differ by {differ:e}: {gpu:?} {cpu:?}"
-    );
-
-    assert!(gpu.after.keys().eq(cpu.after.keys()));
-    assert_eq!(
-        flat(&gpu.before),
-        flat(&cpu.before),
-        "the same seed, the same bits"
-    );
-    let moved = relative_error(&flat(&gpu.after), &flat(&gpu.before));
+    let flex = dispatch(BackendKind::Flex, Dtype::F32, task()).unwrap();
+    assert_eq!(flex.losses.len(), 5);
+    let moved = relative_error(&flat(&flex.after), &flat(&flex.before));
     assert!(
         moved > 1e-2,
         "training moved the parameters by {moved:e} only"
     );
-    let differ = relative_error(&flat(&gpu.after), &flat(&cpu.after));
-    assert!(
-        differ <= PARAMETER_TOLERANCE,
-        "parameters differ by {differ:e}: {gpu:?} {cpu:?}"
-    );
+    let others = [BackendKind::NdArray, BackendKind::Wgpu];
+    for backend in others.into_iter().filter(|b| b.is_compiled()) {
+        let Some(other) = on(backend, task()) else {
+            continue;
+        };
+        let differ = relative_error(&other.losses, &flex.losses);
+        assert!(
+            differ <= LOSS_TOLERANCE,
+            "{backend}: losses differ by {differ:e}: {other:?} {flex:?}"
+        );
+        assert!(other.after.keys().eq(flex.after.keys()));
+        let [before, start] = [&other, &flex].map(|trace| flat(&trace.before));
+        assert_eq!(before, start, "{backend}: the same seed, the same bits");
+        let differ = relative_error(&flat(&other.after), &flat(&flex.after));
+        assert!(
+            differ <= PARAMETER_TOLERANCE,
+            "{backend}: parameters differ by {differ:e}: {other:?} {flex:?}"
+        );
+    }
 }
 
 #[test]
