@@ -437,23 +437,25 @@ pub(crate) fn dispatch<W: WithSimd>(arch: pulp::Arch, work: W) -> W::Output {
     arch.dispatch(work)
 }
 
-/// Copies a few numbers. Most often these are whole vectors or halves of one, and a copy of known length is no
-/// call.
+/// Copies a few numbers. Most often these are whole vectors or parts of one, and a copy of known length is no call.
 #[inline(always)]
 pub(crate) fn copy<F: Copy>(to: &mut [F], from: &[F]) {
-    if !copy_exactly::<F, 16>(to, from) && !copy_exactly::<F, 8>(to, from) {
-        to.copy_from_slice(from);
+    match to.len() {
+        1 => copy_exactly::<F, 1>(to, from),
+        2 => copy_exactly::<F, 2>(to, from),
+        4 => copy_exactly::<F, 4>(to, from),
+        8 => copy_exactly::<F, 8>(to, from),
+        16 => copy_exactly::<F, 16>(to, from),
+        32 => copy_exactly::<F, 32>(to, from),
+        _ => to.copy_from_slice(from),
     }
 }
 
 #[inline(always)]
-fn copy_exactly<F: Copy, const N: usize>(to: &mut [F], from: &[F]) -> bool {
-    match (<&mut [F; N]>::try_from(to), <&[F; N]>::try_from(from)) {
-        (Ok(to), Ok(from)) => {
-            *to = *from;
-            true
-        }
-        _ => false,
+fn copy_exactly<F: Copy, const N: usize>(to: &mut [F], from: &[F]) {
+    match (<&mut [F; N]>::try_from(&mut *to), <&[F; N]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
     }
 }
 
@@ -476,14 +478,4 @@ pub(crate) fn store<F: Real, S: Simd>(vector: F::V<S>, numbers: &mut [F]) {
     let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
     let count = numbers.len();
     copy(numbers, &all[..count]);
-}
-
-/// The sum of the first `count` numbers of a vector.
-#[inline(always)]
-pub(crate) fn sum_of<F: Real, S: Simd>(simd: S, vector: F::V<S>, count: usize) -> F {
-    if count == F::lanes::<S>() {
-        return F::sum(simd, vector);
-    }
-    let all: &[F] = bytemuck::cast_slice(std::slice::from_ref(&vector));
-    F::sum(simd, load::<F, S>(simd, &all[..count]))
 }

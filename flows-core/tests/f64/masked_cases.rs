@@ -155,6 +155,7 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
         (1, MaskConfig::Autoregressive(Ordering::Natural)),
         (6, MaskConfig::Coupling(Untouched::Variables(vec![4, 1, 3]))),
         (33, MaskConfig::Coupling(Untouched::FirstHalf)),
+        (3, MaskConfig::Coupling(Untouched::FirstHalf)),
         (
             6,
             MaskConfig::Graph(vec![
@@ -170,9 +171,9 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
     let hidden = [vec![], vec![13], vec![40, 29, 33], vec![70, 64]];
     let rows = [1, 33, 7, 130, 12];
     let maps = maps();
-    (0..108)
+    (0..120)
         .map(|k: usize| {
-            let (dim, mask) = masks[(k / 3) % 9].clone();
+            let (dim, mask) = masks[(k / 3) % masks.len()].clone();
             // Every second mask of a coupling goes to a masked network.
             let conditioner = match mask {
                 MaskConfig::Coupling(_) if k.is_multiple_of(2) => ConditionerConfig::Coupling,

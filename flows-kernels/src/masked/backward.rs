@@ -11,7 +11,8 @@ use super::network::{Network, collect, position};
 use super::packed::{Packed, retain};
 use super::pattern::{PANEL, Pattern};
 use super::product::{Finish, Start, outer, product};
-use crate::lanes::{Real, copy, load, store};
+use super::tile::Tile;
+use crate::lanes::{Real, copy};
 
 /// The rows from `first_row` on, down to the gradients of all units. Returns their sums over these rows, for each
 /// network and layer.
@@ -42,6 +43,7 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
         let rows = self.value.len() / dim;
         let value = self.value;
         undo(self.order, dim, value);
+        let mut room = Room::<F, S>::new(simd);
         for (n, network) in self.networks.iter().enumerate().rev() {
             let levels = |level: usize| {
                 let width = network.width(level);
@@ -50,7 +52,8 @@ impl<F: Real> WithSimd for BackwardChunk<'_, F> {
             let gradients = &mut self.gradients[n];
             let last = network.layers.len() - 1;
             let ends = (levels(0), levels(last + 1));
-            maps::<F, S>(simd, network, ends, self.output, value, gradients[last]);
+            let ends = (ends, self.output);
+            maps(simd, network, ends, &mut room, value, gradients[last]);
             let transposed = &self.transposed[n];
             let skipped = network.layers.len() - transposed.len();
             for l in (0..last).rev() {
@@ -106,8 +109,8 @@ fn undo<F: Real>(order: Option<&[usize]>, dim: usize, gradients: &mut [F]) {
 fn maps<F: Real, S: Simd>(
     simd: S,
     network: &Network<'_, F>,
-    (input, raw): (&[F], &[F]),
-    output: &[F],
+    ((input, raw), output): ((&[F], &[F]), &[F]),
+    room: &mut Room<F, S>,
     value: &mut [F],
     gradients: &mut [F],
 ) {
@@ -115,27 +118,31 @@ fn maps<F: Real, S: Simd>(
     let (dim, last) = (network.dim(), network.layers.len() - 1);
     let columns = network.layers[last].pattern.columns;
     let rows = value.len() / dim;
-    let lanes = F::lanes::<S>();
+    let whole = Tile::new(columns, F::lanes::<S>());
     let [_, (moved, panel)] = network.parts();
-    let mut room = Room::<F, S>::new(simd);
-    // Between the columns of the parameters there may be padding.
-    gradients.fill(F::default());
-    let outputs = output.chunks_exact(dim + 1);
-    for (row, (value, output)) in value.chunks_exact_mut(dim).zip(outputs).enumerate() {
-        let log_det = F::splat(simd, output[dim]);
-        for first in (0..moved.len()).step_by(lanes) {
-            let count = lanes.min(moved.len() - first);
+    if moved.len() % columns.group() != 0 {
+        // Between the columns of the parameters there is padding, which the products read.
+        gradients.fill(F::default());
+    }
+    let values = value.chunks_mut(whole.rows * dim);
+    let pieces = values.zip(output.chunks(whole.rows * (dim + 1)));
+    for (row, (value, output)) in (0..rows).step_by(whole.rows).zip(pieces) {
+        let log_det = whole.of(rows - row, moved.len());
+        let log_det = log_det.spread::<F, S>(simd, &output[dim..], dim + 1);
+        for first in (0..moved.len()).step_by(whole.width) {
+            let tile = whole.of(rows - row, moved.len() - first);
             let at = position(rows, row, panel * PANEL + first);
-            let x = F::vectors::<S>(&input[at..at + lanes])[0];
-            collect::<F, S>(columns, raw, (rows, row), first, &mut room);
-            let value = &mut value[moved.start + first..][..count];
-            let outer = [load::<F, S>(simd, value), log_det];
-            let by_x = network.map.backward(simd, &mut room, x, outer);
+            let mut x = F::splat(simd, F::default());
+            tile.load_all::<F, S>(&input[at..], PANEL, &mut x);
+            collect(columns, tile, raw, (rows, row), first, room);
+            let value = &mut value[moved.start + first..];
+            let outer = [tile.load::<F, S>(simd, value, dim), log_det];
+            let by_x = network.map.backward(simd, room, x, outer);
             for (kind, &gradient) in room.raw[..columns.kinds()].iter().enumerate() {
                 let at = position(rows, row, columns.stored(kind, first));
-                store::<F, S>(gradient, &mut gradients[at..at + count]);
+                tile.store::<F, S>(gradient, &mut gradients[at..], PANEL);
             }
-            store::<F, S>(by_x, value);
+            tile.store::<F, S>(by_x, value, dim);
         }
     }
 }
@@ -196,11 +203,12 @@ impl<F: Real> WithSimd for WeightBlock<'_, F> {
                 }
             }
             let panel = blocks[0].column_panel;
+            let segments = self.pattern.columns.segments(panel);
             let bits = &self.pattern.bits(panel)[self.panels.start * PANEL..];
             let outs = self.out.chunks_exact_mut(self.pattern.outputs());
             for ((out, sums), &bits) in outs.zip(sums.chunks_exact_mut(PANEL)).zip(bits) {
                 retain(sums, bits);
-                for (within, column, count) in self.pattern.columns.segments(panel) {
+                for &(within, column, count) in &segments {
                     copy(
                         &mut out[column..column + count],
                         &sums[within..within + count],

@@ -7,7 +7,8 @@ use super::network::{Layer, Network, collect, position};
 use super::packed::Packed;
 use super::pattern::{Columns, PANEL};
 use super::product::{Finish, Start, product};
-use crate::lanes::{Real, copy, store, sum_of};
+use super::tile::Tile;
+use crate::lanes::{Real, copy};
 
 /// The rows from `first_row` on.
 pub(super) struct ForwardChunk<'a, F> {
@@ -34,6 +35,7 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
         let rows = self.out.len() / (dim + 1);
         let mut kept = self.levels.into_iter().flatten();
         let mut x = self.x;
+        let mut map = Room::<F, S>::new(simd);
         for (network, packed) in self.networks.iter().zip(self.packed) {
             // The memory that one network gives back is in the cache for the next.
             let mut room = Vec::new();
@@ -65,7 +67,7 @@ impl<F: Real> WithSimd for ForwardChunk<'_, F> {
                 let ends = (start, finish);
                 product::<F, S>(simd, read[l], &packed[l], rows, ends, computed[0]);
             }
-            leave::<F, S>(simd, network, &levels, x.is_some(), self.out);
+            leave(simd, network, &levels, x.is_some(), &mut map, self.out);
         }
         if let Some(order) = self.order {
             let mut value = vec![F::default(); dim];
@@ -92,9 +94,10 @@ fn enter<F: Real>(
         let columns = Columns::new(1, variables.len());
         let panels = level[first * rows * PANEL..].chunks_exact_mut(rows * PANEL);
         for (panel, to) in panels.take(columns.panels()).enumerate() {
-            clear_padding(columns, panel, to);
+            let segments = columns.segments(panel);
+            clear_padding(&segments, to);
             for (from, to) in values.chunks_exact(stride).zip(to.chunks_exact_mut(PANEL)) {
-                for (within, column, count) in columns.segments(panel) {
+                for &(within, column, count) in &segments {
                     let to = &mut to[within..within + count];
                     let column = variables.start + column;
                     match network.order {
@@ -119,44 +122,46 @@ fn leave<F: Real, S: Simd>(
     network: &Network<'_, F>,
     levels: &[&mut [F]],
     is_first: bool,
+    room: &mut Room<F, S>,
     out: &mut [F],
 ) {
     let (dim, last) = (network.dim(), network.layers.len() - 1);
     let columns = network.layers[last].pattern.columns;
     let rows = out.len() / (dim + 1);
-    let lanes = F::lanes::<S>();
+    let whole = Tile::new(columns, F::lanes::<S>());
     let [(untouched, _), (moved, panel)] = network.parts();
-    let mut room = Room::<F, S>::new(simd);
     for (row, out) in out.chunks_exact_mut(dim + 1).enumerate() {
-        let mut sum = if is_first { F::default() } else { out[dim] };
-        for first in untouched.clone().step_by(lanes) {
-            let at = position(rows, row, first);
-            let count = lanes.min(untouched.end - first);
-            copy(&mut out[first..first + count], &levels[0][at..at + count]);
+        if is_first {
+            out[dim] = F::default();
         }
-        for first in (0..moved.len()).step_by(lanes) {
-            let count = lanes.min(moved.len() - first);
+        for (column, out) in out[untouched.clone()].iter_mut().enumerate() {
+            *out = levels[0][position(rows, row, column)];
+        }
+    }
+    let outs = out.chunks_mut(whole.rows * (dim + 1));
+    for (row, out) in (0..rows).step_by(whole.rows).zip(outs) {
+        for first in (0..moved.len()).step_by(whole.width) {
+            let tile = whole.of(rows - row, moved.len() - first);
             let at = position(rows, row, panel * PANEL + first);
-            let x = F::vectors::<S>(&levels[0][at..at + lanes])[0];
-            collect::<F, S>(columns, levels[last + 1], (rows, row), first, &mut room);
+            let mut x = F::splat(simd, F::default());
+            tile.load_all::<F, S>(&levels[0][at..], PANEL, &mut x);
+            collect(columns, tile, levels[last + 1], (rows, row), first, room);
             let [y, log_slope] = if network.inverted {
-                network.map.inverse(simd, &mut room, x)
+                network.map.inverse(simd, room, x)
             } else {
-                network.map.forward(simd, &mut room, x)
+                network.map.forward(simd, room, x)
             };
-            let to = moved.start + first;
-            store::<F, S>(y, &mut out[to..to + count]);
-            sum = sum.plus(sum_of::<F, S>(simd, log_slope, count));
+            tile.store::<F, S>(y, &mut out[moved.start + first..], dim + 1);
+            tile.add_sums(simd, log_slope, &mut out[dim..], dim + 1);
         }
-        out[dim] = sum;
     }
 }
 
 /// Zeros where a panel has no columns: nothing reads them, but what was left there might be no number, or one
 /// that takes long to multiply.
 #[inline(always)]
-fn clear_padding<F: Real>(columns: Columns, panel: usize, units: &mut [F]) {
-    let count: usize = columns.segments(panel).map(|(_, _, count)| count).sum();
+fn clear_padding<F: Real>(segments: &[(usize, usize, usize)], units: &mut [F]) {
+    let count: usize = segments.iter().map(|(_, _, count)| count).sum();
     if count < PANEL {
         units.fill(F::default());
     }
@@ -169,10 +174,11 @@ fn preset<F: Real>(layer: &Layer<'_, F>, first_row: usize, rows: usize, units: &
     let stride = columns.count();
     let offset = &layer.offset[first_row * stride..];
     for (panel, units) in units.chunks_exact_mut(rows * PANEL).enumerate() {
-        clear_padding(columns, panel, units);
+        let segments = columns.segments(panel);
+        clear_padding(&segments, units);
         for (row, units) in units.chunks_exact_mut(PANEL).enumerate() {
             let offset = &offset[row * stride..];
-            for (within, column, count) in columns.segments(panel) {
+            for &(within, column, count) in &segments {
                 copy(
                     &mut units[within..within + count],
                     &offset[column..column + count],

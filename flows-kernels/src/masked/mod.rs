@@ -12,6 +12,7 @@ mod pattern;
 mod product;
 mod run;
 mod spline;
+mod tile;
 
 pub use buffer::release_memory;
 pub use incremental::{Incremental, Layer as SortedLayer};

@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::map::Room;
 use super::packed::Packed;
 use super::pattern::{Columns, PANEL, Pattern};
+use super::tile::Tile;
 use crate::lanes::{Real, copy, dispatch};
 
 /// One masked linear layer.
@@ -146,18 +147,18 @@ pub(super) fn position(rows: usize, row: usize, column: usize) -> usize {
     (column / PANEL * rows + row) * PANEL + column % PANEL
 }
 
-/// Brings the raw parameters of one vector of moved variables together, from the moved variable `first` on.
+/// Brings the raw parameters of one tile of moved variables together, from the moved variable `first` on.
 #[inline(always)]
 pub(super) fn collect<F: Real, S: Simd>(
     columns: Columns,
+    tile: Tile,
     raw: &[F],
     (rows, row): (usize, usize),
     first: usize,
     room: &mut Room<F, S>,
 ) {
-    let lanes = F::lanes::<S>();
     for (kind, vector) in room.raw[..columns.kinds()].iter_mut().enumerate() {
         let at = position(rows, row, columns.stored(kind, first));
-        *vector = F::vectors::<S>(&raw[at..at + lanes])[0];
+        tile.load_all::<F, S>(&raw[at..], PANEL, vector);
     }
 }

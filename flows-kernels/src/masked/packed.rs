@@ -96,10 +96,11 @@ impl<'a, F: Real> Packed<'a, F> {
         let mut numbers = Buffer::any(packing.len);
         for block in &packing.blocks {
             let bits = pattern.bits(block.to);
+            let segments = pattern.columns.segments(block.to);
             let own = &mut numbers[block.start..][..block.rows.len() * PANEL];
             let first = block.from * PANEL + block.rows.start;
             for (row, out) in (first..).zip(own.chunks_exact_mut(PANEL)) {
-                for (within, column, count) in pattern.columns.segments(block.to) {
+                for &(within, column, count) in &segments {
                     let from = row * outputs + column;
                     copy(
                         &mut out[within..within + count],
@@ -121,11 +122,12 @@ impl<'a, F: Real> Packed<'a, F> {
         let mut square = [F::default(); PANEL * PANEL];
         for block in &packing.blocks {
             let bits = pattern.bits(block.from);
+            let segments = pattern.columns.segments(block.from);
             square.fill(F::default());
             let first = block.to * PANEL;
             let rows = (first..inputs).zip(square.chunks_exact_mut(PANEL));
             for (input, row) in rows {
-                for (within, column, count) in pattern.columns.segments(block.from) {
+                for &(within, column, count) in &segments {
                     let from = input * outputs + column;
                     copy(
                         &mut row[within..within + count],

@@ -10,8 +10,7 @@ use super::packed::Packing;
 /// Side of a block, and columns that are worked on together: one word of mask bits, two of the widest vectors.
 pub(super) const PANEL: usize = 32;
 
-/// Columns of one kind that lie side by side: the widest vector holds a single kind. Where there are few columns it
-/// is half of that, and a vector's upper half holds what nobody reads.
+/// Columns of one kind that lie side by side at most: the widest vector holds a single kind.
 const GROUP: usize = 16;
 
 /// How the columns of a layer lie in the memory of the kernels: groups of each kind in turn, so that all
@@ -20,14 +19,14 @@ const GROUP: usize = 16;
 pub(super) struct Columns {
     kinds: usize,
     width: usize,
-    /// Columns of one kind that lie side by side.
+    /// Columns of one kind that lie side by side: a power of two, with few columns no larger than they need.
     group: usize,
 }
 
 impl Columns {
     /// `kinds` times `width` columns, such as all shifts, then all scales.
     pub(super) fn new(kinds: usize, width: usize) -> Self {
-        let group = if width > GROUP / 2 { GROUP } else { GROUP / 2 };
+        let group = GROUP.min(width.next_power_of_two());
         Self {
             kinds,
             width,
@@ -55,30 +54,40 @@ impl Columns {
         (self.width.div_ceil(self.group) * self.kinds * self.group).div_ceil(PANEL)
     }
 
+    /// Columns of one kind that lie side by side.
+    #[inline(always)]
+    pub(super) fn group(self) -> usize {
+        self.group
+    }
+
     /// Where column `index` of kind `kind` lies.
     #[inline(always)]
     pub(super) fn stored(self, kind: usize, index: usize) -> usize {
         (index / self.group * self.kinds + kind) * self.group + index % self.group
     }
 
-    /// The true columns of a panel: first within the panel, first true one, how many.
-    #[inline(always)]
-    pub(super) fn segments(self, panel: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        (0..PANEL).step_by(self.group).filter_map(move |within| {
+    /// The true columns of a panel: first within the panel, first true one, how many. Neighbours are one segment.
+    pub(super) fn segments(self, panel: usize) -> Vec<(usize, usize, usize)> {
+        let mut segments: Vec<(usize, usize, usize)> = Vec::with_capacity(PANEL / self.group);
+        for within in (0..PANEL).step_by(self.group) {
             let group = (panel * PANEL + within) / self.group;
             let first = group / self.kinds * self.group;
             let column = group % self.kinds * self.width + first;
             let count = self.group.min(self.width.saturating_sub(first));
-            (count > 0).then_some((within, column, count))
-        })
+            match segments.last_mut() {
+                _ if count == 0 => {}
+                Some((w, c, n)) if (*w + *n, *c + *n) == (within, column) => *n += count,
+                _ => segments.push((within, column, count)),
+            }
+        }
+        segments
     }
 
     /// Columns of a panel up to its last true one.
     pub(super) fn end(self, panel: usize) -> usize {
-        let ends = self
-            .segments(panel)
-            .map(|(within, _, count)| within + count);
-        ends.max().unwrap_or(0)
+        let segments = self.segments(panel);
+        let last = segments.last();
+        last.map_or(0, |&(within, _, count)| within + count)
     }
 }
 
@@ -117,9 +126,10 @@ impl Pattern {
         let columns = Columns::new(kinds, outputs / kinds);
         let mut bits = Vec::with_capacity(columns.panels() * inputs);
         for panel in 0..columns.panels() {
+            let segments = columns.segments(panel);
             for row in 0..inputs {
                 let mut word = 0;
-                for (within, column, count) in columns.segments(panel) {
+                for &(within, column, count) in &segments {
                     for c in 0..count {
                         word |= u32::from(allowed(row, column + c)) << (within + c);
                     }

@@ -328,9 +328,10 @@ impl<F: Real> Run<'_, F> {
         for (out, units) in gradient.chunks_mut(rows * columns.count()).zip(chunks) {
             let rows = out.len() / columns.count();
             for (panel, units) in units.chunks_exact(rows * PANEL).enumerate() {
+                let segments = columns.segments(panel);
                 let out = out.chunks_exact_mut(columns.count());
                 for (out, units) in out.zip(units.chunks_exact(PANEL)) {
-                    for (within, column, count) in columns.segments(panel) {
+                    for &(within, column, count) in &segments {
                         copy(
                             &mut out[column..column + count],
                             &units[within..within + count],
