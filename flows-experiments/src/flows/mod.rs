@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod demo;
 mod fit;
 mod info;
 mod log_prob;
@@ -41,7 +42,8 @@ use flows_train::{FileError, TrainError};
         flows sample data.flow -n 10000 -o samples.csv     draw rows with the columns of data.csv\n  \
         flows log-prob data.flow new.csv > scores.csv      log-density of each row\n  \
         flows check data.flow data.csv                     do held-out rows and samples differ?\n  \
-        flows info data.flow                               what is in the file\n\n  \
+        flows info data.flow                               what is in the file\n  \
+        flows demo household.csv                           a real table to try this on\n\n  \
         flows fit data.csv --context hour,temperature -o load.flow    the other columns given these two\n  \
         flows sample load.flow -n 100 --context hour=18,temperature=4\n  \
         zcat big.csv.gz | flows log-prob data.flow - | head           in a pipe"
@@ -60,6 +62,7 @@ enum Command {
     Check(check::Args),
     Info(info::Args),
     Data(data::Args),
+    Demo(demo::Args),
 }
 
 impl Args {
@@ -76,6 +79,7 @@ impl Args {
             Command::Check(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Data(args) => args.run(),
+            Command::Demo(args) => args.run(),
         };
         match done {
             // Whoever read the pipe has seen enough: `flows sample ... | head`.

@@ -96,7 +96,7 @@ impl Args {
 }
 
 /// The name of a column, or its number where the font of the pictures lacks a letter of it.
-fn drawable(name: &str, column: usize) -> String {
+pub(super) fn drawable(name: &str, column: usize) -> String {
     let line = name.split_whitespace().collect::<Vec<_>>().join(" ");
     if can_write(&line) {
         return line;
