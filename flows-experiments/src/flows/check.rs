@@ -25,6 +25,15 @@ use flows_train::stream;
 /// p-value of a permutation test, right at any number of rows, and a verdict. A small one says that they differ; a
 /// large one, that so few rows show no difference.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Rows and as many samples are compared by energy distance, a classifier, each column, correlations, and how near they
+lie to the training rows; of a conditional model, by how rows rank among samples at their contexts. Of the table of
+the fit only the test rows are used. p-values are of permutation tests, right at any number of rows: a small one says
+that rows and samples differ, a large one that so few rows show no difference.
+
+Examples:
+  flows check data.flow data.csv
+  flows check data.flow new.csv -o ranks.png")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,

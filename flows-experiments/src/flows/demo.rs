@@ -14,7 +14,7 @@ use flows_train::atomic::write_atomically;
 /// G. Hebrail, A. Berard (2012), Individual household electric power consumption, UCI Machine Learning Repository,
 /// data set 235, doi:10.24432/C58K54, CC BY 4.0; rows chosen at random, hours and minutes made one number.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Try it:\n  \
+#[command(after_help = "Examples:\n  \
     flows demo household.csv\n  \
     flows fit household.csv --periodic hour=24 -o household.flow\n  \
     flows plot household.flow household.csv -o pairs.png\n  \

@@ -21,6 +21,14 @@ use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 /// One number a row, in the order of DATA, under the header `log_prob`; with --spread a second one. Rows stream through: memory does
 /// not grow with the table.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One number a row, in the order of DATA, under the header log_prob: NaN for a row with a missing value, -inf for one
+that the model holds impossible. Columns of whole numbers and levels count with their probability.
+
+Examples:
+  flows log-prob data.flow new.csv -o scores.csv
+  flows log-prob data.flow new.csv --spread              with the spread of an ensemble
+  flows log-prob load.flow new.csv --context hour=18     new.csv without the column hour")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,

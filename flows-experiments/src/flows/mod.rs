@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::UsageError;
@@ -36,6 +36,7 @@ use flows_train::{FileError, TrainError};
 #[command(
     name = "flows",
     version,
+    disable_help_flag = true,
     after_help = "Examples:\n  \
         flows fit data.csv -o data.flow                    fit, hold out rows, score them\n  \
         flows plot data.flow data.csv -o pairs.png         data beside samples, all pairs of columns\n  \
@@ -51,6 +52,9 @@ use flows_train::{FileError, TrainError};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    /// Print help
+    #[arg(short = 'h', long = "help", id = "help", global = true, action = ArgAction::HelpShort)]
+    _help: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -320,6 +324,7 @@ fn number(option: &str, text: &str) -> Result<f64, UsageError> {
 
 /// How a table is read, as options.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Reading the table")]
 struct ReadingArgs {
     /// Whether the first line of a text file is a header
     #[arg(long, value_enum, default_value_t = HeaderArg::Auto)]
