@@ -54,7 +54,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     model_config: Option<PathBuf>,
     /// Members of an ensemble, each stopped by other rows: the density is the mean of theirs [default:
-    /// 1, and 3 for fewer than 1,000 training rows where no model is named]
+    /// 1; where no model is named, 3 below 300 training rows and 2 below 1,000]
     #[arg(long, value_name = "N")]
     members: Option<usize>,
     /// Give a mixture of normal and Student distributions the share of the density that the validation rows

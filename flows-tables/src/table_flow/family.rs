@@ -46,9 +46,10 @@ impl Chosen {
     /// Members of an ensemble for this many training rows: several where no model is named and what stops a single
     /// one would be a matter of a few rows.
     pub fn members(&self, rows: usize) -> usize {
-        match self.mixture && rows < FEW_ROWS {
-            true => 3,
-            false => 1,
+        match rows {
+            0..300 if self.mixture => 3,
+            300..FEW_ROWS if self.mixture => 2,
+            _ => 1,
         }
     }
 
@@ -327,7 +328,10 @@ mod tests {
             assert!(!choose(Some("ddnf"), shape(dim, 0)).unwrap().mixture);
             let [few, many] = [200, 5000].map(|rows| default.training(rows));
             assert!(few.learning_rate < many.learning_rate && few.batch < many.batch);
-            assert_eq!([200, 5000].map(|rows| default.members(rows)), [3, 1]);
+            assert_eq!(
+                [200, 500, 5000].map(|rows| default.members(rows)),
+                [3, 2, 1]
+            );
             assert!(few.weight_decay > 0.0 && many.weight_decay == 0.0);
         }
     }

@@ -42,6 +42,9 @@ const STABILITY_ROWS: usize = 32;
 /// Points of a cell at which [`TableFlow::log_prob`] takes the density.
 pub const POINTS: usize = 64;
 
+/// How often a row that could not be computed is drawn.
+const ATTEMPTS: usize = 10;
+
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
 pub struct TableFlow<B: Backend> {
@@ -363,15 +366,16 @@ impl<B: Backend> TableFlow<B> {
         )
     }
 
-    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. A row that the
-    /// flow cannot compute is not finite.
+    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. Rows
+    /// that the flow cannot compute, such as where an inverse is not solved, are drawn again as long as they are at most
+    /// one in a hundred; otherwise they are not finite.
     ///
     /// # Panics
     /// As [`log_prob`](Self::log_prob).
     pub fn sample(&self, n: usize, context: Option<&Rows>, rng: &mut dyn Rng) -> Rows {
         let own = self.own_context(context);
         let dim = self.preprocessing.dim();
-        // The rows that each member and the mixture draws: with a single member, all of them.
+        // Each row is drawn by a member or the mixture; with a single member, all of them are by it.
         let sources = self.members.len() + usize::from(self.mixture.is_some());
         let share = self.header.mixture.unwrap_or(0.0);
         let source = |rng: &mut dyn Rng| match sources {
@@ -379,22 +383,33 @@ impl<B: Backend> TableFlow<B> {
             _ if rng.random::<f64>() < share => self.members.len(),
             _ => rng.random_range(0..self.members.len()),
         };
-        let mut of: Vec<Vec<usize>> = vec![Vec::new(); sources];
-        (0..n).for_each(|row| of[source(rng)].push(row));
         let mut values = vec![0.0; n * dim];
-        for (source, rows) in of.iter().enumerate() {
-            let own = own.as_ref().map(|own| own.pick(rows));
-            let drawn = match (self.members.get(source), &self.mixture) {
-                (Some(flow), _) => self.draw(flow, rows.len(), own.as_ref(), rng),
-                (None, Some(mixture)) => {
-                    let context = |row: usize| own.as_ref().map_or(&[][..], |own| own.row(row));
-                    let row = |row| mixture.sample(context(row), rng);
-                    Rows::new((0..rows.len()).flat_map(row).collect(), dim)
+        let mut wanted: Vec<usize> = (0..n).collect();
+        for _ in 0..ATTEMPTS {
+            let mut of: Vec<Vec<usize>> = vec![Vec::new(); sources];
+            wanted.iter().for_each(|&row| of[source(rng)].push(row));
+            for (source, rows) in of.iter().enumerate() {
+                let own = own.as_ref().map(|own| own.pick(rows));
+                let drawn = match (self.members.get(source), &self.mixture) {
+                    (Some(flow), _) => self.draw(flow, rows.len(), own.as_ref(), rng),
+                    (None, Some(mixture)) => {
+                        let context = |row: usize| own.as_ref().map_or(&[][..], |own| own.row(row));
+                        let row = |row| mixture.sample(context(row), rng);
+                        Rows::new((0..rows.len()).flat_map(row).collect(), dim)
+                    }
+                    (None, None) => unreachable!("as many sources as members"),
+                };
+                for (&row, drawn) in rows.iter().zip(drawn.iter()) {
+                    values[row * dim..(row + 1) * dim].copy_from_slice(drawn);
                 }
-                (None, None) => unreachable!("as many sources as members"),
-            };
-            for (&row, drawn) in rows.iter().zip(drawn.iter()) {
-                values[row * dim..(row + 1) * dim].copy_from_slice(drawn);
+            }
+            wanted.retain(|row| {
+                !values[row * dim..(row + 1) * dim]
+                    .iter()
+                    .all(|v| v.is_finite())
+            });
+            if wanted.is_empty() || wanted.len() * 100 > n.max(100) {
+                break;
             }
         }
         let drawn = self.preprocessing.undo(&Rows::new(values, dim));
