@@ -678,3 +678,103 @@ fn the_density_experiment_says_where_data_come_from_and_runs_on_what_is_given() 
             .contains("prepared by the user")
     );
 }
+
+#[test]
+fn an_ensemble_has_a_spread_and_a_check_has_a_line_for_each_test_and_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = csv(folder.path(), 300);
+    let model = at("m.flow");
+    let members = ["--members", "2", "--mixture", "true", "--context", "c"];
+    fit(&data, &model).args(members).assert().success();
+    assert!(!at("m.flow.checkpoint").exists() && !at("m.flow.checkpoint.2").exists());
+    let info = flows().arg("info").arg(&model).assert().success();
+    info.stdout(contains("members              2").and(contains("% of the density")));
+    let mut score = flows();
+    score.arg("log-prob").arg(&model).arg(&data).arg("--spread");
+    score.arg("-o").arg(at("s.csv")).assert().success();
+    let (names, values) = numbers(&at("s.csv"));
+    assert_eq!(names.unwrap(), ["log_prob", "spread"]);
+    assert!(values.len() == 600 && values.chunks(2).all(|row| row[1] >= 0.0));
+    assert!(values.chunks(2).any(|row| row[1] > 1e-3));
+
+    let check = |more: &[&str]| {
+        let mut check = flows();
+        check.arg("check").arg(&model).arg(&data);
+        check.args(["--permutations", "99"]).args(more);
+        check.assert()
+    };
+    let picture = at("ranks.png");
+    let done = check(&["-o", picture.to_str().unwrap()]).success();
+    let lines = text(&done.get_output().stdout);
+    for word in [
+        "energy distance",
+        "classifier:",
+        "columns:",
+        "correlations:",
+        "training rows:",
+        "calibration:",
+    ] {
+        let line = lines.lines().find(|l| l.starts_with(word));
+        assert!(
+            line.is_some_and(|l| l.contains("p = ")),
+            "{word} in {lines}"
+        );
+    }
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    check(&["-o", picture.to_str().unwrap()]).code(2);
+
+    // One model has no spread.
+    let single = at("single.flow");
+    fit(&data, &single)
+        .args(["--members", "1"])
+        .assert()
+        .success();
+    let mut score = flows();
+    score
+        .arg("log-prob")
+        .arg(&single)
+        .arg(&data)
+        .arg("--spread");
+    score
+        .assert()
+        .code(2)
+        .stderr(contains("the model is no ensemble"));
+}
+
+#[test]
+fn the_table_of_the_demo_is_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("household.csv");
+    let demo = || {
+        let mut demo = flows();
+        demo.arg("demo").arg(&path);
+        demo.assert()
+    };
+    demo().success().stdout(contains("2000 rows"));
+    demo().code(2).stderr(contains("--force"));
+    let (names, values) = numbers(&path);
+    let expected = ["hour", "power", "voltage", "kitchen", "laundry", "climate"];
+    assert_eq!(names.unwrap(), expected);
+    assert_eq!(values.len(), 6 * 2000);
+    assert!(values.iter().all(|v| *v >= 0.0) && values.chunks(6).all(|row| row[0] < 24.0));
+}
+
+/// Two screens of fifty lines.
+#[test]
+fn the_help_of_each_command_fits_two_screens_and_has_an_example() {
+    for command in [
+        "fit", "log-prob", "sample", "plot", "check", "info", "data", "demo",
+    ] {
+        let done = flows().args([command, "--help"]).assert().success();
+        let help = text(&done.get_output().stdout);
+        assert!(
+            help.lines().count() <= 100,
+            "{command}: {} lines",
+            help.lines().count()
+        );
+        let teaches = ["info", "data"].contains(&command)
+            || help.contains("Examples:\n") && help.contains(&format!("\n  flows {command} "));
+        assert!(teaches, "{command}: {help}");
+    }
+}

@@ -66,7 +66,7 @@ pub fn moments(rows: &Rows) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// As [`moments`], with a weight for each row.
-fn weighted_moments(rows: &Rows, weight: impl Fn(usize) -> f64) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn weighted_moments(rows: &Rows, weight: impl Fn(usize) -> f64) -> (Vec<f64>, Vec<f64>) {
     let dim = rows.width();
     let n: f64 = (0..rows.len()).map(&weight).sum();
     let mut mean = vec![0.0; dim];

@@ -30,6 +30,7 @@ mod csv;
 pub mod energy_distance;
 mod error;
 pub mod gaussian;
+pub mod mixture;
 mod npy;
 mod npz;
 pub mod preprocessing;
@@ -38,6 +39,7 @@ pub mod sink;
 pub mod source;
 pub mod table;
 pub mod table_flow;
+pub mod two_sample;
 
 pub use error::DataError;
 pub use flows_train::Rows;

@@ -2,7 +2,9 @@
 
 use burn::backend::{Autodiff, Flex};
 use flows_models::DdnfConfig;
-use flows_tables::table_flow::{ColumnKind, FitConfig, Given, Kind, Prepared, TableFlow, fit};
+use flows_tables::table_flow::{
+    ColumnKind, FitConfig, Given, Kind, Prepared, Shape, TableFlow, choose, fit,
+};
 use flows_tables::{Rows, Table};
 use flows_train::{Training, stream};
 use rand::{Rng, RngExt};
@@ -59,10 +61,26 @@ type Draw = fn(&mut dyn Rng) -> f64;
 
 type LogDensity = fn(f64) -> f64;
 
+/// The von Mises density with concentration 2 around 0.5; the normalization is `2 pi I_0(2)`.
+fn log_von_mises(x: f64) -> f64 {
+    2.0 * (x - 0.5).cos() - (std::f64::consts::TAU * 2.279_585_302_336_067).ln()
+}
+
+/// By rejection from the uniform distribution.
+fn von_mises(rng: &mut dyn Rng) -> f64 {
+    loop {
+        let x = rng.random_range(-std::f64::consts::PI..std::f64::consts::PI);
+        if rng.random::<f64>() < (2.0 * ((x - 0.5).cos() - 1.0)).exp() {
+            return x;
+        }
+    }
+}
+
 /// Names, draws and log-densities of tables of one column.
-const TABLES: [(&str, Draw, LogDensity); 4] = [
+const TABLES: [(&str, Draw, LogDensity); 5] = [
     ("uniform", |rng| rng.random::<f64>(), |_| 0.0),
     ("exponential", |rng| Exp1.sample(rng), |x| -x),
+    ("von-mises", von_mises, log_von_mises),
     (
         "poisson",
         |rng| Poisson::new(3.0).unwrap().sample(rng),
@@ -83,27 +101,72 @@ fn excess(model: &TableFlow<Flex>, draw: Draw, truth: LogDensity, rows: usize) -
     errors.sum::<f64>() / fresh.len() as f64
 }
 
-fn recovered(rows: usize, steps: usize, width: usize, bound: f64) {
+/// Fits each table with a mixture beside the flow, and compares it with the truth.
+fn recovered(rows: usize, fresh: usize, config: &FitConfig, bound: f64) {
     for (name, draw, truth) in TABLES {
-        let model = fitted(&one_column(rows, 1, draw), &[], steps, width);
-        let excess = excess(&model, draw, truth, rows / 2);
+        let table = one_column(rows, 1, draw);
+        let prepared = Prepared::split(&table, [0.1, 0.1], 0).unwrap();
+        let circle = ("x".to_owned(), Given::Periodic(std::f64::consts::TAU));
+        let given: &[(String, Given)] = if name == "von-mises" { &[circle] } else { &[] };
+        let kinds = prepared.kinds(given, true).unwrap();
+        let config = FitConfig {
+            kinds: kinds.iter().map(|k| k.column_kind()).collect(),
+            ..config.clone()
+        };
+        let model = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
+        let excess = excess(&model, draw, truth, fresh);
         println!("{name}: {excess:.4} nats");
         assert!(excess < bound, "{name}: {excess} nats");
         let samples = model.sample(200, None, &mut stream(2, "samples", 0));
-        assert!(samples.values().iter().all(|v| *v >= 0.0), "{name}");
+        let low = if name == "von-mises" {
+            -std::f64::consts::PI
+        } else {
+            0.0
+        };
+        assert!(samples.values().iter().all(|v| *v >= low), "{name}");
     }
 }
 
 #[test]
 fn known_distributions_are_recovered_roughly() {
-    recovered(800, 100, 8, 0.08);
+    let config = FitConfig {
+        whiten: true,
+        mixture: true,
+        course: Training {
+            steps: 100,
+            batch: 128,
+            learning_rate: 6e-3,
+            ..Training::default()
+        },
+        ..FitConfig::new(DdnfConfig {
+            blocks: 2,
+            cells: 8,
+            hidden: vec![8],
+            ..DdnfConfig::new(1)
+        })
+    };
+    recovered(800, 400, &config, 0.08);
 }
 
-/// Minutes without optimization: `cargo test -p flows-tables --test kinds -- --ignored`.
+/// With the default of `flows fit`. Minutes, with optimization: `cargo test --release -p flows-tables --test kinds --
+/// --ignored`.
 #[test]
 #[ignore = "takes minutes"]
 fn known_distributions_are_recovered() {
-    recovered(20_000, 3000, 32, 0.02);
+    let shape = Shape {
+        dim: 1,
+        context_dim: 0,
+        layers: None,
+        hidden: None,
+    };
+    let chosen = choose(None, shape).unwrap();
+    let config = FitConfig {
+        whiten: chosen.whiten,
+        mixture: chosen.mixture,
+        course: chosen.training(16_000),
+        ..FitConfig::new(chosen.model)
+    };
+    recovered(20_000, 100_000, &config, 0.02);
 }
 
 #[test]

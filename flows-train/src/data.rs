@@ -96,6 +96,19 @@ impl Rows {
         Self::new(values.collect(), places.len())
     }
 
+    /// These rows and, behind them, those of another.
+    ///
+    /// # Panics
+    /// Where their widths differ.
+    #[must_use]
+    pub fn then(&self, other: &Self) -> Self {
+        assert_eq!(self.width, other.width);
+        Self {
+            values: [self.values(), other.values()].concat(),
+            width: self.width,
+        }
+    }
+
     /// Rows of both side by side.
     ///
     /// # Panics

@@ -24,9 +24,9 @@ use crate::error::FileError;
 use crate::state_file;
 use crate::streams::stream;
 
-/// The newest version of the layout that this program reads. Version 1 is what [`save`] writes; version 2 has entries
-/// in its header that readers of version 1 do not know.
-pub const FORMAT: u32 = 2;
+/// The newest version of the layout that this program reads. Version 1 is what [`save`] writes; versions 2 and 3 have
+/// entries in their headers that readers of the version before do not know.
+pub const FORMAT: u32 = 3;
 
 /// The part of a file with the parameters of its model.
 pub const FLOW: &str = "flow";
@@ -240,7 +240,19 @@ impl ModelFile {
     /// # Errors
     /// [`FileError::Format`] naming the first difference.
     pub fn fill<B: Backend, M: Module<B> + ModuleDisplay>(&self, model: M) -> Result<M, FileError> {
-        load_state::<B, M>(model, &self.part(FLOW)).map_err(|e| self.unusable(e.to_string()))
+        self.fill_from(FLOW, model)
+    }
+
+    /// `model` with the parameters of this part.
+    ///
+    /// # Errors
+    /// [`FileError::Format`] naming the first difference.
+    pub fn fill_from<B: Backend, M: Module<B> + ModuleDisplay>(
+        &self,
+        part: &str,
+        model: M,
+    ) -> Result<M, FileError> {
+        load_state::<B, M>(model, &self.part(part)).map_err(|e| self.unusable(e.to_string()))
     }
 
     /// Refuses a file with other parts than these: what is not understood is not left out silently.

@@ -5,27 +5,46 @@ use std::path::PathBuf;
 use burn::tensor::backend::AutodiffBackend;
 use flows_core::random::shuffle;
 
-use super::{DataArgs, grouped, print, refuse_model, say};
+use super::plot::drawable;
+use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
 use crate::backend::{Task, dispatch};
 use crate::cli::{DeviceArgs, UsageError};
-use flows_tables::energy_distance::energy_test;
+use crate::report::{RankPanel, draw_ranks};
 use flows_tables::preprocessing::constant;
 use flows_tables::table_flow::{FAR, ModelHeader, TableFlow};
+use flows_tables::two_sample::{DRAWS, Test, calibration, ranks_among, two_sample};
 use flows_tables::{Role, Rows, Split, Table};
 use flows_train::stream;
 
 /// Test whether held-out rows and samples of the model differ
 ///
-/// The energy distance between rows and as many samples, in units of the training rows' standard
-/// deviations, with the p-value of a permutation test. Of the table the model was fitted to, only the test
-/// rows are used, as the model has seen the others; any other table is used whole. A small p-value says
-/// that they differ; a large one, that so few rows show no difference.
+/// Compares rows with as many samples, in units of the training rows' standard deviations: by their energy
+/// distance, a classifier, each column, the correlations, and how near they lie to the training rows. Of the
+/// table the model was fitted to, only the test rows are used, as the model has seen the others; any other table
+/// is used whole. Of a conditional model also how rows rank among samples at their own contexts. Each line has the
+/// p-value of a permutation test, right at any number of rows, and a verdict. A small one says that they differ; a
+/// large one, that so few rows show no difference.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Rows and as many samples are compared by energy distance, a classifier, each column, correlations, and how near they
+lie to the training rows; of a conditional model, by how rows rank among samples at their contexts. Of the table of
+the fit only the test rows are used. p-values are of permutation tests, right at any number of rows: a small one says
+that rows and samples differ, a large one that so few rows show no difference.
+
+Examples:
+  flows check data.flow data.csv
+  flows check data.flow new.csv -o ranks.png")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,
     /// Table: the one the model was fitted to, or one it has not seen
     data: PathBuf,
+    /// Picture of the ranks of the rows among samples, PNG
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write over FILE
+    #[arg(long)]
+    force: bool,
     /// Most rows to compare, and samples
     #[arg(long, value_name = "N", default_value_t = 1000)]
     rows: usize,
@@ -44,6 +63,12 @@ pub(super) struct Args {
 /// Below this the test sees nothing.
 const FEWEST: usize = 10;
 
+/// Rank histograms that are drawn for a p-value.
+const SIMULATIONS: usize = 9999;
+
+/// Most training rows that samples are held against.
+const MOST_TRAINING: usize = 20_000;
+
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
@@ -56,13 +81,20 @@ impl Args {
             )
             .into());
         }
+        if let Some(out) = &self.out {
+            refuse_existing(out, self.force)?;
+        }
         let compute = self.device.resolve()?;
         let table = self.table.table(&self.data, &header)?;
         let training = &header.training;
         let seen = format!("{:016x}", table.fingerprint()) == training.table;
+        let mut train = None;
         let mut rows: Vec<usize> = if seen {
             let [validation, test] = training.held_out;
-            Split::shuffled(table.len(), validation, test, training.seed).test
+            let mut split = Split::shuffled(table.len(), validation, test, training.seed);
+            split.train.truncate(MOST_TRAINING);
+            train = Some(table.pick(&split.train));
+            split.test
         } else {
             (0..table.len()).collect()
         };
@@ -95,6 +127,7 @@ impl Args {
             args: &self,
             data: table.pick(&rows[..n]),
             contexts: table.pick(&samples[..n]).context,
+            train,
         };
         dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
@@ -105,6 +138,8 @@ struct Job<'a> {
     data: Table,
     /// Contexts of the samples.
     contexts: Option<Rows>,
+    /// Rows the model was fitted to, where they are known.
+    train: Option<Table>,
 }
 
 impl Task for Job<'_> {
@@ -120,8 +155,8 @@ impl Task for Job<'_> {
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
         let contexts = self.contexts.as_ref();
         let n = self.data.len();
-        let samples = flow.sample(n, contexts, &mut stream(*seed, "sample", 0));
-        let finite = samples.values().iter().all(|v| v.is_finite());
+        let drawn = flow.sample(n, contexts, &mut stream(*seed, "sample", 0));
+        let finite = drawn.values().iter().all(|v| v.is_finite());
         if !finite {
             anyhow::bail!(
                 "the model draws samples that are not finite{}",
@@ -134,7 +169,9 @@ impl Task for Job<'_> {
         // The training rows set the units: they do not depend on the samples, and a column may be constant
         // in the rows that are compared.
         let data = flow.standardized(&self.data.density, self.data.context.as_ref());
-        let samples = flow.standardized(&samples, contexts);
+        let samples = flow.standardized(&drawn, contexts);
+        let train = self.train.as_ref();
+        let train = train.map(|t| flow.standardized(&t.density, t.context.as_ref()));
         let mut names = flow.free_names();
         names.extend(flow.names(Role::Context));
         for (column, name) in names.iter().enumerate() {
@@ -175,17 +212,115 @@ impl Task for Job<'_> {
             );
         }
         let rng = &mut stream(*seed, "permutations", 0);
-        let test = energy_test(&close, &samples, *permutations, rng);
+        let test = two_sample(&close, &samples, train.as_ref(), *permutations, rng);
+        let energy = &test.energy;
         print(&format!(
             "energy distance {:.5} (two samples of one distribution: {:.5}), p = {:.4} ({} relabellings)",
-            test.distance, test.under_chance, test.p_value, test.permutations
+            energy.distance, energy.under_chance, energy.p_value, energy.permutations
         ))?;
-        print(if test.p_value < 0.01 {
+        print(if energy.p_value < 0.01 {
             "they differ: the model is not the distribution of these rows"
-        } else if test.p_value < 0.05 {
+        } else if energy.p_value < 0.05 {
             "they may differ: chance does as much in less than one of twenty comparisons"
         } else {
             "no difference found with so many rows; more might show one"
-        })
+        })?;
+        let say_test = |what: &str, test: Test, digits: usize, unit: &str, verdicts: [&str; 2]| {
+            let Test {
+                value,
+                under_chance,
+                p_value,
+            } = test;
+            let verdict = verdicts[usize::from(p_value < 0.01)];
+            print(&format!(
+                "{what} {value:.digits$}{unit} (by chance {under_chance:.digits$}{unit}), p = {p_value:.4}: {verdict}"
+            ))
+        };
+        let percent = Test {
+            value: 100.0 * test.classifier.value,
+            under_chance: 100.0 * test.classifier.under_chance,
+            ..test.classifier
+        };
+        say_test(
+            "classifier: nearest neighbours tell rows from samples in",
+            percent,
+            1,
+            " %",
+            ["it finds no difference", "it tells them apart"],
+        )?;
+        let worst = names[test.worst_column];
+        say_test(
+            &format!("columns: the largest Kolmogorov-Smirnov distance is that of '{worst}',"),
+            test.marginals,
+            3,
+            "",
+            ["no column differs", "its distribution differs"],
+        )?;
+        if let Some(correlations) = test.correlations {
+            say_test(
+                "correlations: those of ranks are apart by",
+                correlations,
+                3,
+                "",
+                ["they agree", "they differ"],
+            )?;
+        }
+        if let Some(memorised) = test.memorised {
+            say_test(
+                "training rows: samples lie nearer to them than held-out rows do by a mean rank of",
+                memorised,
+                3,
+                "",
+                [
+                    "none were learned by heart as far as this shows",
+                    "the model has learned some by heart",
+                ],
+            )?;
+        }
+        let rng = &mut stream(*seed, "ranks", 0);
+        let density = &self.data.density;
+        let (counts, variance) = match &self.data.context {
+            Some(context) => {
+                let each: Vec<usize> = (0..n * DRAWS).map(|k| k / DRAWS).collect();
+                let draws = flow.sample(n * DRAWS, Some(&context.pick(&each)), rng);
+                let found = calibration(density, &draws, SIMULATIONS, rng);
+                let worst = flow.names(Role::Density)[found.worst_column];
+                say_test(
+                    &format!(
+                        "calibration: the ranks of '{worst}' among samples at their contexts have chi-square"
+                    ),
+                    found.test,
+                    1,
+                    "",
+                    [
+                        "they are uniform",
+                        "the conditional distributions are too narrow, too wide or shifted",
+                    ],
+                )?;
+                (found.histograms, 1.0)
+            }
+            None => (ranks_among(density, &drawn, rng), 2.0),
+        };
+        if let Some(out) = &self.args.out {
+            let panels = flow
+                .names(Role::Density)
+                .into_iter()
+                .enumerate()
+                .zip(counts);
+            let panels: Vec<RankPanel> = panels
+                .map(|((column, name), counts)| RankPanel {
+                    name: drawable(name, column),
+                    counts: counts.to_vec(),
+                    variance,
+                })
+                .collect();
+            draw_ranks(
+                out,
+                "ranks of held-out rows among samples (grey: by chance)",
+                &panels,
+            )?;
+            print(&format!("wrote {}", out.display()))?;
+        }
+        Ok(())
     }
 }

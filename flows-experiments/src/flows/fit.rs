@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::report::format_estimate;
 use flows_tables::table_flow::{
     Checkpointing, Detected, Estimate, FitConfig, Given, MODELS, Prepared, Shape, TableFlow,
-    begun_on, choose, fit_prepared,
+    begun_on, choose, fit_prepared, member_checkpoint,
 };
 use flows_tables::{Column, Missing, Role, Selection, Table};
 use flows_train::atomic::{is_stream, temporary_beside};
@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// File for the model
     #[arg(short, long, value_name = "MODEL")]
     out: PathBuf,
-    /// Model, one of those below [default: maf, and ddnf for a single column]
+    /// Model, one of those below [default: ddnf, with a mixture beside it]
     #[arg(long, value_name = "NAME", conflicts_with = "model_config")]
     model: Option<String>,
     /// Layers, or blocks of a ddnf
@@ -53,6 +53,14 @@ pub(super) struct Args {
     /// Model as a TOML table with `kind` and `dim`, in place of --model
     #[arg(long, value_name = "FILE")]
     model_config: Option<PathBuf>,
+    /// Members of an ensemble, each stopped by other rows: the density is the mean of theirs [default:
+    /// 1; where no model is named, 3 below 300 training rows and 2 below 1,000]
+    #[arg(long, value_name = "N")]
+    members: Option<usize>,
+    /// Give a mixture of normal and Student distributions the share of the density that the validation rows
+    /// set [default: true where no model is named]
+    #[arg(long, value_name = "BOOL")]
+    mixture: Option<bool>,
     /// Decorrelate the columns before the flow [default: for ddnf, planar, radial, sylvester]
     #[arg(long, value_name = "BOOL")]
     whiten: Option<bool>,
@@ -94,12 +102,18 @@ pub(super) struct Args {
     /// Most gradient steps
     #[arg(long, value_name = "N", default_value_t = Training::default().steps)]
     steps: usize,
-    /// Rows in a batch
-    #[arg(long, value_name = "N", default_value_t = Training::default().batch)]
-    batch: usize,
-    /// Learning rate of Adam at its peak [default: 0.002; ddnf, planar, radial, sylvester: 0.006]
+    /// Rows in a batch [default: 256, and a tenth of few rows]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Learning rate of Adam at its peak [default: by model and rows, 0.001 to 0.006]
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
+    /// Rate at which parameters shrink towards 0, in units of the learning rate [default: by rows]
+    #[arg(long, value_name = "RATE")]
+    weight_decay: Option<f64>,
+    /// Steps between two validation checks [default: by rows]
+    #[arg(long, value_name = "N")]
+    check_every: Option<usize>,
     /// Stop after N validation checks without improvement
     #[arg(long, value_name = "N", default_value_t = Training::default().patience.unwrap_or_default())]
     patience: usize,
@@ -134,11 +148,24 @@ enum KindsArg {
     None,
 }
 
+const EXAMPLES: &str = "\
+A tenth of the rows is held out to stop training in time, another tenth to score the result beside a Gaussian.
+Kinds of columns are found and printed; options correct them. An interrupted fit continues with --resume.
+
+Examples:
+  flows fit data.csv -o data.flow                        all columns, default model
+  flows fit data.csv -o data.flow --drop id --periodic hour=24 --bounds share=0:1
+  flows fit data.csv -o load.flow --context hour         the other columns, given the hour
+  flows fit data.csv -o data.flow --members 5            an ensemble, with a spread for each row";
+
 fn models() -> String {
     let lines = MODELS
         .iter()
         .map(|(name, about)| format!("  {name:<10} {about}"));
-    format!("Models:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    format!(
+        "{EXAMPLES}\n\nModels:\n{}",
+        lines.collect::<Vec<_>>().join("\n")
+    )
 }
 
 impl Args {
@@ -199,11 +226,11 @@ impl Args {
         let given = self.given(&table)?;
         let kinds = prepared.kinds(&given, self.kinds == KindsArg::Auto);
         let kinds = kinds.map_err(refuse_fit)?;
-        let mut config = self.configure(&table, prepared.dim())?;
+        let mut config = self.configure(&table, prepared.dim(), prepared.training_rows())?;
         config.kinds = kinds.iter().map(Detected::column_kind).collect();
         describe(&table, &prepared, &kinds, &config);
-        if self.force && checkpoint.exists() {
-            std::fs::remove_file(&checkpoint)?;
+        if self.force {
+            remove_checkpoints(&checkpoint);
         }
         let job = Job {
             table: &table,
@@ -244,14 +271,13 @@ impl Args {
         Ok(given)
     }
 
-    fn configure(&self, table: &Table, dim: usize) -> anyhow::Result<FitConfig> {
+    fn configure(&self, table: &Table, dim: usize, rows: usize) -> anyhow::Result<FitConfig> {
         let shape = Shape {
             dim,
             context_dim: table.context_dim(),
             layers: self.layers,
             hidden: self.hidden.as_deref(),
         };
-        let mut learning_rate = Training::default().learning_rate;
         let mut config = match &self.model_config {
             Some(file) => {
                 let refuse = |e: &dyn std::fmt::Display| {
@@ -264,25 +290,32 @@ impl Args {
             }
             None => {
                 let chosen = choose(self.model.as_deref(), shape).map_err(refuse_fit)?;
-                learning_rate = chosen.learning_rate;
                 FitConfig {
+                    members: chosen.members(rows),
+                    course: chosen.training(rows),
                     training_log_det: chosen.training_log_det,
                     whiten: chosen.whiten,
+                    mixture: chosen.mixture,
                     ..FitConfig::new(chosen.model)
                 }
             }
         };
         config.whiten = self.whiten.unwrap_or(config.whiten);
+        config.members = self.members.unwrap_or(config.members);
+        config.mixture = self.mixture.unwrap_or(config.mixture);
         config.validation = self.validation;
         config.test = self.test;
         config.seed = self.seed;
+        let own = config.course;
         config.course = Training {
             steps: self.steps,
-            batch: self.batch,
-            learning_rate: self.learning_rate.unwrap_or(learning_rate),
+            batch: self.batch.unwrap_or(own.batch),
+            learning_rate: self.learning_rate.unwrap_or(own.learning_rate),
+            weight_decay: self.weight_decay.unwrap_or(own.weight_decay),
+            evaluate_every: self.check_every.unwrap_or(own.evaluate_every),
             patience: Some(self.patience),
             checkpoint_seconds: self.checkpoint_seconds,
-            ..config.course
+            ..own
         };
         Ok(config)
     }
@@ -293,6 +326,15 @@ fn beside(model: &Path, suffix: &str) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Removes the unfinished fits of all members.
+fn remove_checkpoints(first: &Path) {
+    let mut all = (0..).map(|k| member_checkpoint(first, k));
+    while all
+        .next()
+        .is_some_and(|path| std::fs::remove_file(path).is_ok())
+    {}
 }
 
 /// Refuses a model that another process is fitting.
@@ -373,7 +415,7 @@ impl Task for Job<'_> {
         let fitted: TableFlow<B::InnerBackend> = fitted.map_err(refuse_fit)?.of(self.table);
         fitted.save(self.out).map_err(refuse_model)?;
         // Only now: the model is on the disk.
-        let _ = std::fs::remove_file(self.checkpoint);
+        remove_checkpoints(self.checkpoint);
         self.report(&fitted)
     }
 }

@@ -57,6 +57,19 @@ impl Args {
             ("determined", determined.collect::<Vec<_>>().join(", ")),
             ("given", names_of(&header.columns, Role::Context).join(", ")),
             ("model", model),
+            (
+                "members",
+                match header.members {
+                    1 => String::new(),
+                    n => n.to_string(),
+                },
+            ),
+            (
+                "mixture",
+                header.mixture.map_or_else(String::new, |share| {
+                    format!("has {:.1} % of the density", 100.0 * share)
+                }),
+            ),
             ("parameters", grouped(training.parameters)),
             ("test log-likelihood", show(training.test)),
             (

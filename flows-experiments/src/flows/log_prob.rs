@@ -18,9 +18,17 @@ use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
 ///
-/// One number a row, in the order of DATA, under the header `log_prob`. Rows stream through: memory does
+/// One number a row, in the order of DATA, under the header `log_prob`; with --spread a second one. Rows stream through: memory does
 /// not grow with the table.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One number a row, in the order of DATA, under the header log_prob: NaN for a row with a missing value, -inf for one
+that the model holds impossible. Columns of whole numbers and levels count with their probability.
+
+Examples:
+  flows log-prob data.flow new.csv -o scores.csv
+  flows log-prob data.flow new.csv --spread              with the spread of an ensemble
+  flows log-prob load.flow new.csv --context hour=18     new.csv without the column hour")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,
@@ -43,6 +51,9 @@ pub(super) struct Args {
     force: bool,
     #[command(flatten)]
     format: FormatArgs,
+    /// A second column `spread`: the standard deviation over the members of an ensemble
+    #[arg(long)]
+    spread: bool,
     /// Points of a cell at which the density is taken, where columns have whole numbers, levels or a value that
     /// repeats: their log-probability is an estimate by importance sampling, better with more
     #[arg(long, value_name = "N", default_value_t = POINTS)]
@@ -60,6 +71,10 @@ impl Args {
             return Err(UsageError("--noise is 0, expected at least 1".to_owned()).into());
         }
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
+        if self.spread && header.members < 2 {
+            let text = "--spread: the model is no ensemble; flows fit --members 5 fits one";
+            return Err(UsageError(text.to_owned()).into());
+        }
         let compute = self.device.resolve()?;
         let context = fixed_context(&self.context, &header, "DATA with them")?;
         let mut columns = header.columns.clone();
@@ -102,6 +117,7 @@ impl Task for Job<'_> {
             out,
             format,
             noise,
+            spread,
             ..
         } = self.args;
         let flow = TableFlow::<B::InnerBackend>::load(model, &device).map_err(refuse_model)?;
@@ -110,8 +126,10 @@ impl Task for Job<'_> {
             Dtype::F32 => 6,
             Dtype::F64 => 12,
         };
-        let names = vec!["log_prob".to_owned()];
-        let sink = Sink::create(out, format, names, vec![decimals]);
+        let mut names = vec!["log_prob".to_owned()];
+        names.extend(spread.then(|| "spread".to_owned()));
+        let decimals = vec![decimals; names.len()];
+        let sink = Sink::create(out, format, names, decimals);
         let mut sink = sink.map_err(refuse_data)?;
         let begun = Instant::now();
         // Sums instead of the numbers: memory must not grow.
@@ -132,7 +150,19 @@ impl Task for Job<'_> {
                 say_stability(&flow, &x, context.as_ref());
             }
             let scores = flow.log_prob_with(&x, context.as_ref(), *noise);
-            sink.push(&scores).map_err(anyhow::Error::from)?;
+            let spreads = match spread {
+                true => flow.spread(&x, context.as_ref(), *noise),
+                false => None,
+            };
+            let values = match spreads {
+                Some(spreads) => scores
+                    .iter()
+                    .zip(spreads)
+                    .flat_map(|(s, d)| [*s, d])
+                    .collect(),
+                None => scores.clone(),
+            };
+            sink.push(&values).map_err(anyhow::Error::from)?;
             rows += scores.len();
             if let Some(context) = &context {
                 let distances = flow.context_distances(context);

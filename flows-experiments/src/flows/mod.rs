@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod demo;
 mod fit;
 mod info;
 mod log_prob;
@@ -12,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::UsageError;
@@ -35,13 +36,15 @@ use flows_train::{FileError, TrainError};
 #[command(
     name = "flows",
     version,
+    disable_help_flag = true,
     after_help = "Examples:\n  \
         flows fit data.csv -o data.flow                    fit, hold out rows, score them\n  \
         flows plot data.flow data.csv -o pairs.png         data beside samples, all pairs of columns\n  \
         flows sample data.flow -n 10000 -o samples.csv     draw rows with the columns of data.csv\n  \
         flows log-prob data.flow new.csv > scores.csv      log-density of each row\n  \
         flows check data.flow data.csv                     do held-out rows and samples differ?\n  \
-        flows info data.flow                               what is in the file\n\n  \
+        flows info data.flow                               what is in the file\n  \
+        flows demo household.csv                           a real table to try this on\n\n  \
         flows fit data.csv --context hour,temperature -o load.flow    the other columns given these two\n  \
         flows sample load.flow -n 100 --context hour=18,temperature=4\n  \
         zcat big.csv.gz | flows log-prob data.flow - | head           in a pipe"
@@ -49,6 +52,9 @@ use flows_train::{FileError, TrainError};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    /// Print help
+    #[arg(short = 'h', long = "help", id = "help", global = true, action = ArgAction::HelpShort)]
+    _help: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +66,7 @@ enum Command {
     Check(check::Args),
     Info(info::Args),
     Data(data::Args),
+    Demo(demo::Args),
 }
 
 impl Args {
@@ -76,6 +83,7 @@ impl Args {
             Command::Check(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Data(args) => args.run(),
+            Command::Demo(args) => args.run(),
         };
         match done {
             // Whoever read the pipe has seen enough: `flows sample ... | head`.
@@ -316,6 +324,7 @@ fn number(option: &str, text: &str) -> Result<f64, UsageError> {
 
 /// How a table is read, as options.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Reading the table")]
 struct ReadingArgs {
     /// Whether the first line of a text file is a header
     #[arg(long, value_enum, default_value_t = HeaderArg::Auto)]

@@ -21,6 +21,11 @@ use flows_train::stream;
 /// Data below the diagonal, samples above it, the marginals of both on it. A conditional model is sampled
 /// at the contexts of DATA, or at one that --context gives.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  flows plot data.flow data.csv -o pairs.png
+  flows plot data.flow data.csv -o pairs.png --columns a --columns b
+  flows plot load.flow -o evening.png --context hour=18")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,
@@ -96,7 +101,7 @@ impl Args {
 }
 
 /// The name of a column, or its number where the font of the pictures lacks a letter of it.
-fn drawable(name: &str, column: usize) -> String {
+pub(super) fn drawable(name: &str, column: usize) -> String {
     let line = name.split_whitespace().collect::<Vec<_>>().join(" ");
     if can_write(&line) {
         return line;

@@ -23,6 +23,14 @@ use flows_train::stream;
 /// They have the columns of the table it was fitted to, in the same order, context columns among them.
 /// A seed gives the same rows on every backend, up to rounding.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The rows have the columns of the table that the model was fitted to, context columns among them; counts are whole, and
+positive columns positive. A seed gives the same rows on every backend, up to rounding.
+
+Examples:
+  flows sample data.flow -n 10000 -o samples.csv
+  flows sample load.flow -n 100 --context hour=18
+  flows sample load.flow -n 20 --context-from new.csv    20 rows for each row of new.csv")]
 pub(super) struct Args {
     /// Model file
     model: PathBuf,

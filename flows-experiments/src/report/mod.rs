@@ -10,6 +10,7 @@ pub mod matrix;
 pub mod matrix_plot;
 pub mod mosaic;
 pub mod pair_plot;
+pub mod rank_plot;
 pub mod table;
 mod ticks;
 
@@ -24,6 +25,7 @@ pub use matrix::{LinePanel, MatrixRow, Panel, PanelLine, draw_matrix};
 pub use matrix_plot::{MatrixPanel, draw_matrix_panels};
 pub use mosaic::{Bitmap, draw_mosaic};
 pub use pair_plot::{PairPlot, draw_pairs};
+pub use rank_plot::{RankPanel, draw_ranks};
 pub use table::{Cell, Table, format_estimate};
 
 /// Why a report could not be made.

@@ -23,6 +23,13 @@ pub struct FitConfig {
     /// Kinds of modelled columns; those not named are continuous.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<ColumnKind>,
+    /// Members of an ensemble: each is stopped by other rows, and the density is the mean of theirs.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub members: usize,
+    /// Whether a [mixture](crate::mixture::StudentMixture) is fitted too and the density is that of a share of the
+    /// flows and a share of the mixture, which the validation rows set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mixture: bool,
     /// Fraction of the rows that decide when training stops.
     pub validation: f64,
     /// Fraction of the rows for the final score.
@@ -41,6 +48,8 @@ impl FitConfig {
             training_log_det: None,
             whiten: false,
             kinds: Vec::new(),
+            members: 1,
+            mixture: false,
             validation: 0.1,
             test: 0.1,
             seed: 0,
@@ -67,6 +76,9 @@ impl FitConfig {
 
     /// Says what is out of range, if anything.
     pub fn problem(&self) -> Option<String> {
+        if self.members == 0 {
+            return Some("members is 0, expected at least 1".to_owned());
+        }
         if let Some(problem) = fractions_problem(self.validation, self.test) {
             return Some(problem);
         }
@@ -84,6 +96,14 @@ impl FitConfig {
         let of_kind = self.kinds.iter().find_map(wrong);
         of_kind.or_else(|| self.course.problem())
     }
+}
+
+pub(super) fn one() -> usize {
+    1
+}
+
+pub(super) fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 /// What is wrong with the fractions of rows to hold out, if anything.

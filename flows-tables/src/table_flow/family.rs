@@ -12,6 +12,7 @@ use flows_models::{
 
 use super::FitError;
 use super::config::sampling_only;
+use flows_train::Training;
 
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +38,47 @@ pub struct Chosen {
     pub whiten: bool,
     /// A peak learning rate that suits it.
     pub learning_rate: f64,
+    /// Whether a mixture has a share in the density: where no model is named.
+    pub mixture: bool,
 }
+
+impl Chosen {
+    /// Members of an ensemble for this many training rows: several where no model is named and what stops a single
+    /// one would be a matter of a few rows.
+    pub fn members(&self, rows: usize) -> usize {
+        match rows {
+            0..300 if self.mixture => 3,
+            300..FEW_ROWS if self.mixture => 2,
+            _ => 1,
+        }
+    }
+
+    /// How it is trained on this many rows: few are soon learned by heart, so they get small batches, small steps,
+    /// weight decay towards the Gaussian behind the maps, and a validation check every few steps.
+    pub fn training(&self, rows: usize) -> Training {
+        let plain = Training {
+            learning_rate: self.learning_rate,
+            ..Training::default()
+        };
+        match rows {
+            0..FEW_ROWS => Training {
+                batch: (rows / 10).clamp(16, plain.batch),
+                learning_rate: 0.3 * plain.learning_rate,
+                weight_decay: 0.1,
+                evaluate_every: 10,
+                ..plain
+            },
+            _ => plain,
+        }
+    }
+}
+
+/// Rows below which training is gentle.
+const FEW_ROWS: usize = 1000;
 
 /// The models that can be named, with a line on each.
 pub const MODELS: &[(&str, &str)] = &[
-    (
-        "maf",
-        "masked autoregressive flow: the default for two columns or more",
-    ),
+    ("maf", "masked autoregressive flow"),
     ("made", "a single layer of it"),
     ("realnvp", "affine couplings: samples as fast as it scores"),
     (
@@ -62,7 +96,7 @@ pub const MODELS: &[(&str, &str)] = &[
     ("nice", "additive couplings"),
     (
         "ddnf",
-        "deep diffeomorphic flow: the default for one column",
+        "deep diffeomorphic flow: the default, with a mixture beside it",
     ),
     (
         "ddnf-lipschitz",
@@ -96,7 +130,8 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, FitError> 
         layers,
         hidden,
     } = shape;
-    let name = name.unwrap_or(if dim == 1 { "ddnf" } else { "maf" });
+    let default = name.is_none();
+    let name = name.unwrap_or("ddnf");
     if dim == 1 && ["realnvp", "nsf-coupling", "nice"].contains(&name) {
         return Err(FitError::Config(format!(
             "model '{name}' needs two columns or more, as each half moves the other; take ddnf"
@@ -236,6 +271,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, FitError> 
         training_log_det,
         whiten: slender,
         learning_rate: if slender { 6e-3 } else { 2e-3 },
+        mixture: default,
     })
 }
 
@@ -285,9 +321,19 @@ mod tests {
     }
 
     #[test]
-    fn the_default_depends_on_the_columns() {
-        let name = |dim| choose(None, shape(dim, 0)).unwrap().model.name();
-        assert_eq!([name(1), name(2)], ["ddnf", "maf"]);
+    fn the_default_has_a_mixture_beside_it_and_is_trained_gently_on_few_rows() {
+        for dim in [1, 5] {
+            let default = choose(None, shape(dim, 0)).unwrap();
+            assert!(default.model.name() == "ddnf" && default.mixture);
+            assert!(!choose(Some("ddnf"), shape(dim, 0)).unwrap().mixture);
+            let [few, many] = [200, 5000].map(|rows| default.training(rows));
+            assert!(few.learning_rate < many.learning_rate && few.batch < many.batch);
+            assert_eq!(
+                [200, 500, 5000].map(|rows| default.members(rows)),
+                [3, 2, 1]
+            );
+            assert!(few.weight_decay > 0.0 && many.weight_decay == 0.0);
+        }
     }
 
     #[test]

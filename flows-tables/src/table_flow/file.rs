@@ -10,8 +10,10 @@ use flows_core::state::state;
 use flows_models::ModelConfig;
 use serde::{Deserialize, Serialize};
 
+use super::config::{is_one, one};
 use super::kind::ColumnKind;
 use super::{Determined, TableFlow, Training};
+use crate::mixture::StudentMixture;
 use crate::selection::Origin;
 use crate::{Column, Preprocessing, Role};
 use flows_train::model_file::{FLOW, ModelFile, write};
@@ -22,13 +24,19 @@ use flows_train::{FileError, stream};
 #[serde(deny_unknown_fields)]
 pub struct ModelHeader {
     /// Version of the file's layout: 1, which older programs read as well, unless there is something in it that
-    /// they do not know, such as columns that others determine, kinds of columns,
-    /// rows left out, a table without names.
+    /// they do not know: 2 with columns that others determine, kinds of columns, rows left out, a table without
+    /// names; 3 with several members or a mixture.
     pub format: u32,
     /// The program that wrote it.
     pub program: String,
     /// The model.
     pub model: ModelConfig,
+    /// Models of this configuration in the file, whose densities are averaged.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub members: usize,
+    /// The share of a mixture in the density, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<f64>,
     /// The columns used, in the order of the file it was fitted to.
     pub columns: Vec<Column>,
     /// Columns of that file.
@@ -69,18 +77,33 @@ impl ModelHeader {
     }
 }
 
+/// Most members that a file may claim.
+const MOST_MEMBERS: usize = 1000;
+
 /// A model file taken apart, without a backend.
 struct Parts {
     header: ModelHeader,
     preprocessing: Preprocessing,
     context: Option<Preprocessing>,
+    mixture: Option<StudentMixture>,
+}
+
+/// The part with the parameters of a member.
+fn part_of(member: usize) -> String {
+    match member {
+        0 => FLOW.to_owned(),
+        k => format!("{FLOW}-{}", k + 1),
+    }
 }
 
 impl Parts {
     fn load(path: &Path) -> Result<(ModelFile, Self), FileError> {
         let file = ModelFile::load(path)?;
         let parts = Self::check(file.header()?, &file).map_err(|reason| file.unusable(reason))?;
-        file.refuse_parts_but(&[FLOW, "preprocessing", "context"])?;
+        let members: Vec<String> = (0..parts.header.members).map(part_of).collect();
+        let mut known = vec!["preprocessing", "context", "mixture"];
+        known.extend(members.iter().map(String::as_str));
+        file.refuse_parts_but(&known)?;
         Ok((file, parts))
     }
 
@@ -133,10 +156,22 @@ impl Parts {
                     .ok_or("the standardization of its context does not fit its columns")?,
             ),
         };
+        if !(1..=MOST_MEMBERS).contains(&header.members) {
+            return Err(format!("it has {} members", header.members));
+        }
+        let mixture = match header.mixture {
+            None => None,
+            Some(share) if share > 0.0 && share < 1.0 => Some(
+                StudentMixture::from_state(&file.part("mixture"), dim + contexts)
+                    .ok_or("its mixture does not fit its columns")?,
+            ),
+            Some(share) => return Err(format!("its mixture has the share {share}")),
+        };
         Ok(Self {
             header,
             preprocessing,
             context,
+            mixture,
         })
     }
 }
@@ -147,11 +182,15 @@ impl<B: Backend> TableFlow<B> {
     /// # Errors
     /// [`FileError::Write`] naming the file.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        let flow = state(&self.flow);
+        let members = self.members.iter().enumerate();
+        let members: Vec<_> = members.map(|(k, flow)| (part_of(k), state(flow))).collect();
         let preprocessing = self.preprocessing.state();
         let context = self.context.as_ref().map(Preprocessing::state);
-        let mut parts = vec![(FLOW, &flow), ("preprocessing", &preprocessing)];
+        let mixture = self.mixture.as_ref().map(StudentMixture::state);
+        let mut parts: Vec<_> = members.iter().map(|(name, s)| (name.as_str(), s)).collect();
+        parts.push(("preprocessing", &preprocessing));
         parts.extend(context.as_ref().map(|context| ("context", context)));
+        parts.extend(mixture.as_ref().map(|mixture| ("mixture", mixture)));
         write(path, &self.header, &parts)
     }
 
@@ -164,12 +203,15 @@ impl<B: Backend> TableFlow<B> {
         let model = &parts.header.model;
         file.check_size(model.least_parameters())?;
         let built = model.init_data_to_base::<B>(device, &mut stream(0, "replaced", 0));
-        let flow = file.fill(built.map_err(|e| file.unusable(e.to_string()))?)?;
+        let built = built.map_err(|e| file.unusable(e.to_string()))?;
+        let member = |k| file.fill_from(&part_of(k), built.clone());
+        let members = (0..parts.header.members).map(member);
         Ok(Self {
+            members: members.collect::<Result<_, _>>()?,
+            mixture: parts.mixture,
             header: parts.header,
             preprocessing: parts.preprocessing,
             context: parts.context,
-            flow,
             device: device.clone(),
         })
     }
@@ -358,8 +400,8 @@ mod tests {
             let error = TableFlow::<Flex>::load(&path, &Default::default());
             error.unwrap_err().to_string()
         };
-        let newer = with(&|header| header.format = 3);
-        assert!(newer.contains("model format 3") && newer.contains("newer program"));
+        let newer = with(&|header| header.format = 4);
+        assert!(newer.contains("model format 4") && newer.contains("newer program"));
         let huge = with(&|header| {
             header.model = ModelConfig::Maf(MafConfig {
                 hidden: vec![1 << 40, 1 << 40],

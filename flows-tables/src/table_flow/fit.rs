@@ -1,7 +1,7 @@
 //! From a table to a fitted flow.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -14,13 +14,14 @@ use super::config::{FitConfig, FitError};
 use super::file::ModelHeader;
 use super::kind::{ColumnKind, Kinds};
 use super::{Estimate, Prepared, TableFlow, Training};
+use crate::mixture::StudentMixture;
 use crate::{DataError, FullGaussian, Preprocessing, Role, Rows, Table};
 use flows_train::model_file::FORMAT;
 use flows_train::{
-    Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, chunks, log_probs, mean_of_finite,
-    stream,
+    Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, Stopped, chunks, log_probs,
+    mean_of_finite, stream,
 };
-use rand::Rng;
+use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Open01};
 use serde::{Deserialize, Serialize};
 
@@ -152,61 +153,24 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let context =
         context.map(|rows| Preprocessing::standardize_context(rows, &train.names(Role::Context)));
     let context = context.transpose()?;
-    let units = |part: &Table, z: &Rows| Data {
-        x: preprocessing.apply(z),
-        context: part
-            .context
-            .as_ref()
-            .zip(context.as_ref())
-            .map(|(rows, map)| map.apply(rows)),
+    let given = |part: &Table| {
+        let pair = part.context.as_ref().zip(context.as_ref());
+        pair.map(|(rows, map)| map.apply(rows))
     };
-    let train_units = units(train, &train_mapped);
-    let validation_units = units(validation, &validation_mapped);
-
-    let refuse = |source| FitError::Model {
-        model: config.model.name(),
-        source,
+    let weights = match (&train.weights, &validation.weights) {
+        (Some(a), Some(b)) => Some([a.as_slice(), b].concat()),
+        _ => None,
     };
-    let begin = |model: &flows_models::ModelConfig| {
-        let rng = &mut stream(config.seed, "parameters", 0);
-        model.init_data_to_base::<B>(device, rng)
+    let pool = Pool {
+        density: train_density.then(&validation_density),
+        units: Data {
+            x: preprocessing.apply(&train_mapped.then(&validation_mapped)),
+            context: given(train).zip(given(validation)).map(|(a, b)| a.then(&b)),
+        },
+        log_slopes: [log_slopes, validation_slopes].concat(),
+        weights,
     };
-    let model = begin(&config.training_model()).map_err(refuse)?;
-    let parameters = trained_parameters::<B, _>(&model);
-    let rng = &mut stream(config.seed, "parameters", 0);
-    let untrained = config
-        .model
-        .init_data_to_base::<B::InnerBackend>(device, rng);
-    let untrained = untrained.map_err(refuse)?;
-    // The same parameters under the log-determinant that is kept, with the statistics of all rows that
-    // are trained on.
-    let as_kept = |trained: &DataToBaseFlow<B::InnerBackend>| {
-        let trained = state::parameters(trained);
-        let mut flow = load_state(untrained.clone(), &trained).expect("the same layers");
-        if config.batch_norm() {
-            let all = |rows: &Rows| -> Vec<_> {
-                let pieces = chunks(train_units.x.len(), train_units.x.width());
-                let pieces = pieces.map(|(from, to)| rows.slice(from, to).tensor(device));
-                pieces.collect()
-            };
-            let contexts = train_units.context.as_ref().map(all);
-            flow.visit_layers(&mut LayerVisit::freeze_statistics(
-                all(&train_units.x),
-                contexts,
-            ));
-        }
-        flow
-    };
-    let log_det = preprocessing.log_det();
-    let validation_weight = relative_weight(validation);
-    let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
-        let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
-        let slopes = validation_slopes.iter().enumerate();
-        let scores = scores.iter().zip(slopes);
-        let scores = scores.map(|(s, (row, slope))| (s + slope - log_det) * validation_weight(row));
-        mean_of_finite(&scores.collect::<Vec<_>>())
-    };
-
+    let folds = folds(train.len(), validation.len(), config.members)?;
     let fingerprint = train.fingerprint() ^ validation.fingerprint().rotate_left(1);
     let weights = [train, validation].map(|part| {
         let weights = part.weights.clone()?;
@@ -225,59 +189,52 @@ pub fn fit_prepared<B: AutodiffBackend>(
     if train.weights.is_some() {
         name["weights"] = serde_json::json!(weights);
     }
-    let name = name.to_string();
-    let mut run = Run::new(name, config.seed).on_event(|event| {
-        if let Event::Evaluation(evaluation) = event {
-            on_evaluation(evaluation);
-        }
-    });
-    if let Some(path) = checkpointing.path {
-        run = run.checkpoint(path);
-    }
-    let statistics = if config.batch_norm() {
-        train_units.len()
-    } else {
-        0
+    let shared = Shared::<B> {
+        config,
+        kinds: &kinds,
+        preprocessing: &preprocessing,
+        pool: &pool,
+        device,
     };
-    let mut objective =
-        MaximumLikelihood::new(&train_units).scored_by(validation_units.len() + statistics, score);
-    if let Some(weights) = &train.weights {
-        objective = objective.weighted(weights);
+    let mut members = Vec::new();
+    for (k, fold) in folds.iter().enumerate() {
+        if k > 0 {
+            name["member"] = serde_json::json!(k + 1);
+        }
+        let path = checkpointing.path.map(|path| member_checkpoint(path, k));
+        let kept = (name.to_string(), path.as_deref());
+        members.push(shared.member(k, fold, kept, on_evaluation)?);
     }
-    if kinds.with_cells() > 0 {
-        objective = objective.drawn_by(|rows, rng| Data {
-            x: preprocessing.apply(&kinds.apply(&train_density.pick(rows), || noise(rng)).0),
-            context: train_units
-                .context
-                .as_ref()
-                .map(|context| context.pick(rows)),
-        });
-    }
-    let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run)?;
-    drop(objective);
-    let best = fitted.best().expect("the loop returns what was evaluated");
+    let begun = std::time::Instant::now();
+    let (mixture, share) = match config.mixture {
+        true => shared.mixture(&folds, &members).unzip(),
+        false => (None, None),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
 
+    let sum =
+        |of: &dyn Fn(&Member<B::InnerBackend>) -> usize| members.iter().map(of).sum::<usize>();
     let training = Training {
         seed: config.seed,
         held_out: [config.validation, config.test],
         rows: [train.len(), validation.len(), test.len()],
         skipped: 0,
         far: prepared.left_out,
-        not_finite: fitted.left_out,
+        not_finite: sum(&|m| m.left_out),
         table: format!("{fingerprint:016x}"),
-        steps: [fitted.steps, best.step],
+        steps: [sum(&|m| m.steps[0]), sum(&|m| m.steps[1])],
         batch: config.course.batch.min(train.len()),
         learning_rate: config.course.learning_rate,
         weighted: train.weights.is_some(),
-        stopped: fitted.stopped,
-        parameters,
-        validation: best.score,
+        stopped: members[0].stopped,
+        parameters: sum(&|m| m.parameters) + mixture.as_ref().map_or(0, StudentMixture::parameters),
+        validation: members.iter().map(|m| m.best).sum::<f64>() / members.len() as f64,
         test: Estimate {
             mean: f64::NAN,
             stderr: None,
         },
         gaussian: gaussian([train, test], &free, &kinds, config.seed),
-        seconds: fitted.seconds,
+        seconds: seconds + members.iter().map(|m| m.seconds).sum::<f64>(),
         computed_on: checkpointing
             .compute
             .as_ref()
@@ -286,18 +243,22 @@ pub fn fit_prepared<B: AutodiffBackend>(
     };
     let mut kept = TableFlow {
         header: ModelHeader {
-            format: if prepared.determined.is_empty()
+            format: if members.len() > 1 || mixture.is_some() {
+                FORMAT
+            } else if prepared.determined.is_empty()
                 && kinds.are_continuous()
-                && prepared.left_out + fitted.left_out == 0
+                && prepared.left_out + training.not_finite == 0
                 && train.named
                 && train.weights.is_none()
             {
                 1
             } else {
-                FORMAT
+                2
             },
             program: concat!("flows-tables ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: config.model.clone(),
+            members: members.len(),
+            mixture: share,
             columns: train.columns.clone(),
             source_columns: train.source_columns,
             unnamed: !train.named,
@@ -305,7 +266,8 @@ pub fn fit_prepared<B: AutodiffBackend>(
             kinds: config.kinds.clone(),
             training,
         },
-        flow: as_kept(&fitted.model.valid()),
+        members: members.into_iter().map(|m| m.flow).collect(),
+        mixture,
         preprocessing,
         context,
         device: device.clone(),
@@ -313,6 +275,236 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let scores = kept.log_prob(&test.density, test.context.as_ref());
     kept.header.training.test = Estimate::weighted(&scores, relative_weight(test));
     Ok(kept)
+}
+
+/// Training rows and, behind them, validation rows: of the columns that the flow is over, with one draw of noise in
+/// each cell.
+struct Pool {
+    density: Rows,
+    units: Data,
+    log_slopes: Vec<f64>,
+    weights: Option<Vec<f64>>,
+}
+
+impl Pool {
+    fn units(&self, rows: &[usize]) -> Data {
+        Data {
+            x: self.units.x.pick(rows),
+            context: self.units.context.as_ref().map(|c| c.pick(rows)),
+        }
+    }
+
+    fn weights(&self, rows: &[usize]) -> Option<Vec<f64>> {
+        let weights = self.weights.as_ref()?;
+        Some(rows.iter().map(|&row| weights[row]).collect())
+    }
+}
+
+/// Places in the pool of the rows that each member is trained on and of those that stop it: for the first the
+/// training and the validation rows, for each further one other rows of the pool stop.
+fn folds(
+    train: usize,
+    validation: usize,
+    members: usize,
+) -> Result<Vec<[Vec<usize>; 2]>, FitError> {
+    let most = 1 + train / validation;
+    if members > most {
+        return Err(FitError::Config(format!(
+            "members is {members}, expected at most {most}: each is stopped by {validation} other rows"
+        )));
+    }
+    let all = 0..train + validation;
+    let fold = |k: usize| {
+        let held = match k {
+            0 => train..train + validation,
+            k => (k - 1) * validation..k * validation,
+        };
+        let rest = all.clone().filter(|row| !held.contains(row)).collect();
+        [rest, held.collect()]
+    };
+    Ok((0..members).map(fold).collect())
+}
+
+/// Where the unfinished fit of a member is kept.
+pub fn member_checkpoint(path: &Path, member: usize) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if member > 0 {
+        name.push(format!(".{}", member + 1));
+    }
+    PathBuf::from(name)
+}
+
+/// A trained member with the scores of the rows that stopped it, in the units of the flow.
+struct Member<B: Backend> {
+    flow: DataToBaseFlow<B>,
+    scores: Vec<f64>,
+    best: f64,
+    steps: [usize; 2],
+    left_out: usize,
+    parameters: usize,
+    stopped: Stopped,
+    seconds: f64,
+}
+
+/// What all members are fitted with.
+struct Shared<'a, B: Backend> {
+    config: &'a FitConfig,
+    kinds: &'a Kinds,
+    preprocessing: &'a Preprocessing,
+    pool: &'a Pool,
+    device: &'a B::Device,
+}
+
+impl<B: AutodiffBackend> Shared<'_, B> {
+    fn member(
+        &self,
+        k: usize,
+        [train, validation]: &[Vec<usize>; 2],
+        (name, checkpoint): (String, Option<&Path>),
+        on_evaluation: &mut dyn FnMut(Evaluation),
+    ) -> Result<Member<B::InnerBackend>, FitError> {
+        let Self {
+            config,
+            kinds,
+            preprocessing,
+            pool,
+            device,
+        } = self;
+        let [train_units, validation_units] = [train, validation].map(|rows| pool.units(rows));
+        let train_density = pool.density.pick(train);
+        let refuse = |source| FitError::Model {
+            model: config.model.name(),
+            source,
+        };
+        let begin = |model: &flows_models::ModelConfig| {
+            let rng = &mut stream(config.seed, "parameters", k as u64);
+            model.init_data_to_base::<B>(*device, rng)
+        };
+        let model = begin(&config.training_model()).map_err(refuse)?;
+        let parameters = trained_parameters::<B, _>(&model);
+        let rng = &mut stream(config.seed, "parameters", k as u64);
+        let untrained = config
+            .model
+            .init_data_to_base::<B::InnerBackend>(*device, rng);
+        let untrained = untrained.map_err(refuse)?;
+        // The same parameters under the log-determinant that is kept, with the statistics of all rows that
+        // are trained on.
+        let as_kept = |trained: &DataToBaseFlow<B::InnerBackend>| {
+            let trained = state::parameters(trained);
+            let mut flow = load_state(untrained.clone(), &trained).expect("the same layers");
+            if config.batch_norm() {
+                let all = |rows: &Rows| -> Vec<_> {
+                    let pieces = chunks(train_units.x.len(), train_units.x.width());
+                    let pieces = pieces.map(|(from, to)| rows.slice(from, to).tensor(*device));
+                    pieces.collect()
+                };
+                let contexts = train_units.context.as_ref().map(all);
+                flow.visit_layers(&mut LayerVisit::freeze_statistics(
+                    all(&train_units.x),
+                    contexts,
+                ));
+            }
+            flow
+        };
+        let log_det = preprocessing.log_det();
+        let weights = pool.weights(validation);
+        let weight = relative(weights.as_deref());
+        let score = |trained: &DataToBaseFlow<B::InnerBackend>| {
+            let scores = log_probs::<B::InnerBackend, _>(&as_kept(trained), &validation_units);
+            let slopes = validation.iter().map(|&row| pool.log_slopes[row]);
+            let scores = scores.iter().zip(slopes).enumerate();
+            let scores = scores.map(|(row, (s, slope))| (s + slope - log_det) * weight(row));
+            mean_of_finite(&scores.collect::<Vec<_>>())
+        };
+        let seed = match k {
+            0 => config.seed,
+            k => stream(config.seed, "member", k as u64).random(),
+        };
+        let mut run = Run::new(name, seed).on_event(|event| {
+            if let Event::Evaluation(evaluation) = event {
+                on_evaluation(evaluation);
+            }
+        });
+        if let Some(path) = checkpoint {
+            run = run.checkpoint(path);
+        }
+        let statistics = if config.batch_norm() {
+            train_units.len()
+        } else {
+            0
+        };
+        let mut objective = MaximumLikelihood::new(&train_units)
+            .scored_by(validation_units.len() + statistics, score);
+        if let Some(weights) = pool.weights(train) {
+            objective = objective.weighted(&weights);
+        }
+        if kinds.with_cells() > 0 {
+            objective = objective.drawn_by(|rows, rng| Data {
+                x: preprocessing.apply(&kinds.apply(&train_density.pick(rows), || noise(rng)).0),
+                context: train_units
+                    .context
+                    .as_ref()
+                    .map(|context| context.pick(rows)),
+            });
+        }
+        let fitted = flows_train::fit::<B, _, _>(model, &mut objective, &config.course, run)?;
+        drop(objective);
+        let best = fitted.best().expect("the loop returns what was evaluated");
+        let flow = as_kept(&fitted.model.valid());
+        Ok(Member {
+            scores: log_probs::<B::InnerBackend, _>(&flow, &validation_units),
+            flow,
+            best: best.score,
+            steps: [fitted.steps, best.step],
+            left_out: fitted.left_out,
+            parameters,
+            stopped: fitted.stopped,
+            seconds: fitted.seconds,
+        })
+    }
+
+    /// The mixture that scores best on the rows that stopped the members, fitted to all of them, and its share in
+    /// the density; `None` where none can be fitted.
+    fn mixture(
+        &self,
+        folds: &[[Vec<usize>; 2]],
+        members: &[Member<B::InnerBackend>],
+    ) -> Option<(StudentMixture, f64)> {
+        let units = &self.pool.units;
+        let (rows, given) = match &units.context {
+            Some(context) => (context.beside(&units.x), context.width()),
+            None => (units.x.clone(), 0),
+        };
+        let weights = self.pool.weights.clone();
+        let weights = weights.unwrap_or_else(|| vec![1.0; rows.len()]);
+        let rng = &mut stream(self.config.seed, "mixture", 0);
+        let (config, scores) = StudentMixture::choose(&rows, given, &weights, folds, rng)?;
+        let held: Vec<usize> = folds.iter().flat_map(|fold| fold[1].clone()).collect();
+        let held: Vec<f64> = held.iter().map(|&row| weights[row]).collect();
+        let flows: Vec<f64> = members.iter().flat_map(|m| m.scores.clone()).collect();
+        let share = best_share(&flows, &scores, &held);
+        let all = StudentMixture::some(&(0..rows.len()).collect::<Vec<_>>());
+        let own: Vec<f64> = all.iter().map(|&row| weights[row]).collect();
+        let mixture = StudentMixture::fit(&rows.pick(&all), &own, &config, rng)?;
+        Some((mixture, share))
+    }
+}
+
+/// The share `s` of `b` that maximizes `sum_i w_i ln((1 - s) e^a_i + s e^b_i)`, by expectation and maximization with
+/// the prior of one row of each.
+fn best_share(a: &[f64], b: &[f64], weights: &[f64]) -> f64 {
+    let total: f64 = weights.iter().sum();
+    (0..200).fold(0.5, |share, _| {
+        let of = |((a, b), w): ((&f64, &f64), &f64)| {
+            let odds = (share / (1.0 - share)).ln() + b - a;
+            match odds.is_nan() {
+                true => w * share,
+                false => w / (1.0 + (-odds).exp()),
+            }
+        };
+        let sum: f64 = a.iter().zip(b).zip(weights).map(of).sum();
+        (1.0 + sum) / (2.0 + total)
+    })
 }
 
 fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
@@ -363,7 +555,10 @@ fn check(prepared: &Prepared<'_>, config: &FitConfig) -> Result<(), FitError> {
 
 /// The weight of each row relative to their mean.
 fn relative_weight(table: &Table) -> impl Fn(usize) -> f64 + '_ {
-    let weights = table.weights.as_deref();
+    relative(table.weights.as_deref())
+}
+
+fn relative(weights: Option<&[f64]>) -> impl Fn(usize) -> f64 + '_ {
     let mean = weights.map_or(1.0, |w| w.iter().sum::<f64>() / w.len() as f64);
     move |row| weights.map_or(1.0, |weights| weights[row] / mean)
 }

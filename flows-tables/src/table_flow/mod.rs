@@ -15,7 +15,9 @@ pub use detect::{Detected, Given};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
 pub use file::ModelHeader;
-pub use fit::{Checkpointing, Compute, begun_on, fit, fit_parts, fit_prepared, fit_with};
+pub use fit::{
+    Checkpointing, Compute, begun_on, fit, fit_parts, fit_prepared, fit_with, member_checkpoint,
+};
 pub use kind::{ColumnKind, Kind};
 pub use prepared::{FAR, Prepared};
 
@@ -23,11 +25,12 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flows_core::distributions::{LogProb, Sample};
 use flows_models::DataToBaseFlow;
-use rand::Rng;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use kind::Kinds;
 
+use crate::mixture::StudentMixture;
 use crate::preprocessing::UNVARIED;
 use crate::{Column, Preprocessing, Role, Rows};
 use flows_models::stability::{Stability, measure_stability_in};
@@ -39,13 +42,17 @@ const STABILITY_ROWS: usize = 32;
 /// Points of a cell at which [`TableFlow::log_prob`] takes the density.
 pub const POINTS: usize = 64;
 
+/// How often a row that could not be computed is drawn.
+const ATTEMPTS: usize = 10;
+
 /// A fitted flow with everything that leads from a table's units to the flow's and back.
 #[derive(Debug, Clone)]
 pub struct TableFlow<B: Backend> {
     header: ModelHeader,
     preprocessing: Preprocessing,
     context: Option<Preprocessing>,
-    flow: DataToBaseFlow<B>,
+    members: Vec<DataToBaseFlow<B>>,
+    mixture: Option<StudentMixture>,
     device: B::Device,
 }
 
@@ -144,9 +151,52 @@ impl<B: Backend> TableFlow<B> {
         &self.preprocessing
     }
 
-    /// The flow, in its own units.
-    pub fn flow(&self) -> &DataToBaseFlow<B> {
-        &self.flow
+    /// The flows, in their own units: one, or the members of an ensemble.
+    pub fn members(&self) -> &[DataToBaseFlow<B>] {
+        &self.members
+    }
+
+    /// One member alone, without the mixture; `None` for one that is not there.
+    pub fn member(&self, member: usize) -> Option<Self> {
+        let flow = self.members.get(member)?.clone();
+        let header = ModelHeader {
+            members: 1,
+            mixture: None,
+            ..self.header.clone()
+        };
+        Some(Self {
+            header,
+            members: vec![flow],
+            mixture: None,
+            ..self.clone()
+        })
+    }
+
+    /// The standard deviation over members of the log-density of each row, in nats: how much the density depends on
+    /// what a fit draws; `None` for fewer than two members.
+    ///
+    /// # Panics
+    /// As [`log_prob_with`](Self::log_prob_with).
+    pub fn spread(&self, x: &Rows, context: Option<&Rows>, points: usize) -> Option<Vec<f64>> {
+        if self.members.len() < 2 {
+            return None;
+        }
+        let members = (0..self.members.len()).filter_map(|k| self.member(k));
+        let scores: Vec<Vec<f64>> = members
+            .map(|m| m.log_prob_with(x, context, points))
+            .collect();
+        let n = scores.len() as f64;
+        let deviation = |row: usize| {
+            let mean = scores.iter().map(|s| s[row]).sum::<f64>() / n;
+            let squares = scores.iter().map(|s| (s[row] - mean).powi(2));
+            (squares.sum::<f64>() / (n - 1.0)).sqrt()
+        };
+        Some((0..x.len()).map(deviation).collect())
+    }
+
+    /// The mixture that has a share in the density, in the units of the flows, behind their context.
+    pub fn mixture(&self) -> Option<&StudentMixture> {
+        self.mixture.as_ref()
     }
 
     /// Number of modelled columns, with those that the others determine.
@@ -246,12 +296,37 @@ impl<B: Backend> TableFlow<B> {
         scores
     }
 
-    /// The log-density of rows in the flow's units, of the density in those of the kinds.
+    /// The log-density of rows in the flow's units, of the density in those of the kinds: the logarithm of the mean
+    /// over members and, with its share, the mixture.
     fn log_density(&self, z: &Rows, own: Option<&Rows>) -> Vec<f64> {
+        let mut scores = vec![f64::NEG_INFINITY; z.len()];
+        let share = self.header.mixture.unwrap_or(0.0);
+        let log_each = ((1.0 - share) / self.members.len() as f64).ln();
+        for member in &self.members {
+            let of = self.log_density_of(member, z, own);
+            let pairs = scores.iter_mut().zip(of);
+            pairs.for_each(|(score, of)| *score = log_add(*score, of + log_each));
+        }
+        if let Some(mixture) = &self.mixture {
+            let log_det = self.preprocessing.log_det();
+            let given = own.map_or(0, Rows::width);
+            let whole = own.map_or_else(|| z.clone(), |own| own.beside(z));
+            for (score, row) in scores.iter_mut().zip(whole.iter()) {
+                if !is_beyond(&row[given..], FAR) {
+                    let of = mixture.log_prob(row, given) - log_det + share.ln();
+                    *score = log_add(*score, of);
+                }
+            }
+        }
+        scores
+    }
+
+    /// The log-density of one member.
+    fn log_density_of(&self, flow: &DataToBaseFlow<B>, z: &Rows, own: Option<&Rows>) -> Vec<f64> {
         let log_det = self.preprocessing.log_det();
         let score = |(from, to): (usize, usize)| {
             let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
-            let log_prob = self.flow.log_prob(part(z), own.map(part));
+            let log_prob = flow.log_prob(part(z), own.map(part));
             let values: Vec<f64> = log_prob.into_data().iter().collect();
             values.into_iter().map(|v: f64| v - log_det)
         };
@@ -284,22 +359,58 @@ impl<B: Backend> TableFlow<B> {
         let z = self.preprocessing.apply(&z);
         let own = self.own_context(context.map(|rows| rows.pick(&some)).as_ref());
         let own = own.map(|rows| rows.tensor(&self.device));
-        measure_stability_in(self.flow.bijector().layers(), z.tensor(&self.device), own)
+        measure_stability_in(
+            self.members[0].bijector().layers(),
+            z.tensor(&self.device),
+            own,
+        )
     }
 
-    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. A row that the
-    /// flow cannot compute is not finite.
+    /// Draws `n` rows in the table's units; with a context, one for each of its `n` rows. Rows
+    /// that the flow cannot compute, such as where an inverse is not solved, are drawn again as long as they are at most
+    /// one in a hundred; otherwise they are not finite.
     ///
     /// # Panics
     /// As [`log_prob`](Self::log_prob).
     pub fn sample(&self, n: usize, context: Option<&Rows>, rng: &mut dyn Rng) -> Rows {
         let own = self.own_context(context);
         let dim = self.preprocessing.dim();
-        let mut values = Vec::with_capacity(n * dim);
-        for (from, to) in chunks(n, dim) {
-            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
-            let z: Tensor<B, 2> = self.flow.sample(to - from, own.as_ref().map(part), rng);
-            values.extend(z.into_data().iter::<f64>());
+        // Each row is drawn by a member or the mixture; with a single member, all of them are by it.
+        let sources = self.members.len() + usize::from(self.mixture.is_some());
+        let share = self.header.mixture.unwrap_or(0.0);
+        let source = |rng: &mut dyn Rng| match sources {
+            1 => 0,
+            _ if rng.random::<f64>() < share => self.members.len(),
+            _ => rng.random_range(0..self.members.len()),
+        };
+        let mut values = vec![0.0; n * dim];
+        let mut wanted: Vec<usize> = (0..n).collect();
+        for _ in 0..ATTEMPTS {
+            let mut of: Vec<Vec<usize>> = vec![Vec::new(); sources];
+            wanted.iter().for_each(|&row| of[source(rng)].push(row));
+            for (source, rows) in of.iter().enumerate() {
+                let own = own.as_ref().map(|own| own.pick(rows));
+                let drawn = match (self.members.get(source), &self.mixture) {
+                    (Some(flow), _) => self.draw(flow, rows.len(), own.as_ref(), rng),
+                    (None, Some(mixture)) => {
+                        let context = |row: usize| own.as_ref().map_or(&[][..], |own| own.row(row));
+                        let row = |row| mixture.sample(context(row), rng);
+                        Rows::new((0..rows.len()).flat_map(row).collect(), dim)
+                    }
+                    (None, None) => unreachable!("as many sources as members"),
+                };
+                for (&row, drawn) in rows.iter().zip(drawn.iter()) {
+                    values[row * dim..(row + 1) * dim].copy_from_slice(drawn);
+                }
+            }
+            wanted.retain(|row| {
+                !values[row * dim..(row + 1) * dim]
+                    .iter()
+                    .all(|v| v.is_finite())
+            });
+            if wanted.is_empty() || wanted.len() * 100 > n.max(100) {
+                break;
+            }
         }
         let drawn = self.preprocessing.undo(&Rows::new(values, dim));
         let drawn = self.kinds().undo(drawn);
@@ -320,6 +431,24 @@ impl<B: Backend> TableFlow<B> {
             whole.collect::<Vec<f64>>()
         });
         Rows::new(values.collect(), columns.len())
+    }
+
+    /// Draws of one member in the flow's units.
+    fn draw(
+        &self,
+        flow: &DataToBaseFlow<B>,
+        n: usize,
+        own: Option<&Rows>,
+        rng: &mut dyn Rng,
+    ) -> Rows {
+        let dim = self.preprocessing.dim();
+        let mut values = Vec::with_capacity(n * dim);
+        for (from, to) in chunks(n, dim) {
+            let part = |rows: &Rows| rows.slice(from, to).tensor::<B>(&self.device);
+            let z: Tensor<B, 2> = flow.sample(to - from, own.map(part), rng);
+            values.extend(z.into_data().iter::<f64>());
+        }
+        Rows::new(values, dim)
     }
 
     /// Rows with their contexts in the standard deviations of the training rows, behind the maps of the kinds, with
@@ -409,7 +538,6 @@ mod tests {
     use burn::module::{Module, ModuleMapper, Param};
     use flows_models::DdnfConfig;
     use flows_train::stream;
-    use rand::RngExt;
 
     /// Multiplies the output weights of fields of 16 units, which leaves the slopes of the units alone.
     struct OutputTimes(f64);
@@ -447,7 +575,11 @@ mod tests {
         };
         let mut fitted = fit::<Autodiff<Flex>>(&table, &config, &Default::default()).unwrap();
         assert_eq!(fitted.stability(&rows, None).unwrap().warnings, [""; 0]);
-        fitted.flow = fitted.flow.map(&mut OutputTimes(1000.0));
+        fitted.members = fitted
+            .members
+            .into_iter()
+            .map(|m| m.map(&mut OutputTimes(1000.0)))
+            .collect();
         // A missing value says nothing of the field.
         let rows = Rows::new([&[f64::NAN, 0.0], rows.values()].concat(), 2);
         let stability = fitted.stability(&rows, None).unwrap();

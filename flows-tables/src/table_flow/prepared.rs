@@ -100,6 +100,11 @@ impl<'a> Prepared<'a> {
         self.parts[0].dim() - self.determined.len()
     }
 
+    /// Rows that a flow is trained on.
+    pub fn training_rows(&self) -> usize {
+        self.parts[0].len()
+    }
+
     /// What makes a likelihood of this table mean less than it seems where its columns are of these kinds, a
     /// sentence each.
     pub fn notes(&self, kinds: &[Detected]) -> Vec<String> {
