@@ -16,9 +16,10 @@ const FOREIGN: [&str; 8] = [
 ];
 
 /// Programs of this crate, whose options are private.
-const BENCHES: [(&str, &str); 2] = [
+const BENCHES: [(&str, &str); 3] = [
     ("step", env!("CARGO_BIN_EXE_step")),
     ("compare", env!("CARGO_BIN_EXE_compare")),
+    ("whole_fit", env!("CARGO_BIN_EXE_whole_fit")),
 ];
 
 fn root() -> PathBuf {
