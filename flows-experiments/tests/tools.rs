@@ -195,6 +195,8 @@ fn a_conditional_flow_follows_its_context() {
     let mut command = fit(&data, &model);
     command
         .args(["--context", "c", "--model", "realnvp"])
+        // Few steps: larger ones than few rows get by default.
+        .args(["--learning-rate", "0.002", "--batch", "256"])
         .assert()
         .success();
     let sample = |more: &[&str]| {
