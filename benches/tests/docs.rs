@@ -352,6 +352,10 @@ impl Programs {
             };
             let name = |word: &String| word.rsplit('/').next().unwrap().to_owned();
             let words = words.iter().map(name).zip(&words).collect::<Vec<_>>();
+            // A script may take a program of ours for an argument.
+            if words[0].0 == "python" {
+                continue;
+            }
             // In front of it there may be variables, `time` or `do`.
             let start = words.iter().position(|(name, _)| is_program(name));
             let arguments = |from: usize| {
