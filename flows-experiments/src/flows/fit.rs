@@ -553,5 +553,17 @@ mod tests {
             width(1000)
         );
         assert!(help.contains(&expected), "{help}");
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/own-data.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let words = format!(
+            "Its fields have {} hidden units for up to three columns, beyond that {} a column and at most {}",
+            width(3),
+            width(4) / 4,
+            width(1000)
+        );
+        assert!(
+            page.contains(&words),
+            "docs/own-data.md does not say: {words}"
+        );
     }
 }
