@@ -155,7 +155,6 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
         (1, MaskConfig::Autoregressive(Ordering::Natural)),
         (6, MaskConfig::Coupling(Untouched::Variables(vec![4, 1, 3]))),
         (33, MaskConfig::Coupling(Untouched::FirstHalf)),
-        (3, MaskConfig::Coupling(Untouched::FirstHalf)),
         (
             6,
             MaskConfig::Graph(vec![
@@ -173,7 +172,12 @@ fn cases() -> Vec<(AutoregressiveConfig, usize)> {
     let maps = maps();
     (0..120)
         .map(|k: usize| {
-            let (dim, mask) = masks[(k / 3) % masks.len()].clone();
+            // The last dozen moves two variables, so that a vector holds several rows.
+            let few = (3, MaskConfig::Coupling(Untouched::FirstHalf));
+            let (dim, mask) = match k {
+                0..108 => masks[(k / 3) % masks.len()].clone(),
+                _ => few,
+            };
             // Every second mask of a coupling goes to a masked network.
             let conditioner = match mask {
                 MaskConfig::Coupling(_) if k.is_multiple_of(2) => ConditionerConfig::Coupling,
