@@ -294,7 +294,8 @@ impl Args {
                     members: chosen.members(rows),
                     course: chosen.training(rows),
                     training_log_det: chosen.training_log_det,
-                    whiten: chosen.whiten,
+                    // No more rows than columns have a singular covariance.
+                    whiten: chosen.whiten && rows > dim,
                     mixture: chosen.mixture,
                     ..FitConfig::new(chosen.model)
                 }
