@@ -13,7 +13,6 @@ pub mod density;
 pub mod flows;
 pub mod graph;
 pub mod lock;
-pub mod programs;
 pub mod regularization;
 pub mod report;
 mod run_info;

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    flows_experiments::programs::vae()
+    flows_experiments::runner::main::<flows_experiments::vae::VaeExperiment>()
 }
