@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::Rows;
 use super::gaussian::{Cholesky, moments, weighted_moments};
+use super::preprocessing::finite_numbers;
 
 /// `p(x) = sum_k w_k t(x; nu_k, m_k, L_k L_k^T)`, with the multivariate Student density
 ///
@@ -80,7 +81,8 @@ impl StudentMixture {
         let covariance = weighted_moments(rows, |row| weights[row]).1;
         let prior: Vec<f64> = covariance.iter().map(|c| c * shrink).collect();
         let mut groups = groups(rows, weights, count, rng);
-        mixture.components[0].weight = 1.0 / (weights.iter().sum::<f64>() + 1.0);
+        let sum_weights: f64 = weights.iter().sum();
+        mixture.components[0].weight = 1.0 / (sum_weights + 1.0);
         let mut before = f64::NEG_INFINITY;
         for step in 0..STEPS {
             // From responsibilities, with what each row counts in a mean and a covariance.
@@ -100,7 +102,6 @@ impl StudentMixture {
                 .into_par_iter()
                 .map(|i| mixture.expect(rows.row(i)))
                 .collect();
-            let sum_weights: f64 = weights.iter().sum();
             let mean = expected.iter().zip(weights);
             let mean = mean.map(|(e, w)| e.log_prob * w).sum::<f64>() / sum_weights;
             let first = expected.iter().zip(weights).map(|(e, w)| e.shares[0].0 * w);
@@ -294,12 +295,7 @@ impl StudentMixture {
 
     /// What [`state`](Self::state) gave, over `dim` columns; `None` where it is something else.
     pub fn from_state(state: &State, dim: usize) -> Option<Self> {
-        let numbers = |name: &str| {
-            let data = state.get(name)?;
-            let values: Vec<f64> = data.iter().collect();
-            let finite = values.iter().all(|v: &f64| v.is_finite());
-            finite.then(|| (data.shape.to_vec(), values))
-        };
+        let numbers = |name: &str| finite_numbers(state, name);
         let (shape, weights) = numbers("weights")?;
         let count = weights.len();
         let (degrees_shape, degrees) = numbers("degrees")?;

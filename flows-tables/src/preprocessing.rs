@@ -201,12 +201,7 @@ impl Preprocessing {
 
     /// What [`state`](Self::state) gave, for `dim` columns; `None` where it is something else.
     pub fn from_state(state: &State, dim: usize) -> Option<Self> {
-        let numbers = |name: &str| {
-            let data = state.get(name)?;
-            let values: Vec<f64> = data.iter().collect();
-            let finite = values.iter().all(|v: &f64| v.is_finite());
-            finite.then(|| (data.shape.to_vec(), values))
-        };
+        let numbers = |name: &str| finite_numbers(state, name);
         let (shape, mean) = numbers("mean")?;
         let (factor_shape, values) = numbers("factor")?;
         let diagonal = factor_shape == [dim];
@@ -257,6 +252,14 @@ fn ends(values: impl Iterator<Item = f64>) -> [f64; 2] {
     values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| {
         [low.min(v), high.max(v)]
     })
+}
+
+/// Shape and values of an entry; `None` where it is missing or holds a number that is not finite.
+pub(crate) fn finite_numbers(state: &State, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
+    let data = state.get(name)?;
+    let values: Vec<f64> = data.iter().collect();
+    let finite = values.iter().all(|v: &f64| v.is_finite());
+    finite.then(|| (data.shape.to_vec(), values))
 }
 
 #[cfg(test)]

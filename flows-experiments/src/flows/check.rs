@@ -17,13 +17,6 @@ use flows_tables::{Role, Rows, Split, Table};
 use flows_train::stream;
 
 /// Test whether held-out rows and samples of the model differ
-///
-/// Compares rows with as many samples, in units of the training rows' standard deviations: by their energy
-/// distance, a classifier, each column, the correlations, and how near they lie to the training rows. Of the
-/// table the model was fitted to, only the test rows are used, as the model has seen the others; any other table
-/// is used whole. Of a conditional model also how rows rank among samples at their own contexts. Each line has the
-/// p-value of a permutation test, right at any number of rows, and a verdict. A small one says that they differ; a
-/// large one, that so few rows show no difference.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Rows and as many samples are compared by energy distance, a classifier, each column, correlations, and how near they

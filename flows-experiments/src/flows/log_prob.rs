@@ -17,13 +17,11 @@ use flows_tables::table_flow::{Estimate, ModelHeader, POINTS, TableFlow};
 use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 
 /// Log-density of each row, in nats of the table's units
-///
-/// One number a row, in the order of DATA, under the header `log_prob`; with --spread a second one. Rows stream through: memory does
-/// not grow with the table.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 One number a row, in the order of DATA, under the header log_prob: NaN for a row with a missing value, -inf for one
-that the model holds impossible. Columns of whole numbers and levels count with their probability.
+that the model holds impossible; --spread adds a second one. Columns of whole numbers and levels count with their
+probability. Rows stream through: memory does not grow with the table.
 
 Examples:
   flows log-prob data.flow new.csv -o scores.csv

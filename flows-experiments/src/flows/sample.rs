@@ -19,9 +19,6 @@ use flows_tables::{Column, Missing, Role, Rows, Sink, Source};
 use flows_train::stream;
 
 /// Draw rows from a fitted flow
-///
-/// They have the columns of the table it was fitted to, in the same order, context columns among them.
-/// A seed gives the same rows on every backend, up to rounding.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The rows have the columns of the table that the model was fitted to, context columns among them; counts are whole, and
