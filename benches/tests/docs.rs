@@ -76,6 +76,15 @@ fn a_wrong_name_is_found_wherever_it_stands() {
     assert_eq!(reasons.collect::<Vec<_>>(), all);
 }
 
+/// The flows that are imported in tests are written by the lines that users are shown.
+#[test]
+fn the_page_on_imports_shows_the_lines_that_wrote_the_tested_files() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let lines = read("flows-models/tests/data/export.py");
+    let block = format!("```python\n{lines}```\n");
+    assert!(read("docs/interop.md").contains(&block));
+}
+
 #[test]
 fn links_of_documents_lead_somewhere() {
     let mut wrong = Vec::new();

@@ -7,6 +7,7 @@
 //!   masks, several layers run as one, and the inverse computes each hidden unit once.
 //! - [`linalg`]: determinants and inverses of many small matrices.
 //! - [`adam`]: a step of Adam or Adamax in one pass over memory.
+//! - [`tanh`](tanh()): the hyperbolic tangent.
 //!
 //! Sums over a batch are taken in an order that depends on the batch size alone, so results do not depend on the
 //! number of threads. Instruction sets are chosen at run time.
@@ -18,9 +19,11 @@ mod lanes;
 pub mod linalg;
 pub mod masked;
 mod narrow;
+mod tanh;
 #[cfg(test)]
 mod tests;
 mod tiles;
 
 pub use lanes::Real;
 pub use masked::release_memory;
+pub use tanh::tanh;

@@ -80,6 +80,15 @@ impl CnfFlowConfig {
         }
     }
 
+    /// The same, with densities and samples by Dormand-Prince steps where nothing is differentiated: within a
+    /// tolerance, whatever the field that training found.
+    pub fn to_tolerance(dim: usize) -> Self {
+        Self {
+            evaluation: Some(Solver::dormand_prince()),
+            ..Self::new(dim)
+        }
+    }
+
     /// The layers, first to last.
     pub fn layers(&self) -> Vec<LayerConfig> {
         let affine = LayerConfig::ElementwiseAffine(ElementwiseAffineConfig::new(self.dim));

@@ -35,6 +35,7 @@ mod cnf;
 mod ddnf;
 mod file;
 mod iaf;
+pub mod interop;
 mod maf;
 mod mixing;
 mod model;

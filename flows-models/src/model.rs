@@ -277,14 +277,7 @@ impl ModelConfig {
     /// The direction the model is built to be fast in.
     pub fn fast_direction(&self) -> FastDirection {
         match self {
-            Self::Bnaf(_)
-            | Self::Residual(_)
-            | Self::Maf(_)
-            | Self::Nsf(_)
-            | Self::Naf(_)
-            | Self::Sos(_)
-            | Self::Bernstein(_)
-            | Self::Umnn(_) => FastDirection::Density,
+            Self::Maf(_) => FastDirection::Density,
             Self::Iaf(_) => FastDirection::Sampling,
             _ => FastDirection::Either,
         }

@@ -73,8 +73,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "cnf",
-        about: "continuous flow: two hidden layers of 64, 8 steps of RK4 (arXiv:1810.01367)",
-        build: |dim| ModelConfig::Cnf(CnfFlowConfig::new(dim)),
+        about: "continuous flow: two hidden layers of 64, trained in 8 steps of RK4 (arXiv:1810.01367)",
+        build: |dim| ModelConfig::Cnf(CnfFlowConfig::to_tolerance(dim)),
     },
     Preset {
         name: "bnaf",

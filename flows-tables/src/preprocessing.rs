@@ -83,6 +83,14 @@ impl Preprocessing {
         Ok(map)
     }
 
+    /// Columns in the units of the flow already.
+    pub(crate) fn none(dim: usize) -> Self {
+        Self {
+            mean: vec![0.0; dim],
+            factor: Factor::Diagonal(vec![1.0; dim]),
+        }
+    }
+
     /// The Cholesky factor of the whole covariance, so that what a flow sees is uncorrelated.
     ///
     /// # Errors

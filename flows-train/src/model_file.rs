@@ -24,9 +24,9 @@ use crate::error::FileError;
 use crate::state_file;
 use crate::streams::stream;
 
-/// The newest version of the layout that this program reads. Version 1 is what [`save`] writes; versions 2 and 3 have
+/// The newest version of the layout that this program reads. Version 1 is what [`save`] writes; versions 2 to 4 have
 /// entries in their headers that readers of the version before do not know.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The part of a file with the parameters of its model.
 pub const FLOW: &str = "flow";

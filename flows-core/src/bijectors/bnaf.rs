@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bijector::{Bijector, Invert, Mapped, assert_ok};
 use crate::error::{Error, check_positive};
 use crate::expand::{expand, product};
+use crate::fused;
 use crate::init;
 use crate::magnitude::magnitude;
 use crate::softplus::softplus;
@@ -196,7 +197,7 @@ impl<B: Backend> Bnaf<B> {
         // log(1 - tanh^2) = 2 (log 2 - a - softplus(-2 a)), even in a.
         let log_slope = (size.clone() + softplus(size * -2.0)) * -2.0 + 2.0 * 2f64.ln();
         let beyond = 1.0 - self.bound.tanh().powi(2);
-        let value = inside.clone().tanh() + (a - inside) * beyond;
+        let value = fused::tanh(inside.clone()) + (a - inside) * beyond;
         (value, log_slope)
     }
 

@@ -124,6 +124,14 @@ pub struct Solved<B: Backend> {
 }
 
 impl Solver {
+    /// Dormand-Prince steps with the default tolerance.
+    pub fn dormand_prince() -> Self {
+        Self::DormandPrince {
+            tolerance: defaults::tolerance(),
+            max_steps: defaults::max_steps(),
+        }
+    }
+
     /// A short name for reports, such as `"rk4, 8 steps"`.
     pub fn label(&self) -> String {
         match *self {

@@ -11,6 +11,7 @@
 mod parts;
 pub(crate) mod plan;
 mod switch;
+mod tanh;
 
 #[cfg(feature = "kernels")]
 mod adam;
@@ -33,6 +34,7 @@ mod tests;
 
 pub(crate) use parts::{DdnfCells, FusedLogDet, Map, Masked, Part, Untouched};
 pub use switch::{fused_kernels_enabled, release_memory, set_fused_kernels};
+pub(crate) use tanh::tanh;
 
 #[cfg(not(feature = "kernels"))]
 pub(crate) use none::{

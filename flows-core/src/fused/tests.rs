@@ -397,3 +397,47 @@ fn shapes_without_a_kernel_are_left_to_the_generic_path() {
             .is_none()
     );
 }
+
+/// Value and slope beside those of f64, over the whole range, at lengths that fill no vector, for columns that lie apart
+/// in memory, and with what is not finite.
+fn check_tanh<I: Backend>(dtype: DType, tolerance: f64) {
+    let _alone = exclusive();
+    let device = I::Device::default();
+    let points: Vec<f64> = (0..1001)
+        .map(|k| (f64::from(k) / 50.0 - 10.0).sinh() / 30.0)
+        .collect();
+    let mut all = points.clone();
+    all.extend([0.0, 1e-30, -1e-6, 88.0, -1e30, f64::INFINITY]);
+    let rows = all.len();
+    let data = TensorData::new(all.iter().flat_map(|x| [*x, -0.5 * x]).collect(), [rows, 2]);
+    let x = Tensor::<Autodiff<I>, 2>::from_data(data, (&device, dtype)).require_grad();
+    let y = super::tanh(x.clone().transpose()).transpose();
+    assert_eq!(y.dims(), [rows, 2]);
+    let slopes = x.grad(&(y.clone() * 3.0).sum().backward()).unwrap();
+    let numbers = |data: TensorData| data.iter::<f64>().collect::<Vec<f64>>();
+    let [x, y, slopes] = [x.into_data(), y.into_data(), slopes.into_data()].map(numbers);
+    for ((x, y), slope) in x.iter().zip(y).zip(slopes) {
+        let expected = x.tanh();
+        assert!(
+            (y - expected).abs() <= tolerance * expected.abs(),
+            "{x}: {y}"
+        );
+        let expected = 3.0 * (1.0 - expected * expected);
+        assert!(
+            (slope - expected).abs() <= 12.0 * tolerance,
+            "{x}: slope {slope}"
+        );
+    }
+    let nan = Tensor::<I, 1>::from_data([f64::NAN, 1.0], (&device, dtype));
+    let nan = numbers(super::tanh(nan).into_data());
+    assert!(nan[0].is_nan() && (nan[1] - 1f64.tanh()).abs() < 1e-6);
+    let empty = Tensor::<I, 2>::zeros([0, 3], (&device, dtype));
+    assert_eq!(super::tanh(empty).dims(), [0, 3]);
+}
+
+#[test]
+fn tanh_is_within_rounding_of_the_real_one_in_value_and_slope() {
+    check_tanh::<Flex>(DType::F32, 4e-7);
+    check_tanh::<Flex>(DType::F64, 1e-15);
+    check_tanh::<NdArray<f32>>(DType::F32, 4e-7);
+}

@@ -235,6 +235,42 @@ impl MadeLayout {
         Ok((Self { mask, hidden }, orders))
     }
 
+    /// The layout that [`new`](Self::new) makes of this one's mask, wide enough for its units, and for each hidden
+    /// layer the place of each unit there. A unit takes a place that sees what it sees; places that are left see as
+    /// much, and have no unit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a unit that sees what no unit of such a layout does.
+    pub(crate) fn evenly(&self, with_context: bool) -> Result<(Self, Vec<Vec<usize>>), Error> {
+        let classes = unit_classes(&self.mask, with_context);
+        let mut widths = Vec::with_capacity(self.hidden.len());
+        let mut places = Vec::with_capacity(self.hidden.len());
+        for units in &self.hidden {
+            let class_of = |set: &VariableSet| classes.iter().position(|class| class == set);
+            let of: Option<Vec<usize>> = units.visible.iter().map(class_of).collect();
+            let of = of.ok_or_else(|| {
+                let actual = "a hidden unit that reads some of them";
+                let expected = "all parents of a variable, for each hidden unit";
+                Error::config("network", "mask", actual, expected)
+            })?;
+            let mut taken = vec![0; classes.len()];
+            let rank = |&class: &usize| {
+                taken[class] += 1;
+                (class, taken[class] - 1)
+            };
+            let ranks: Vec<(usize, usize)> = of.iter().map(rank).collect();
+            let each = taken.into_iter().max().unwrap_or(0);
+            widths.push(classes.len() * each);
+            places.push(
+                ranks
+                    .into_iter()
+                    .map(|(class, k)| class * each + k)
+                    .collect(),
+            );
+        }
+        Ok((Self::new(self.mask.clone(), &widths, with_context)?, places))
+    }
+
     /// This layout, whose units are dealt to variables, under another mask. With it comes, for each hidden layer, the
     /// units in the order in which it has them.
     pub(crate) fn under(&self, mask: DependencyMask) -> (Self, Vec<Vec<usize>>) {

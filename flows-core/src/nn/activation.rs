@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::fused;
 use crate::softplus::{sigmoid, softplus};
 
 /// A continuously differentiable activation of a velocity field.
@@ -71,7 +72,7 @@ impl Activation {
         };
         let of_argument = |a, value| Activated { memo: a, value };
         match self {
-            Self::Tanh => of_value(a.tanh()),
+            Self::Tanh => of_value(fused::tanh(a)),
             // Burn's own elu exponentiates large arguments, to NaN in the gradient.
             Self::Softplus => of_argument(a.clone(), softplus(a)),
             Self::Elu => {

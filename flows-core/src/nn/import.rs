@@ -8,7 +8,7 @@ use super::made::{Made, Wiring};
 use super::mlp::Mlp;
 use super::network::{ConditionerActivation, Connections, Network};
 use crate::error::Error;
-use crate::masks::{MadeLayout, WeightMask};
+use crate::masks::{DependencyMask, HiddenUnits, MadeLayout, WeightMask};
 
 /// Parameters of one layer `y = x W + c C + b`. Rows are inputs: PyTorch's weights are transposed.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,45 @@ impl LayerParameters {
                 entries: rows.concat(),
             },
             None => WeightMask::full(self.weight.len(), self.outputs()),
+        }
+    }
+
+    /// The layer with its inputs and outputs at other places, given with their number, and zeros at those left.
+    fn placed(
+        &self,
+        rows: Option<(&[usize], usize)>,
+        columns: Option<(&[usize], usize)>,
+        mask: &WeightMask,
+    ) -> Self {
+        let spread = |row: &[f64]| match columns {
+            None => row.to_vec(),
+            Some((places, width)) => {
+                let mut wide = vec![0.0; width];
+                places.iter().zip(row).for_each(|(&j, v)| wide[j] = *v);
+                wide
+            }
+        };
+        let bias = spread(&self.bias);
+        let own = self.weight.iter().map(|row| spread(row));
+        let weight = match rows {
+            None => own.collect(),
+            Some((places, height)) => {
+                let mut all = vec![vec![0.0; bias.len()]; height];
+                own.zip(places).for_each(|(row, &i)| all[i] = row);
+                all
+            }
+        };
+        let context = self.context.as_ref();
+        Self {
+            weight,
+            context: context.map(|rows| rows.iter().map(|row| spread(row)).collect()),
+            mask: Some(
+                mask.entries
+                    .chunks(bias.len())
+                    .map(<[bool]>::to_vec)
+                    .collect(),
+            ),
+            bias,
         }
     }
 
@@ -135,7 +174,19 @@ impl NetworkParameters {
         Ok((widths, wiring))
     }
 
-    fn context_dim(&self) -> Result<usize, Error> {
+    /// Widths of the hidden layers, as a configuration of a network with so many inputs lists them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for shapes that do not fit together.
+    pub fn widths(&self, inputs: usize) -> Result<Vec<usize>, Error> {
+        Ok(self.wiring(inputs)?.0)
+    }
+
+    /// Columns of the context, 0 for none.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for layers that read contexts of different widths.
+    pub fn context_dim(&self) -> Result<usize, Error> {
         let layers = self.layers.iter().chain([&self.output]);
         let read = layers.filter_map(|layer| layer.context.as_ref().map(Vec::len));
         let embedded = self.embedding.iter().map(|layer| layer.weight.len());
@@ -153,18 +204,9 @@ impl NetworkParameters {
         }
     }
 
-    /// A masked network over `dim` variables. What each variable may see is read off the masks of the
-    /// weights; units are sorted by level. Column `p * dim + i` of the output is parameter `p` of variable `i`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for shapes that do not fit together, [`Error::Cycle`] where the masks let a
-    /// variable depend on itself.
-    pub fn made<B: Backend>(
-        &self,
-        dim: usize,
-        options: impl Into<TensorCreationOptions<B>>,
-    ) -> Result<Made<B>, Error> {
-        let options = &options.into();
+    /// How a masked network over `dim` variables is wired, and what its masks let each unit see; for each hidden layer
+    /// the units in the order of the layout.
+    fn layout(&self, dim: usize) -> Result<(Wiring, MadeLayout, Vec<Vec<usize>>), Error> {
         let (widths, wiring) = self.wiring(dim)?;
         let outputs = self.output.outputs();
         if dim == 0 || !outputs.is_multiple_of(dim) {
@@ -181,6 +223,23 @@ impl NetworkParameters {
         let output = self.output.weight_mask();
         let (layout, orders) =
             MadeLayout::from_masks(dim, &widths, &wired, (wiring.last, &output))?;
+        Ok((wiring, layout, orders))
+    }
+
+    /// A masked network over `dim` variables. What each variable may see is read off the masks of the
+    /// weights; units are sorted by level. Column `p * dim + i` of the output is parameter `p` of variable `i`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for shapes that do not fit together, [`Error::Cycle`] where the masks let a
+    /// variable depend on itself.
+    pub fn made<B: Backend>(
+        &self,
+        dim: usize,
+        options: impl Into<TensorCreationOptions<B>>,
+    ) -> Result<Made<B>, Error> {
+        let options = &options.into();
+        let (wiring, layout, orders) = self.layout(dim)?;
+        let outputs = self.output.outputs();
         let layers = self.layers.iter().zip(&wiring.layers);
         let layers = layers.map(|(layer, &(from, to))| {
             let mask = match from {
@@ -204,6 +263,50 @@ impl NetworkParameters {
         };
         let context_dim = self.context_dim()?;
         Ok(Made::new(network, layout, outputs / dim, context_dim))
+    }
+
+    /// The same function as a masked network over `dim` variables that a configuration can build: its hidden units
+    /// are shared out as [`MadeConfig`](super::MadeConfig) shares them out, with units in between whose weights are 0.
+    /// With it comes the mask over the variables, and the widths of the hidden layers.
+    ///
+    /// # Errors
+    /// As [`made`](Self::made), and [`Error::Config`] for a hidden unit that sees something else than the parents of
+    /// a variable.
+    pub fn evenly(&self, dim: usize) -> Result<(Self, DependencyMask, Vec<usize>), Error> {
+        let (wiring, layout, orders) = self.layout(dim)?;
+        let (even, sorted) = layout.evenly(self.context_dim()? > 0)?;
+        let widths: Vec<usize> = even.hidden().iter().map(HiddenUnits::width).collect();
+        let places = orders.iter().zip(&sorted).map(|(order, sorted)| {
+            let mut places = vec![0; order.len()];
+            order
+                .iter()
+                .zip(sorted)
+                .for_each(|(&u, &place)| places[u] = place);
+            places
+        });
+        let places: Vec<Vec<usize>> = places.collect();
+        let place = |l: usize| (places[l].as_slice(), widths[l]);
+        let layers = self.layers.iter().zip(&wiring.layers);
+        let layers = layers.map(|(layer, &(from, to))| {
+            let mask = match from {
+                None => even.from_variables(to),
+                Some(from) => even.between(from, to),
+            };
+            layer.placed(from.map(place), Some(place(to)), &mask)
+        });
+        let mask = even.to_parameters(wiring.last, self.output.outputs() / dim);
+        let network = Self {
+            layers: layers.collect(),
+            output: self.output.placed(wiring.last.map(place), None, &mask),
+            embedding: self.embedding.as_ref().map(|layer| {
+                let columns = (!places.is_empty()).then(|| place(0));
+                let wide = columns.map_or(layer.outputs(), |(_, width)| width);
+                layer.placed(None, columns, &WeightMask::full(layer.weight.len(), wide))
+            }),
+            activation: self.activation,
+            connections: self.connections,
+        };
+        Ok((network, even.mask().clone(), widths))
     }
 
     /// A plain network.

@@ -7,6 +7,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::linear::NetworkLinear;
+use crate::fused;
 use crate::fused::plan::Linear;
 use crate::masks::WeightMask;
 
@@ -28,7 +29,7 @@ impl ConditionerActivation {
     pub fn apply<B: Backend, const D: usize>(self, a: Tensor<B, D>) -> Tensor<B, D> {
         match self {
             Self::Relu => activation::relu(a),
-            Self::Tanh => activation::tanh(a),
+            Self::Tanh => fused::tanh(a),
             // The exponential never sees a positive number, so that neither its value nor its
             // gradient can overflow in the branch that is not taken.
             Self::Elu => activation::relu(a.clone()) + a.clamp_max(0.0).exp() - 1.0,

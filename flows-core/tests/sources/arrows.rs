@@ -32,6 +32,7 @@ const ORDER: &[&[&str]] = &[
         "fused/host",
         "fused/split",
         "fused/operation",
+        "fused/tanh",
     ],
     &["nn/"],
     &["transforms/", "conditioners/"],

@@ -361,7 +361,8 @@ impl Density {
         fitted.save(&run.folder.file(MODEL))?;
         let stability = fitted.stability(&set.validation, None);
         run.warn(stability.iter().flat_map(|s| s.warnings.clone()));
-        let training = &fitted.header().training;
+        let training = fitted.header().training.as_ref();
+        let training = training.expect("it was fitted just now");
         let mut log_det = config.model.methods().0;
         if let Some(other) = &config.training_log_det {
             log_det += &format!("; {} in training", other.label());

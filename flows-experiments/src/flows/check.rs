@@ -79,17 +79,20 @@ impl Args {
         }
         let compute = self.device.resolve()?;
         let table = self.table.table(&self.data, &header)?;
-        let training = &header.training;
-        let seen = format!("{:016x}", table.fingerprint()) == training.table;
+        let fingerprint = format!("{:016x}", table.fingerprint());
+        let training = header.training.as_ref();
+        let training = training.filter(|training| training.table == fingerprint);
+        let seen = training.is_some();
         let mut train = None;
-        let mut rows: Vec<usize> = if seen {
-            let [validation, test] = training.held_out;
-            let mut split = Split::shuffled(table.len(), validation, test, training.seed);
-            split.train.truncate(MOST_TRAINING);
-            train = Some(table.pick(&split.train));
-            split.test
-        } else {
-            (0..table.len()).collect()
+        let mut rows: Vec<usize> = match training {
+            Some(training) => {
+                let [validation, test] = training.held_out;
+                let mut split = Split::shuffled(table.len(), validation, test, training.seed);
+                split.train.truncate(MOST_TRAINING);
+                train = Some(table.pick(&split.train));
+                split.test
+            }
+            None => (0..table.len()).collect(),
         };
         let of = rows.len();
         shuffle(&mut rows, &mut stream(self.seed, "rows", 0));

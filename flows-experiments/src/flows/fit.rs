@@ -427,7 +427,8 @@ impl Job<'_> {
         fitted: &TableFlow<B>,
     ) -> anyhow::Result<()> {
         let header = fitted.header();
-        let training = &header.training;
+        let training = header.training.as_ref();
+        let training = training.expect("it was fitted just now");
         let show = |e: Estimate| format_estimate(e.mean, e.stderr);
         let why = match training.stopped {
             Stopped::Steps => "all steps done",

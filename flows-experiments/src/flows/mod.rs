@@ -4,6 +4,7 @@ mod check;
 mod data;
 mod demo;
 mod fit;
+mod import;
 mod info;
 mod log_prob;
 mod plot;
@@ -44,6 +45,7 @@ use flows_train::{FileError, TrainError};
         flows log-prob data.flow new.csv > scores.csv      log-density of each row\n  \
         flows check data.flow data.csv                     do held-out rows and samples differ?\n  \
         flows info data.flow                               what is in the file\n  \
+        flows import zuko.safetensors --from zuko -o zuko.flow    a flow trained with zuko or nflows\n  \
         flows demo household.csv                           a real table to try this on\n\n  \
         flows fit data.csv --context hour,temperature -o load.flow    the other columns given these two\n  \
         flows sample load.flow -n 100 --context hour=18,temperature=4\n  \
@@ -65,6 +67,7 @@ enum Command {
     Plot(plot::Args),
     Check(check::Args),
     Info(info::Args),
+    Import(import::Args),
     Data(data::Args),
     Demo(demo::Args),
 }
@@ -82,6 +85,7 @@ impl Args {
             Command::Plot(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Import(args) => args.run(),
             Command::Data(args) => args.run(),
             Command::Demo(args) => args.run(),
         };

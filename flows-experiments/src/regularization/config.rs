@@ -61,13 +61,27 @@ pub struct Weights {
     /// The metric in which it does.
     #[serde(default)]
     pub metric: Metric,
-    /// Rows of a batch that the geodesic term is averaged over: it keeps the whole path of each in
+    /// Weights of the runs with the norm of the fields alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub field_norm: Vec<f64>,
+    /// What the squared Jacobian counts for in that norm.
+    #[serde(default = "one")]
+    pub jacobian: f64,
+    /// Rows of a batch that the terms of paths are averaged over: they keep the whole path of each in
     /// the graph. All of them if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub geodesic_rows: Option<usize>,
+    #[serde(
+        default,
+        alias = "geodesic_rows",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub path_rows: Option<usize>,
     /// Other log-determinants with which the runs that pictures show are trained as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_log_dets: Vec<LogDet>,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// Evaluation of trained blocks at other numbers of cells.
@@ -114,6 +128,9 @@ pub struct Pictures {
     pub inverse_consistency: f64,
     /// `[lambda_geo, lambda_inv]` shown.
     pub both: [f64; 2],
+    /// Weight of the norm of the fields shown, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_norm: Option<f64>,
     /// Particles whose paths are drawn.
     #[serde(default = "default_particles")]
     pub particles: usize,
@@ -152,16 +169,18 @@ pub struct Job {
     pub drawn: bool,
 }
 
-/// `none`, `geodesic`, `inverse` or `both`.
+/// `none`, `geodesic`, `inverse`, `both` or `field norm`.
 pub(super) fn kind(regularizers: &Regularizers) -> &'static str {
     match (
         regularizers.geodesic > 0.0,
         regularizers.inverse_consistency > 0.0,
+        regularizers.field_norm > 0.0,
     ) {
-        (false, false) => "none",
-        (true, false) => "geodesic",
-        (false, true) => "inverse",
-        (true, true) => "both",
+        (_, _, true) => "field norm",
+        (false, false, _) => "none",
+        (true, false, _) => "geodesic",
+        (false, true, _) => "inverse",
+        (true, true, _) => "both",
     }
 }
 
@@ -172,6 +191,7 @@ pub(super) fn label(regularizers: &Regularizers) -> String {
         "geodesic" => format!("geodesic {geodesic}"),
         "inverse" => format!("inverse {inverse}"),
         "both" => format!("both {geodesic} + {inverse}"),
+        "field norm" => format!("field norm {}", regularizers.field_norm),
         none => none.to_owned(),
     }
 }
@@ -275,6 +295,8 @@ impl RegularizationConfig {
             inverse_consistency,
             reading: weights.reading,
             metric: weights.metric.clone(),
+            field_norm: 0.0,
+            jacobian: weights.jacobian,
         };
         let shown = &self.pictures;
         let mut variants = vec![(with(0.0, 0.0), true)];
@@ -287,6 +309,13 @@ impl RegularizationConfig {
         for &[geodesic, inverse] in &weights.both {
             let drawn = [geodesic, inverse] == shown.both;
             variants.push((with(geodesic, inverse), drawn));
+        }
+        for &field_norm in &weights.field_norm {
+            let alone = Regularizers {
+                field_norm,
+                ..with(0.0, 0.0)
+            };
+            variants.push((alone, shown.field_norm == Some(field_norm)));
         }
         variants
     }
@@ -365,8 +394,8 @@ impl RegularizationConfig {
                     .to_owned(),
             );
         }
-        if self.regularizers.geodesic_rows == Some(0) {
-            return Err("regularizers.geodesic_rows is 0, expected at least 1".to_owned());
+        if self.regularizers.path_rows == Some(0) {
+            return Err("regularizers.path_rows is 0, expected at least 1".to_owned());
         }
         let lists = [
             ("truncation.cells", &self.truncation.cells),
@@ -385,6 +414,7 @@ impl RegularizationConfig {
         if !all
             .by_ref()
             .chain(weights.both.as_flattened())
+            .chain(&weights.field_norm)
             .all(positive)
         {
             return Err(
@@ -417,6 +447,12 @@ impl RegularizationConfig {
                     .contains(&shown.inverse_consistency),
             ),
             ("both", weights.both.contains(&shown.both)),
+            (
+                "field_norm",
+                shown
+                    .field_norm
+                    .is_none_or(|shown| weights.field_norm.contains(&shown)),
+            ),
         ];
         match missing.into_iter().find(|(_, there)| !there) {
             Some((name, _)) => Err(format!(
@@ -448,7 +484,7 @@ mod tests {
                         job.drawn && job.target.name() == target && job.model.cells == *cells
                     });
                     let kinds: Vec<_> = drawn.map(|job| kind(&job.regularizers)).collect();
-                    assert_eq!(kinds, ["none", "geodesic", "inverse", "both"]);
+                    assert_eq!(kinds, ["none", "geodesic", "inverse", "both", "field norm"]);
                 }
             }
         }

@@ -7,7 +7,7 @@ use flows_core::bijectors::{Chain, DdnfBlock, Layer, Stack, exponential_inverse,
 use flows_core::distributions::{DiagonalNormal, Sample};
 use flows_core::flow::Flow;
 use flows_core::log_det::LogDet;
-use flows_core::regularizers::{Metric, Regularizers, path_energy, path_length};
+use flows_core::regularizers::{Metric, Regularizers, field_norm, path_energy, path_length};
 use serde::{Deserialize, Serialize};
 
 use super::config::Truncation;
@@ -41,6 +41,8 @@ pub struct Measurement {
     pub geodesic: Option<f64>,
     /// `R_inv`.
     pub inverse_consistency: Option<f64>,
+    /// The squared norm of the fields along the paths, with the weight of the Jacobian that training has.
+    pub field_norm: Option<f64>,
     /// Energy of the paths, identity metric.
     pub path_energy: Option<f64>,
     /// Length of the paths.
@@ -120,6 +122,12 @@ impl<B: Backend> Trained<'_, B> {
             exact_inverse_residual: finite(report.residual),
             geodesic: number(penalty),
             inverse_consistency: number(distance.square().mean()),
+            field_norm: number(field_norm(
+                self.layers,
+                &path.blocks,
+                None,
+                regularizers.jacobian,
+            )),
             path_energy: number(path_energy(&path.blocks, &identity)),
             path_length: number(path_length(&path.blocks, &identity)),
             displacement: number(displacement.mean()),

@@ -1,4 +1,4 @@
-//! The regularization experiment: what inverse consistency and the geodesic term do to a deep
+//! The regularization experiment: what inverse consistency, the geodesic term and the norm of the fields do to a deep
 //! diffeomorphic flow, how its approximations fall with `T`, and how its fit grows with `K`, `T` and
 //! the size of its fields (the paper's figures 5, 7 and 8).
 //!
@@ -54,7 +54,7 @@ pub struct Measured {
     pub step_seconds: Option<f64>,
     /// Points of the loss curve: step and loss.
     pub losses: Vec<(usize, f64)>,
-    /// The same of `fit`, and of `geodesic` and `inverse` without their weights.
+    /// The same of `fit`, and of `geodesic`, `inverse` and `field norm` without their weights.
     pub terms: Curves,
 }
 
@@ -85,7 +85,7 @@ impl Regularization {
         let layers = job.model.layers();
         let rng = &mut stream(seed, "parameters", 0);
         let regularizers = job.regularizers.clone();
-        let geodesic_rows = self.config.regularizers.geodesic_rows;
+        let path_rows = self.config.regularizers.path_rows;
         Ok(match job.target {
             Target::Samples(set) => {
                 let flow = build_data_to_base::<B>(&layers, device, rng)?;
@@ -93,7 +93,7 @@ impl Regularization {
                 let mut objective = Regularized {
                     fit: set,
                     regularizers,
-                    geodesic_rows,
+                    path_rows,
                 };
                 let run = run.training(seed);
                 let fitted = fit::<B, _, _>(flow, &mut objective, &job.training, run)?;
@@ -110,7 +110,7 @@ impl Regularization {
                         annealing: self.config.annealing,
                     },
                     regularizers,
-                    geodesic_rows,
+                    path_rows,
                 };
                 let run = run.training(seed);
                 let fitted = fit::<B, _, _>(flow, &mut objective, &job.training, run)?;
@@ -126,8 +126,8 @@ type Col<'a> = Column<'a, Regularization>;
 impl Experiment for Regularization {
     const NAME: &'static str = "regularization";
     const ABOUT: &'static str = "Train deep diffeomorphic flows with and without their regularizers and compare them\n\n\
-        Three studies: inverse consistency and the geodesic term over their weights and the number T of \
-        cells; log-determinant bias and inverse error of the trained blocks at other T, with slopes; and \
+        Three studies: inverse consistency, the geodesic term and the norm of the fields over their weights and \
+        the number T of cells; log-determinant bias and inverse error of the trained blocks at other T, with slopes; and \
         the fit against the number of blocks, of cells and of hidden units. Likelihoods are by the exact \
         determinant, beside the surrogate of training.\n\n\
         Without options it runs the preset `quick`, about two minutes on two cores, and leaves a folder \
@@ -284,8 +284,14 @@ impl Experiment for Regularization {
             .written(small),
             mean("geodesic", "R_geo", |m| m.geodesic),
             mean("inverse_consistency", "R_inv", |m| m.inverse_consistency),
+            mean("field_norm", "field norm", |m| m.field_norm),
             last("training_geodesic", "R_geo in training", "geodesic"),
             last("training_inverse", "R_inv in training", "inverse"),
+            last(
+                "training_field_norm",
+                "field norm in training",
+                "field norm",
+            ),
             mean("path_energy", "path energy", |m| m.path_energy),
             mean("path_length", "path length", |m| m.path_length),
             Col::ratio("path_length_ratio", "ratio", move |job, m| {
@@ -325,6 +331,7 @@ impl Experiment for Regularization {
             "round_trip_gain",
             "path_length",
             "path_length_ratio",
+            "field_norm",
             "step_milliseconds",
         ];
         let details = [
@@ -345,6 +352,7 @@ impl Experiment for Regularization {
             "inverse_consistency",
             "training_geodesic",
             "training_inverse",
+            "training_field_norm",
             "round_trip_max",
             "exact_inverse_residual",
             "seeds",

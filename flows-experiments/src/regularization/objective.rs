@@ -5,15 +5,15 @@ use burn::tensor::backend::AutodiffBackend;
 use flows_core::bijector::Bijector;
 use flows_core::bijectors::{Stack, trajectories};
 use flows_core::distributions::{LogProb, Sample};
-use flows_core::regularizers::{Regularizers, inverse_consistency};
+use flows_core::regularizers::{Regularizers, field_norm, inverse_consistency};
 use flows_models::{BaseToDataFlow, DataToBaseFlow};
 
 use crate::targets::SampleSet;
 use crate::toy::{ReverseKl, points};
 use flows_train::{Loss, Objective, Step};
 
-/// `F + lambda_geo R_geo + lambda_inv R_inv` (arXiv:1810.03256), with the three of them as terms:
-/// `fit`, and `geodesic` and `inverse` where they have a weight.
+/// `F + lambda_geo R_geo + lambda_inv R_inv` (arXiv:1810.03256) and the norm of the fields, each a term: `fit`, and
+/// `geodesic`, `inverse` and `field norm` where they have a weight.
 ///
 /// `F` is the objective of a plain run: the negative log-likelihood of data, which the blocks move to
 /// the base, or the free energy of an energy, to which they move the base.
@@ -23,8 +23,8 @@ pub struct Regularized<F> {
     pub fit: F,
     /// The penalties, for stationary fields.
     pub regularizers: Regularizers,
-    /// Rows that the geodesic term is averaged over, the first of the batch; all if `None`.
-    pub geodesic_rows: Option<usize>,
+    /// Rows that the terms of paths are averaged over, the first of the batch; all if `None`.
+    pub path_rows: Option<usize>,
 }
 
 impl<F> Regularized<F> {
@@ -41,16 +41,25 @@ impl<F> Regularized<F> {
             reading,
             metric,
             inverse_consistency: inverse,
+            field_norm: norm,
+            jacobian,
         } = &self.regularizers;
         let mut loss = fit.clone();
         let mut terms = vec![("fit", fit)];
-        if *geodesic > 0.0 {
+        if *geodesic > 0.0 || *norm > 0.0 {
             let rows = start.dims()[0];
-            let rows = self.geodesic_rows.map_or(rows, |some| some.min(rows));
+            let rows = self.path_rows.map_or(rows, |some| some.min(rows));
             let path = trajectories(layers.layers(), start.clone().narrow(0, 0, rows), None);
-            let penalty = reading.penalty(&path.blocks, metric);
-            loss = loss + penalty.clone() * *geodesic;
-            terms.push(("geodesic", penalty));
+            if *geodesic > 0.0 {
+                let penalty = reading.penalty(&path.blocks, metric);
+                loss = loss + penalty.clone() * *geodesic;
+                terms.push(("geodesic", penalty));
+            }
+            if *norm > 0.0 {
+                let penalty = field_norm(layers.layers(), &path.blocks, None, *jacobian);
+                loss = loss + penalty.clone() * *norm;
+                terms.push(("field norm", penalty));
+            }
         }
         if *inverse > 0.0 {
             let penalty = inverse_consistency(layers.layers(), start, end, None);

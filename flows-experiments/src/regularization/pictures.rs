@@ -69,7 +69,7 @@ pub(super) fn draw_pictures(
             .iter()
             .flat_map(|t| trade_off(t.name(), config, &rows.rows))
             .collect(),
-        2,
+        3,
     )?;
     let shown = [
         "none".to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn draw_pictures(
             .iter()
             .flat_map(|t| training(*t, first_cells, &measured))
             .collect(),
-        3,
+        4,
     )?;
     draw(
         "capacity.png",
@@ -238,7 +238,7 @@ fn metric_of(row: Option<&Row>) -> String {
     }
 }
 
-/// Fit against round-trip error and against path length.
+/// Fit against round-trip error, path length and norm of the fields.
 fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<CurvePanel> {
     let surrogate = config.model.log_det.label();
     let metric = metric_of(rows.iter().find(|row| row.is("target", target)));
@@ -260,7 +260,10 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
                 0 => (Stroke::Solid, Mark::Disc),
                 _ => (Stroke::Dashed, Mark::Ring),
             };
-            for (color, kind) in ["geodesic", "inverse", "both"].into_iter().enumerate() {
+            for (color, kind) in ["geodesic", "inverse", "both", "field norm"]
+                .into_iter()
+                .enumerate()
+            {
                 let weighted = rows
                     .iter()
                     .filter(here)
@@ -316,6 +319,7 @@ fn trade_off(target: &str, config: &RegularizationConfig, rows: &[Row]) -> Vec<C
             "round_trip",
         ),
         panel("path length", Scale::Log10, "path_length"),
+        panel("norm of the fields", Scale::Log10, "field_norm"),
     ]
 }
 
@@ -417,6 +421,7 @@ fn training(target: Target, cells: usize, measured: &[(&Job, &Measured)]) -> Vec
         "geodesic" => 0,
         "inverse" => 1,
         "both" => 2,
+        "field norm" => 3,
         _ => 6,
     };
     let shown: Vec<(&Job, &Measured)> = drawn.copied().collect();
@@ -456,6 +461,7 @@ fn training(target: Target, cells: usize, measured: &[(&Job, &Measured)]) -> Vec
         panel("fit", fit, Scale::Linear),
         panel("geodesic", "geodesic term", Scale::Log10),
         panel("inverse", "inverse consistency", Scale::Log10),
+        panel("field norm", "norm of the fields", Scale::Log10),
     ]
 }
 

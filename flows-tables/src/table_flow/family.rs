@@ -216,7 +216,7 @@ pub fn choose(name: Option<&str>, shape: Shape<'_>) -> Result<Chosen, FitError> 
             blocks: layers.unwrap_or(1),
             hidden: wide,
             context_dim,
-            ..CnfFlowConfig::new(dim)
+            ..CnfFlowConfig::to_tolerance(dim)
         }),
         "planar" => {
             let layers = layers.unwrap_or(16);

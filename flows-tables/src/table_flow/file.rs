@@ -8,6 +8,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use flows_core::state::state;
 use flows_models::ModelConfig;
+use flows_models::interop::Imported;
 use serde::{Deserialize, Serialize};
 
 use super::config::{is_one, one};
@@ -15,8 +16,8 @@ use super::kind::ColumnKind;
 use super::{Determined, TableFlow, Training};
 use crate::mixture::StudentMixture;
 use crate::selection::Origin;
-use crate::{Column, Preprocessing, Role};
-use flows_train::model_file::{FLOW, ModelFile, write};
+use crate::{Column, DataError, Preprocessing, Role};
+use flows_train::model_file::{FLOW, FORMAT, ModelFile, write};
 use flows_train::{FileError, stream};
 
 /// Everything about a fitted flow that is not a tensor.
@@ -25,7 +26,7 @@ use flows_train::{FileError, stream};
 pub struct ModelHeader {
     /// Version of the file's layout: 1, which older programs read as well, unless there is something in it that
     /// they do not know: 2 with columns that others determine, kinds of columns, rows left out, a table without
-    /// names; 3 with several members or a mixture.
+    /// names; 3 with several members or a mixture; 4 for a flow of another library.
     pub format: u32,
     /// The program that wrote it.
     pub program: String,
@@ -50,8 +51,24 @@ pub struct ModelHeader {
     /// Kinds of the modelled columns; those not named are continuous.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<ColumnKind>,
-    /// How it was fitted.
-    pub training: Training,
+    /// How it was fitted; not there for a flow of another library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+    /// Where a flow of another library comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedFrom>,
+}
+
+/// Where a flow of another library comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedFrom {
+    /// The library.
+    pub library: String,
+    /// Rows whose log-densities were compared with those of the library.
+    pub rows: usize,
+    /// Their largest difference, in nats.
+    pub difference: f64,
 }
 
 impl ModelHeader {
@@ -76,6 +93,9 @@ impl ModelHeader {
         Ok(Parts::load(path)?.1.header)
     }
 }
+
+/// What writes these files.
+pub(super) const PROGRAM: &str = concat!("flows-tables ", env!("CARGO_PKG_VERSION"));
 
 /// Most members that a file may claim.
 const MOST_MEMBERS: usize = 1000;
@@ -177,6 +197,79 @@ impl Parts {
 }
 
 impl<B: Backend> TableFlow<B> {
+    /// A flow of another library over columns of these names, with context columns of those, in the units that it was
+    /// trained in.
+    ///
+    /// # Errors
+    /// [`DataError::Columns`] where there are not as many names as the flow has columns, or a name occurs twice.
+    pub fn imported(
+        imported: Imported<B>,
+        library: &str,
+        names: &[String],
+        context: &[String],
+        device: &B::Device,
+    ) -> Result<Self, DataError> {
+        let model = ModelConfig::from(imported.config);
+        let (dim, given) = (model.dim(), model.context_dim());
+        for (what, found, expected) in
+            [("columns", names, dim), ("context columns", context, given)]
+        {
+            if found.len() != expected {
+                let count = found.len();
+                return Err(DataError::Columns(format!(
+                    "the flow has {expected} {what}, and {count} have names: {}",
+                    found.join(", ")
+                )));
+            }
+        }
+        let all = names.iter().chain(context);
+        let column = |(position, name): (usize, &String)| Column {
+            name: name.clone(),
+            position,
+            role: if position < dim {
+                Role::Density
+            } else {
+                Role::Context
+            },
+        };
+        let columns: Vec<Column> = all.enumerate().map(column).collect();
+        let twice = |column: &Column| {
+            columns[..column.position]
+                .iter()
+                .any(|c| c.name == column.name)
+        };
+        if let Some(column) = columns.iter().find(|column| twice(column)) {
+            let reason = format!("two columns have the name '{}'", column.name);
+            return Err(DataError::Columns(reason));
+        }
+        let header = ModelHeader {
+            format: FORMAT,
+            program: PROGRAM.to_owned(),
+            model,
+            members: 1,
+            mixture: None,
+            source_columns: columns.len(),
+            columns,
+            unnamed: false,
+            determined: Vec::new(),
+            kinds: Vec::new(),
+            training: None,
+            imported: Some(ImportedFrom {
+                library: library.to_owned(),
+                rows: imported.rows,
+                difference: imported.difference,
+            }),
+        };
+        Ok(Self {
+            header,
+            preprocessing: Preprocessing::none(dim),
+            context: (given > 0).then(|| Preprocessing::none(given)),
+            members: vec![imported.flow],
+            mixture: None,
+            device: device.clone(),
+        })
+    }
+
     /// Writes the model whole or not at all.
     ///
     /// # Errors
@@ -344,7 +437,7 @@ mod tests {
         .unwrap();
         // What decided is what is kept: statistics of a batch would score differently.
         let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        assert!((fitted.header.training.validation - best).abs() < 1e-9);
+        assert!((fitted.header.training.as_ref().unwrap().validation - best).abs() < 1e-9);
         let split = crate::Split::shuffled(300, 0.1, 0.1, 0);
         let validation = table.pick(&split.validation).density;
         let scores = fitted.log_prob(&validation, None);
@@ -400,8 +493,8 @@ mod tests {
             let error = TableFlow::<Flex>::load(&path, &Default::default());
             error.unwrap_err().to_string()
         };
-        let newer = with(&|header| header.format = 4);
-        assert!(newer.contains("model format 4") && newer.contains("newer program"));
+        let newer = with(&|header| header.format = 5);
+        assert!(newer.contains("model format 5") && newer.contains("newer program"));
         let huge = with(&|header| {
             header.model = ModelConfig::Maf(MafConfig {
                 hidden: vec![1 << 40, 1 << 40],

@@ -12,11 +12,11 @@ use flows_models::DataToBaseFlow;
 
 use super::config::{FitConfig, FitError};
 use super::file::ModelHeader;
+use super::file::PROGRAM;
 use super::kind::{ColumnKind, Kinds};
 use super::{Estimate, Prepared, TableFlow, Training};
 use crate::mixture::StudentMixture;
 use crate::{DataError, FullGaussian, Preprocessing, Role, Rows, Table};
-use flows_train::model_file::FORMAT;
 use flows_train::{
     Checkpoint, Data, Evaluation, Event, MaximumLikelihood, Run, Stopped, chunks, log_probs,
     mean_of_finite, stream,
@@ -87,8 +87,10 @@ impl<B: Backend> TableFlow<B> {
     /// Notes the table as it came, so that its test rows are found again.
     #[must_use]
     pub fn of(mut self, table: &Table) -> Self {
-        self.header.training.table = format!("{:016x}", table.fingerprint());
-        self.header.training.skipped = table.skipped;
+        if let Some(training) = &mut self.header.training {
+            training.table = format!("{:016x}", table.fingerprint());
+            training.skipped = table.skipped;
+        }
         self
     }
 }
@@ -214,7 +216,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
 
     let sum =
         |of: &dyn Fn(&Member<B::InnerBackend>) -> usize| members.iter().map(of).sum::<usize>();
-    let training = Training {
+    let mut training = Training {
         seed: config.seed,
         held_out: [config.validation, config.test],
         rows: [train.len(), validation.len(), test.len()],
@@ -244,7 +246,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
     let mut kept = TableFlow {
         header: ModelHeader {
             format: if members.len() > 1 || mixture.is_some() {
-                FORMAT
+                3
             } else if prepared.determined.is_empty()
                 && kinds.are_continuous()
                 && prepared.left_out + training.not_finite == 0
@@ -255,7 +257,7 @@ pub fn fit_prepared<B: AutodiffBackend>(
             } else {
                 2
             },
-            program: concat!("flows-tables ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: PROGRAM.to_owned(),
             model: config.model.clone(),
             members: members.len(),
             mixture: share,
@@ -264,7 +266,8 @@ pub fn fit_prepared<B: AutodiffBackend>(
             unnamed: !train.named,
             determined: prepared.determined.clone(),
             kinds: config.kinds.clone(),
-            training,
+            training: None,
+            imported: None,
         },
         members: members.into_iter().map(|m| m.flow).collect(),
         mixture,
@@ -273,7 +276,8 @@ pub fn fit_prepared<B: AutodiffBackend>(
         device: device.clone(),
     };
     let scores = kept.log_prob(&test.density, test.context.as_ref());
-    kept.header.training.test = Estimate::weighted(&scores, relative_weight(test));
+    training.test = Estimate::weighted(&scores, relative_weight(test));
+    kept.header.training = Some(training);
     Ok(kept)
 }
 

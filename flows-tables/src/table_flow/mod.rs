@@ -14,7 +14,7 @@ pub use config::{FitConfig, FitError, sampling_only};
 pub use detect::{Detected, Given};
 pub use determined::Determined;
 pub use family::{Chosen, MODELS, Shape, choose};
-pub use file::ModelHeader;
+pub use file::{ImportedFrom, ModelHeader};
 pub use fit::{
     Checkpointing, Compute, begun_on, fit, fit_parts, fit_prepared, fit_with, member_checkpoint,
 };

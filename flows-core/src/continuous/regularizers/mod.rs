@@ -1,13 +1,15 @@
 //! Penalties on the paths of deep diffeomorphic flows, one a file.
 //!
 //! `loss = F + lambda_geo R_geo + lambda_inv R_inv`, with `F` the negative log-likelihood or the free
-//! energy (arXiv:1810.03256). The paper's weights are not known.
+//! energy (arXiv:1810.03256); the norm of the fields can be added. The paper's weights are not known.
 
+mod field_norm;
 mod geodesic;
 mod inverse_consistency;
 mod metric;
 mod path;
 
+pub use field_norm::field_norm;
 pub use geodesic::Geodesic;
 pub use inverse_consistency::inverse_consistency;
 pub use metric::Metric;
@@ -34,7 +36,7 @@ use crate::error::{Error, check_not_negative};
 /// };
 /// assert_eq!(both.reading, Geodesic::Kinetic);
 /// ```
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Regularizers {
     /// `lambda_geo`, weight of the geodesic penalty; 0 for none.
@@ -49,6 +51,29 @@ pub struct Regularizers {
     /// `lambda_inv`, weight of the inverse consistency; 0 for none.
     #[serde(default)]
     pub inverse_consistency: f64,
+    /// Weight of the [`field_norm`]; 0 for none.
+    #[serde(default)]
+    pub field_norm: f64,
+    /// `a` in that norm: what the squared Jacobian counts for.
+    #[serde(default = "one")]
+    pub jacobian: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for Regularizers {
+    fn default() -> Self {
+        Self {
+            geodesic: 0.0,
+            reading: Geodesic::default(),
+            metric: Metric::default(),
+            inverse_consistency: 0.0,
+            field_norm: 0.0,
+            jacobian: one(),
+        }
+    }
 }
 
 /// The penalties of a batch, each `[1]`, `None` for those with weight zero.
@@ -58,14 +83,16 @@ pub struct Penalties<B: Backend> {
     pub geodesic: Option<Tensor<B, 1>>,
     /// `R_inv`, without its weight.
     pub inverse_consistency: Option<Tensor<B, 1>>,
-    /// `lambda_geo R_geo + lambda_inv R_inv`, what the loss grows by.
+    /// The norm of the fields, without its weight.
+    pub field_norm: Option<Tensor<B, 1>>,
+    /// Their sum with their weights, what the loss grows by.
     pub weighted: Option<Tensor<B, 1>>,
 }
 
 impl Regularizers {
     /// Whether every weight is zero.
     pub fn is_none(&self) -> bool {
-        self.geodesic == 0.0 && self.inverse_consistency == 0.0
+        [self.geodesic, self.inverse_consistency, self.field_norm] == [0.0; 3]
     }
 
     /// Checks the numbers of the configuration for a flow on `R^dim`.
@@ -76,6 +103,8 @@ impl Regularizers {
         for (field, weight) in [
             ("geodesic", self.geodesic),
             ("inverse_consistency", self.inverse_consistency),
+            ("field_norm", self.field_norm),
+            ("jacobian", self.jacobian),
         ] {
             check_not_negative(NAME, field, weight)?;
         }
@@ -84,8 +113,7 @@ impl Regularizers {
 
     /// The penalties of a batch that starts at `x` before the first of `layers`.
     ///
-    /// Runs the layers forward once for all penalties, with the trajectories kept only for the
-    /// geodesic one.
+    /// Runs the layers forward once for all penalties, with the trajectories kept only for those of paths.
     ///
     /// # Shapes
     /// - `x`: `[batch, dim]`, `context`: `[batch, context_dim]`
@@ -114,10 +142,16 @@ impl Regularizers {
                 "at least one",
             ));
         }
-        let (mut geodesic, mut end) = (None, None);
-        if self.geodesic != 0.0 {
+        let (mut geodesic, mut norm, mut end) = (None, None, None);
+        if self.geodesic != 0.0 || self.field_norm != 0.0 {
             let path = trajectories(layers, x.clone(), context.clone());
-            geodesic = Some(self.reading.penalty(&path.blocks, &self.metric));
+            if self.geodesic != 0.0 {
+                geodesic = Some(self.reading.penalty(&path.blocks, &self.metric));
+            }
+            if self.field_norm != 0.0 {
+                let context = context.as_ref();
+                norm = Some(field_norm(layers, &path.blocks, context, self.jacobian));
+            }
             end = Some(path.end);
         }
         let mut consistency = None;
@@ -136,11 +170,13 @@ impl Regularizers {
         let terms = [
             weigh(&geodesic, self.geodesic),
             weigh(&consistency, self.inverse_consistency),
+            weigh(&norm, self.field_norm),
         ];
         let weighted = terms.into_iter().flatten().reduce(|sum, next| sum + next);
         Ok(Penalties {
             geodesic,
             inverse_consistency: consistency,
+            field_norm: norm,
             weighted,
         })
     }

@@ -7,7 +7,7 @@ use flows_core::bijectors::{
     trajectories,
 };
 use flows_core::regularizers::{
-    Geodesic, Metric, Regularizers, inverse_consistency, path_energy, path_length,
+    Geodesic, Metric, Regularizers, field_norm, inverse_consistency, path_energy, path_length,
 };
 
 const CELLS: usize = 4;
@@ -206,6 +206,46 @@ fn penalties_agree_with_sums_on_the_host() {
     );
 }
 
+/// The energy, and beside it the squares of all entries of the Jacobian, here by central differences of the velocity.
+#[test]
+fn the_norm_of_the_fields_is_the_energy_and_what_the_jacobian_adds() {
+    let stack = stack::<Plain>(3);
+    let (x, context) = (normal(6, 3, 1), context_of(6, 2));
+    let path = trajectories(stack.layers(), x.clone(), context.clone());
+    let norm = |a: f64| field_norm(stack.layers(), &path.blocks, context.as_ref(), a);
+    let energy = numbers(path_energy(&path.blocks, &Metric::Identity));
+    assert_close(&numbers(norm(0.0)), &energy, 1e-13, "energy");
+
+    let h = 1e-5;
+    let mut jacobian = 0.0;
+    for (block, path) in blocks(&stack).into_iter().zip(&path.blocks) {
+        for z in &path.states[..CELLS] {
+            for column in 0..3 {
+                let unit: Vec<f64> = (0..18)
+                    .map(|k| f64::from(u8::from(k % 3 == column)))
+                    .collect();
+                let unit = TensorData::new(unit, [6, 3]);
+                let step = Tensor::<Plain, 2>::from_data(unit, double()) * h;
+                let at = |z: Tensor<Plain, 2>| block.field().velocity(z, context.clone());
+                let change = at(z.clone() + step.clone()) - at(z.clone() - step);
+                let slope = numbers(change * (0.5 / h));
+                jacobian += mean_of_rows(&slope, 3, |v| squared_norm(&Metric::Identity, v));
+            }
+        }
+    }
+    let expected = energy[0] + 2.5 * jacobian / CELLS as f64;
+    assert_close(&numbers(norm(2.5)), &[expected], 1e-8, "with the Jacobian");
+
+    let both = Regularizers {
+        field_norm: 0.2,
+        jacobian: 2.5,
+        ..Regularizers::default()
+    };
+    let all = both.penalties(stack.layers(), x, context.clone()).unwrap();
+    let sum = numbers(all.weighted.unwrap());
+    assert_close(&sum, &[0.2 * numbers(norm(2.5))[0]], 1e-13, "weighted");
+}
+
 #[test]
 fn gradients_of_every_penalty_agree_with_central_differences() {
     type Penalty = Box<dyn Fn(&[Trajectory<Grad>]) -> Tensor<Grad, 1>>;
@@ -221,6 +261,12 @@ fn gradients_of_every_penalty_agree_with_central_differences() {
         penalties.push((format!("length, {metric:?}"), Box::new(of)));
     }
     let context = context_of(3, 2).map(Tensor::from_inner);
+    let with_norm = |stack: &Stack<Grad>, x: Tensor<Grad, 2>| {
+        let path = trajectories(stack.layers(), x, context.clone());
+        let norm = field_norm(stack.layers(), &path.blocks, context.as_ref(), 0.7);
+        norm + path.end.square().mean() * 0.1
+    };
+    assert_gradients(stack::<Grad>(3), &normal(3, 3, 1), with_norm, "field norm");
     for (what, penalty) in penalties {
         let loss = |stack: &Stack<Grad>, x: Tensor<Grad, 2>| {
             let path = trajectories(stack.layers(), x, context.clone());
