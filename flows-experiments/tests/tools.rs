@@ -780,3 +780,62 @@ fn the_help_of_each_command_fits_two_screens_and_has_an_example() {
         assert!(teaches, "{command}: {help}");
     }
 }
+
+#[test]
+fn a_flow_of_another_library_is_imported_scored_and_sampled() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flows-models/tests/data");
+    let file = data.join("interop/zuko-maf-context.safetensors");
+    let model = folder.path().join("stars.flow");
+    let import = |more: &[&str]| {
+        let mut command = flows();
+        command
+            .arg("import")
+            .arg(&file)
+            .args(["--from", "zuko", "-o"]);
+        command.arg(&model).args(more);
+        command.assert()
+    };
+    import(&["--columns", "mass,radius"])
+        .code(2)
+        .stderr(contains(
+            "the flow has 3 columns, and 2 have names: mass, radius",
+        ));
+    let named = ["--columns", "mass,radius,age", "--context", "x,y"];
+    import(&named)
+        .success()
+        .stdout(contains("the log-densities of 16 rows are those of zuko"));
+    import(&named).code(2).stderr(contains("--force"));
+
+    let with_model = |command: &str| {
+        let mut with = flows();
+        with.arg(command).arg(&model);
+        with
+    };
+    with_model("info")
+        .assert()
+        .success()
+        .stdout(contains("imported from"))
+        .stdout(contains("mass, radius, age"));
+    let samples = folder.path().join("samples.csv");
+    with_model("sample")
+        .args(["-n", "40", "--context", "x=0.5,y=-1", "-o"])
+        .arg(&samples)
+        .assert()
+        .success();
+    with_model("log-prob")
+        .arg(&samples)
+        .assert()
+        .success()
+        .stderr(contains("mean log-likelihood"));
+
+    let refused = data.join("wrong/zuko-sos.safetensors");
+    flows()
+        .arg("import")
+        .arg(refused)
+        .args(["--from", "zuko", "-o"])
+        .arg(folder.path().join("sos.flow"))
+        .assert()
+        .code(2)
+        .stderr(contains("no map 'ShiftedSOSPTransform' here"));
+}

@@ -25,7 +25,8 @@ pub(crate) fn fit_and_use(data: &str, model: &str) -> Result<f64, Box<dyn Error>
         scores[0],
         samples.row(0)
     );
-    Ok(flow.header().training.test.mean)
+    let training = flow.header().training.as_ref();
+    Ok(training.ok_or("a flow of another library")?.test.mean)
 }
 
 #[allow(dead_code)] // a test calls the lines above
