@@ -166,6 +166,34 @@ pub trait Task {
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Self::Output;
 }
 
+/// The backends that work may run on. What is generic over them is compiled with the program that names them, and not
+/// with this library, which all programs wait for.
+pub trait Backends {
+    /// As [`dispatch`].
+    ///
+    /// # Errors
+    /// As [`dispatch`].
+    fn dispatch<T: Task>(
+        backend: BackendKind,
+        dtype: Dtype,
+        task: T,
+    ) -> Result<T::Output, BackendError>;
+}
+
+/// The backends of this build.
+#[derive(Debug)]
+pub struct Compiled;
+
+impl Backends for Compiled {
+    fn dispatch<T: Task>(
+        backend: BackendKind,
+        dtype: Dtype,
+        task: T,
+    ) -> Result<T::Output, BackendError> {
+        dispatch(backend, dtype, task)
+    }
+}
+
 /// Runs `task` on the backend named, after fixing the default float type of its device.
 ///
 /// The default type is process-wide and fixed on first use, so a process uses one backend and type.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use flows_experiments::backend::Compiled;
 use flows_experiments::cli::{exit_code, install_panic_hook};
 use flows_experiments::flows::Args;
 
@@ -12,5 +13,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     install_panic_hook();
-    exit_code(Args::parse().run())
+    exit_code(Args::parse().run::<Compiled>())
 }

@@ -7,7 +7,7 @@ use flows_core::random::shuffle;
 
 use super::plot::drawable;
 use super::{DataArgs, grouped, print, refuse_existing, refuse_model, say};
-use crate::backend::{Task, dispatch};
+use crate::backend::{Backends, Task};
 use crate::cli::{DeviceArgs, UsageError};
 use crate::report::{RankPanel, draw_ranks};
 use flows_tables::preprocessing::constant;
@@ -63,7 +63,7 @@ const SIMULATIONS: usize = 9999;
 const MOST_TRAINING: usize = 20_000;
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         if self.permutations == 0 {
             return Err(UsageError("--permutations is 0, expected at least 1".to_owned()).into());
@@ -125,7 +125,7 @@ impl Args {
             contexts: table.pick(&samples[..n]).context,
             train,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 

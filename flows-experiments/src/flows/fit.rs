@@ -10,7 +10,7 @@ use super::{
     ReadingArgs, assignments, grouped, names_of, number, open, places, print, refuse_data,
     refuse_existing, refuse_fit, refuse_model, remark, say, say_stability,
 };
-use crate::backend::{Task, check, dispatch};
+use crate::backend::{Backends, Task, check};
 use crate::cli::{Compute, DeviceArgs, UsageError};
 use crate::lock::Lock;
 use crate::report::format_estimate;
@@ -169,7 +169,7 @@ fn models() -> String {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         if self.out == Path::new("-") || is_stream(&self.out) {
             return Err(UsageError("--out: a model is a file, not a pipe".to_owned()).into());
         }
@@ -240,7 +240,7 @@ impl Args {
             checkpoint: &checkpoint,
             compute,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 
     /// The kinds that options give.

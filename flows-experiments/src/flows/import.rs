@@ -8,7 +8,7 @@ use flows_models::interop::{self, Library};
 use flows_tables::table_flow::TableFlow;
 
 use super::{grouped, print, refuse_data, refuse_existing, refuse_model};
-use crate::backend::{Task, dispatch};
+use crate::backend::{Backends, Task};
 use crate::cli::{DeviceArgs, UsageError};
 
 /// Read a flow that was trained with zuko or nflows
@@ -57,10 +57,10 @@ enum From {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         refuse_existing(&self.out, self.force)?;
         let compute = self.device.resolve()?;
-        dispatch(compute.backend, compute.dtype, self).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, self).map_err(UsageError::from)?
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     DataArgs, FAR_CONTEXT, FormatArgs, fixed_context, grouped, refuse_data, refuse_existing,
     refuse_model, remark, say, say_stability, throughput,
 };
-use crate::backend::{Dtype, Task, dispatch};
+use crate::backend::{Backends, Dtype, Task};
 use crate::cli::{DeviceArgs, UsageError};
 use crate::report::format_estimate;
 use flows_tables::table::by_role;
@@ -63,7 +63,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         refuse_existing(&self.out, self.force)?;
         if self.noise == 0 {
             return Err(UsageError("--noise is 0, expected at least 1".to_owned()).into());
@@ -89,7 +89,7 @@ impl Args {
             context,
             dtype: compute.dtype,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 

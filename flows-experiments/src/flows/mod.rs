@@ -17,6 +17,7 @@ use burn::tensor::backend::Backend;
 use clap::{ArgAction, Parser, Subcommand};
 use serde_json::{Map, Value};
 
+use crate::backend::Backends;
 use crate::cli::UsageError;
 use flows_tables::selection::{leading_name, locate};
 use flows_tables::table::by_role;
@@ -73,19 +74,19 @@ enum Command {
 }
 
 impl Args {
-    /// Does what the options say.
+    /// Does what the options say, on a backend of `D`.
     ///
     /// # Errors
     /// [`UsageError`] for options, tables and models that cannot be used; anything else is a failure.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run<D: Backends>(self) -> anyhow::Result<()> {
         let done = match self.command {
-            Command::Fit(args) => args.run(),
-            Command::LogProb(args) => args.run(),
-            Command::Sample(args) => args.run(),
-            Command::Plot(args) => args.run(),
-            Command::Check(args) => args.run(),
+            Command::Fit(args) => args.run::<D>(),
+            Command::LogProb(args) => args.run::<D>(),
+            Command::Sample(args) => args.run::<D>(),
+            Command::Plot(args) => args.run::<D>(),
+            Command::Check(args) => args.run::<D>(),
             Command::Info(args) => args.run(),
-            Command::Import(args) => args.run(),
+            Command::Import(args) => args.run::<D>(),
             Command::Data(args) => args.run(),
             Command::Demo(args) => args.run(),
         };

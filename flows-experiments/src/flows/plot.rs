@@ -8,7 +8,7 @@ use flows_core::random::shuffle;
 use super::{
     DataArgs, FAR_CONTEXT, fixed_context, grouped, print, refuse_existing, refuse_model, say,
 };
-use crate::backend::{Task, dispatch};
+use crate::backend::{Backends, Task};
 use crate::cli::{DeviceArgs, UsageError};
 use crate::report::canvas::can_write;
 use crate::report::{PairPlot, draw_pairs};
@@ -56,7 +56,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         refuse_existing(&self.out, self.force)?;
         if self.points == 0 {
@@ -96,7 +96,7 @@ impl Args {
             fixed,
             shown,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 }
 

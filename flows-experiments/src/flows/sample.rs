@@ -10,7 +10,7 @@ use super::{
     FAR_CONTEXT, FormatArgs, ReadingArgs, fixed_context, grouped, names_of, needs_context,
     open_for, refuse_data, refuse_existing, refuse_model, say, throughput,
 };
-use crate::backend::{Task, dispatch};
+use crate::backend::{Backends, Task};
 use crate::cli::{DeviceArgs, UsageError};
 use flows_tables::selection::locate_context;
 use flows_tables::sink::{EXACT, decimals};
@@ -64,7 +64,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run<D: Backends>(self) -> anyhow::Result<()> {
         let header = ModelHeader::load(&self.model).map_err(refuse_model)?;
         refuse_existing(&self.out, self.force)?;
         let contexts = self.contexts(&header)?;
@@ -73,7 +73,7 @@ impl Args {
             args: &self,
             contexts,
         };
-        dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
+        D::dispatch(compute.backend, compute.dtype, job).map_err(UsageError::from)?
     }
 
     fn contexts(&self, header: &ModelHeader) -> anyhow::Result<Contexts> {
