@@ -73,7 +73,7 @@ pub fn import<B: Backend>(
     })
 }
 
-const WHAT: &str = "a flow written by the lines of docs/interop.md, for the import";
+const WHAT: &str = "a flow for the import";
 
 /// What the file says of one layer.
 #[derive(Debug, Deserialize)]
