@@ -309,7 +309,7 @@ impl Experiment for Toy {
     const EXAMPLES: &'static str = "\
         toy                                          the quick preset, into a new folder under runs/\n\
         toy --targets u1,checkerboard --models ddnf  two targets, one model, both seeds\n\
-        toy --preset paper --out runs/paper          the full table; about fifteen minutes\n\
+        toy --preset paper --out runs/paper          the full table; about an hour\n\
         toy --resume --out runs/paper                continue it\n\
         toy --set training.batch=64                  any other key of the configuration\n\
         toy --list                                   targets and models, one line each";
@@ -321,7 +321,7 @@ impl Experiment for Toy {
         ),
         Preset::new(
             "paper",
-            "The paper's figure 4: eight targets, every model, three seeds: about fifteen minutes on two cores",
+            "The paper's figure 4: eight targets, every model, three seeds: about an hour on two cores",
             include_str!("../../configs/toy-paper.toml"),
         ),
     ];
