@@ -544,7 +544,9 @@ impl<B: Backend> Reader<'_, B> {
         for (row, (f, e)) in found.iter().zip(&expected).enumerate() {
             let off = (f - e).abs();
             difference = difference.max(off);
-            if !(off <= allowed(e)) && differ.is_none() {
+            // A difference that is NaN agrees with nothing.
+            let agrees = off <= allowed(e);
+            if !agrees && differ.is_none() {
                 differ = Some(format!(
                     "row {} of 'check.x' has {f} here and {e} there",
                     row + 1
