@@ -18,6 +18,7 @@ pages! {
     continuous: "docs/continuous.md",
     faq: "docs/faq.md",
     getting_started: "docs/getting-started.md",
+    interop: "docs/interop.md",
     own_transform: "docs/own-transform.md",
     training_loop: "docs/training-loop.md",
 }
