@@ -184,40 +184,48 @@ fn split_context(mut layer: LayerParameters, dim: usize) -> LayerParameters {
     layer
 }
 
-/// An output that lists all parameters of variable 0 first, in the order in which ours lists them: parameter
-/// `order[0]` of all variables, then `order[1]`, and so on, those below `scaled.0` times `scaled.1`.
-fn by_parameter(
-    mut output: LayerParameters,
-    order: &[usize],
-    scaled: (usize, f64),
-) -> LayerParameters {
-    let count = order.len();
-    let variables = output.bias.len() / count;
-    let places: Vec<usize> = order
-        .iter()
-        .flat_map(|p| (0..variables).map(move |i| i * count + p))
-        .collect();
-    let factor = |j: usize| {
-        if j < scaled.0 * variables {
-            scaled.1
-        } else {
-            1.0
+/// What the outputs of a network are, where ours list parameter 0 of all variables, then parameter 1, and so on.
+#[derive(Clone, Copy)]
+enum Outputs {
+    /// The same.
+    ByParameter,
+    /// All parameters of variable 0, then those of variable 1, and so on.
+    ByVariable,
+    /// Likewise, of an affine map with the scale before the shift.
+    ScaleFirst,
+    /// As `ByVariable`, of a spline whose raw widths and heights are divided by the root of the number of hidden units.
+    Divided,
+}
+
+impl Outputs {
+    /// The network with its outputs in our order, for a map with `count` parameters.
+    fn sorted(self, mut network: NetworkParameters, count: usize) -> NetworkParameters {
+        let output = &mut network.output;
+        let variables = output.bias.len() / count;
+        let parameter = |p: usize| match self {
+            Self::ScaleFirst => count - 1 - p,
+            _ => p,
+        };
+        let place = |j: usize| match self {
+            Self::ByParameter => j,
+            _ => j % variables * count + parameter(j / variables),
+        };
+        let width = network.layers.first().map_or(1, |layer| layer.bias.len());
+        let factor = |j: usize| match self {
+            // Of `3 bins - 1` parameters all but the slopes, `bins - 1`.
+            Self::Divided if j / variables < 2 * count.div_ceil(3) => (width as f64).sqrt().recip(),
+            _ => 1.0,
+        };
+        let pick = |row: &mut Vec<f64>| {
+            *row = (0..row.len()).map(|j| factor(j) * row[place(j)]).collect();
+        };
+        output.weight.iter_mut().for_each(pick);
+        pick(&mut output.bias);
+        for row in output.mask.iter_mut().flatten() {
+            *row = (0..row.len()).map(|j| row[place(j)]).collect();
         }
-    };
-    let pick = |row: &mut Vec<f64>| {
-        *row = places
-            .iter()
-            .enumerate()
-            .map(|(j, &from)| factor(j) * row[from])
-            .collect();
-    };
-    output.weight.iter_mut().for_each(pick);
-    output.context.iter_mut().flatten().for_each(pick);
-    pick(&mut output.bias);
-    for row in output.mask.iter_mut().flatten() {
-        *row = places.iter().map(|&from| row[from]).collect();
+        network
     }
-    output
 }
 
 /// The layers of a flow as they are found.
@@ -317,15 +325,14 @@ impl<B: Backend> Reader<'_, B> {
         if let Some(first) = layers.first_mut() {
             *first = split_context(first.clone(), inputs);
         }
-        let order: Vec<usize> = (0..count).collect();
         let network = NetworkParameters {
             layers,
-            output: by_parameter(output, &order, (0, 1.0)),
+            output,
             embedding: None,
             activation: about.activation()?,
             connections: Connections::Plain,
         };
-        self.push(about, network, untouched, transform)
+        self.push(about, network, untouched, transform, Outputs::ByVariable)
     }
 
     fn nflows(&mut self, about: &About) -> Result<(), String> {
@@ -362,18 +369,13 @@ impl<B: Backend> Reader<'_, B> {
             "MaskedAffineAutoregressiveTransform" => {
                 let scale = LogScale::Softplus { floor: 1e-3 };
                 let network = self.residual(about, "autoregressive_net")?;
-                self.push(
-                    about,
-                    by(network, &[1, 0], (0, 1.0)),
-                    None,
-                    Affine::from(scale).into(),
-                )
+                let transform = Affine::from(scale).into();
+                self.push(about, network, None, transform, Outputs::ScaleFirst)
             }
             "MaskedPiecewiseRationalQuadraticAutoregressiveTransform" => {
                 let transform = spline(about)?;
-                let order: Vec<usize> = (0..Transform::<B>::parameters(&transform)).collect();
                 let network = self.residual(about, "autoregressive_net")?;
-                self.push(about, by(network, &order, (0, 1.0)), None, transform)
+                self.push(about, network, None, transform, Outputs::ByVariable)
             }
             "AffineCouplingTransform" | "AdditiveCouplingTransform" => {
                 let scale = match about.class.as_str() {
@@ -385,23 +387,20 @@ impl<B: Backend> Reader<'_, B> {
                 };
                 let network = self.residual(about, "transform_net")?;
                 let untouched = self.tensors.indices(&format!("{name}.identity_features"))?;
-                self.push(about, network, Some(untouched), Affine::from(scale).into())
+                let transform = Affine::from(scale).into();
+                self.push(
+                    about,
+                    network,
+                    Some(untouched),
+                    transform,
+                    Outputs::ByParameter,
+                )
             }
             "PiecewiseRationalQuadraticCouplingTransform" => {
                 let transform = spline(about)?;
-                let order: Vec<usize> = (0..Transform::<B>::parameters(&transform)).collect();
                 let network = self.residual(about, "transform_net")?;
-                // Widths and heights are divided by the root of the number of hidden units.
-                let width = network.layers.first().map_or(1, |layer| layer.bias.len());
-                let bins = about.number("num_bins").unwrap_or(0.0) as usize;
-                let scaled = (2 * bins, (width as f64).sqrt().recip());
                 let untouched = self.tensors.indices(&format!("{name}.identity_features"))?;
-                self.push(
-                    about,
-                    by(network, &order, scaled),
-                    Some(untouched),
-                    transform,
-                )
+                self.push(about, network, Some(untouched), transform, Outputs::Divided)
             }
             _ => Err(unknown(about)),
         }
@@ -461,8 +460,26 @@ impl<B: Backend> Reader<'_, B> {
         network: NetworkParameters,
         untouched: Option<Vec<usize>>,
         transform: AnyTransform,
+        outputs: Outputs,
     ) -> Result<(), String> {
         let refuse = |e: Error| format!("{}: {e}", about.name);
+        // Whatever the file says is checked before anything is looked up by it.
+        Transform::<B>::validate(&transform, "map").map_err(refuse)?;
+        let inputs = untouched.as_ref().map_or(self.dim, Vec::len);
+        network.widths(inputs).map_err(refuse)?;
+        let moved = self.dim
+            - untouched
+                .as_ref()
+                .map_or(0, |seen| seen.len().min(self.dim));
+        let count = Transform::<B>::parameters(&transform);
+        if network.output.bias.len() != count * moved {
+            let found = network.output.bias.len();
+            return Err(format!(
+                "{}: its network has {found} outputs, not {count} for each of {moved} variables",
+                about.name
+            ));
+        }
+        let network = outputs.sorted(network, count);
         let (activation, connections) = (network.activation, network.connections);
         let context_dim = network.context_dim().map_err(refuse)?;
         let options = self.options.clone();
@@ -520,25 +537,31 @@ impl<B: Backend> Reader<'_, B> {
         let base = base.map_err(|e| e.to_string())?;
         let flow = Flow::data_to_base(stack, base).map_err(|e| e.to_string())?;
 
-        let data = self.tensors.get("check.x")?;
-        let wide = data.dtype == DType::F64 && self.options.dtype == Some(DType::F64);
+        if flow.context_dim() != self.context_dim {
+            let (own, given) = (flow.context_dim(), self.context_dim);
+            return Err(format!(
+                "its layers read {own} columns of context, and 'check.context' has {given}"
+            ));
+        }
+        let expected = self.tensors.numbers("check.log_prob")?;
         let tensor = |name: &str| -> Result<Tensor<B, 2>, String> {
             let rows = self.tensors.matrix(name)?;
-            let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
-            let data = TensorData::new(rows.concat(), shape);
+            if rows.is_empty() || rows.len() != expected.len() {
+                let (count, scores) = (rows.len(), expected.len());
+                return Err(format!(
+                    "'{name}' has {count} rows, and there are {scores} log-densities"
+                ));
+            }
+            let data = TensorData::new(rows.concat(), [rows.len(), rows[0].len()]);
             Ok(Tensor::from_data(data, self.options.clone()))
         };
         let context = match self.context_dim {
             0 => None,
             _ => Some(tensor("check.context")?),
         };
-        let expected = self.tensors.numbers("check.log_prob")?;
         let found = flow.log_prob(tensor("check.x")?, context).into_data();
+        let wide = [found.dtype, self.tensors.get("check.x")?.dtype] == [DType::F64; 2];
         let found: Vec<f64> = found.iter().collect();
-        if found.len() != expected.len() || found.is_empty() {
-            let (rows, scores) = (found.len(), expected.len());
-            return Err(format!("it has {scores} log-densities of {rows} rows"));
-        }
         let allowed = |e: &f64| if wide { 1e-9 } else { 1e-4 } * (1.0 + e.abs());
         let (mut difference, mut differ) = (0.0f64, None);
         for (row, (f, e)) in found.iter().zip(&expected).enumerate() {
@@ -569,11 +592,6 @@ impl<B: Backend> Reader<'_, B> {
 
 fn unknown(about: &About) -> String {
     format!("{}: no layer '{}' here", about.name, about.class)
-}
-
-fn by(network: NetworkParameters, order: &[usize], scaled: (usize, f64)) -> NetworkParameters {
-    let output = by_parameter(network.output, order, scaled);
-    NetworkParameters { output, ..network }
 }
 
 /// How a configuration names a mask.
@@ -669,26 +687,42 @@ mod tests {
 
         // An option that the file does not tell truly changes the densities.
         let maf = std::fs::read(data("interop").join("zuko-maf.safetensors")).unwrap();
-        let swap = |from: &str, to: &str| {
-            let place = maf
+        let swap = |file: &[u8], from: &str, to: &str| {
+            let place = file
                 .windows(from.len())
                 .position(|window| window == from.as_bytes());
-            let mut other = maf.clone();
+            let mut other = file.to_vec();
             other[place.unwrap()..][..to.len()].copy_from_slice(to.as_bytes());
             other
         };
-        let reason = refused(&swap("ReLU", "Tanh"), Library::Zuko);
+        let reason = refused(&swap(&maf, "ReLU", "Tanh"), Library::Zuko);
         assert!(
             reason.contains("the log-densities differ: row 1"),
             "{reason}"
         );
-        let reason = refused(&swap("ReLU", "SiLU"), Library::Zuko);
+        let reason = refused(&swap(&maf, "ReLU", "SiLU"), Library::Zuko);
         assert!(reason.contains("no activation 'silu' here"), "{reason}");
         let reason = refused(&maf, Library::Nflows);
         assert!(
             reason.contains("no layer 'MaskedAutoregressiveTransform' here"),
             "{reason}"
         );
+        // Numbers of layers that do not go together are an error and no panic.
+        let nsf = std::fs::read(data("interop").join("nflows-nsf.safetensors")).unwrap();
+        let (bins, name) = (
+            r#"num_bins\": "#,
+            "its network has 56 outputs, not 26 for each of 4",
+        );
+        let reason = refused(
+            &swap(&nsf, &format!("{bins}5"), &format!("{bins}9")),
+            Library::Nflows,
+        );
+        assert!(reason.contains(name), "{reason}");
+        let reason = refused(
+            &swap(&nsf, &format!("{bins}5"), &format!("{bins}0")),
+            Library::Nflows,
+        );
+        assert!(reason.contains("bins"), "{reason}");
         let reason = refused(&maf[..maf.len() - 1], Library::Zuko);
         assert!(!reason.contains('\n'), "{reason}");
     }

@@ -170,6 +170,15 @@ impl NetworkParameters {
         self.output.check("output", last)?;
         if let Some(embedding) = &self.embedding {
             embedding.check("embedding", embedding.weight.len())?;
+            if widths.first() != Some(&embedding.outputs()) {
+                let expected = "as many outputs as the first layer";
+                return Err(Error::config(
+                    "network",
+                    "embedding",
+                    embedding.outputs(),
+                    expected,
+                ));
+            }
         }
         Ok((widths, wiring))
     }

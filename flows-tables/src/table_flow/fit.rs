@@ -11,8 +11,7 @@ use flows_core::visit::LayerVisit;
 use flows_models::DataToBaseFlow;
 
 use super::config::{FitConfig, FitError};
-use super::file::ModelHeader;
-use super::file::PROGRAM;
+use super::file::{ModelHeader, PROGRAM};
 use super::kind::{ColumnKind, Kinds};
 use super::{Estimate, Prepared, TableFlow, Training};
 use crate::mixture::StudentMixture;

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use crate::bijector::{Bijector, context_for};
 use crate::continuous::time_field::{TimeField, unit_tangents};
-use crate::continuous::{AsDdnfBlock, Trajectory};
+use crate::continuous::{AsDdnfBlock, DdnfBlock, Trajectory};
 
 /// `E[ sum_k sum_t (|v^k(z_{k,t})|^2 + a |J_{v^k}(z_{k,t})|_F^2) / T ]` over the steps `t = 0..T` of the blocks `k`, the
 /// mean over the batch: the squared norm of the fields in `H^1`, seen along the paths.
@@ -26,8 +26,7 @@ pub fn field_norm<B: Backend, L: Bijector<B> + AsDdnfBlock<B>>(
     a: f64,
 ) -> Tensor<B, 1> {
     let blocks = layers.iter().filter_map(|layer| layer.as_ddnf_block());
-    let of_block = |(block, path): (_, &Trajectory<B>)| {
-        let block: &crate::continuous::DdnfBlock<B> = block;
+    let of_block = |(block, path): (&DdnfBlock<B>, &Trajectory<B>)| {
         let cells = path.cells();
         let z = Tensor::cat(path.states[..cells].to_vec(), 0);
         let n = path.states[0].dims()[0];
