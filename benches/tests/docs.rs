@@ -593,7 +593,6 @@ fn cargo_command(packages: &[Value]) -> Command {
         "release",
         "workspace",
     ];
-    let profiles = ["dev", "release", "unoptimized"].map(str::to_owned);
     let arguments = [
         one_of("package", names.collect())
             .short('p')
@@ -602,7 +601,6 @@ fn cargo_command(packages: &[Value]) -> Command {
         one_of("example", all("example").collect()),
         one_of("test", all("test").collect()),
         one_of("features", features).value_delimiter(','),
-        one_of("profile", profiles.into()),
         Arg::new("manifest-path").long("manifest-path"),
         flag("quiet").short('q'),
         Arg::new("filter"),

@@ -17,6 +17,9 @@ pub mod autodiff;
 pub mod base;
 pub mod bijector;
 pub mod bijectors;
+#[cfg(all(debug_assertions, feature = "flex", not(test)))]
+#[doc(hidden)]
+pub mod compiled;
 mod compose;
 pub mod conditioners;
 pub mod continuous;

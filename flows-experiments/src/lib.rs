@@ -1,16 +1,15 @@
 //! Targets, training and reports: the experiments that reproduce the tables and figures of *Deep
 //! Diffeomorphic Normalizing Flows*, arXiv:1810.03256.
 //!
-//! # Features
-//! - Backends, of which `--backend` picks one: `flex` (default), `ndarray`, `wgpu`, `vulkan`, `cuda`.
-//! - `hdf5` reads the BSDS300 file of the density experiment as it is published.
-//! - `download` adds `flows data fetch`.
+//! Its features are backends, of which `--backend` picks one: `flex` (default), `ndarray`, `wgpu`, `vulkan`, `cuda`.
 
 pub mod backend;
 pub mod cli;
 pub mod data;
 pub mod density;
 pub mod flows;
+#[cfg(all(test, feature = "flex", feature = "wgpu"))]
+mod gpu_tests;
 pub mod graph;
 pub mod lock;
 pub mod regularization;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use flows_core::bijectors::LayerConfig;
 use flows_core::regularizers::Regularizers;
-use flows_models::vae::VaeConfig;
+use flows_models::vae::{Likelihood, PosteriorConfig, VaeConfig};
 use flows_models::{ModelConfig, PRESETS};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Value;
@@ -180,18 +180,41 @@ fn models_and_fits_refuse_unknown_keys() {
 
 #[test]
 fn autoencoders_refuse_unknown_keys() {
-    for posterior in [
+    let posteriors = [
         "kind = 'gaussian'",
         "kind = 'planar'\nflows = 2",
+        "kind = 'radial'\nflows = 2",
         "kind = 'iaf'\nflows = 2\nhidden = [8]",
+        "kind = 'sylvester-orthogonal'\nflows = 2\ncolumns = 2",
+        "kind = 'sylvester-householder'\nflows = 2\nreflections = 2",
+        "kind = 'sylvester-triangular'\nflows = 2",
+        "kind = 'realnvp'\nflows = 2\nhidden = [8]",
+        "kind = 'maf'\nflows = 2\nhidden = [8]",
         "kind = 'ddnf'\nblocks = 1\ncells = 4\nhidden = [8]\nlog_det = { taylor = { order = 2 } }\ncontext = { low-rank = { rank = 2 } }",
-    ] {
-        for rest in [
-            "[network]\nkind = 'conv'\n[likelihood]\nkind = 'bernoulli'",
-            "[network]\nkind = 'dense'\nhidden = [8]\n[likelihood]\nkind = 'gaussian'\nstd = 0.1",
-        ] {
-            let text = format!("size = [8, 8]\nlatent = 2\n{rest}\n[posterior]\n{posterior}");
-            check(&toml::from_str::<VaeConfig>(&text).expect(&text));
+    ];
+    let likelihoods = [
+        "kind = 'bernoulli'",
+        "kind = 'categorical'\nlevels = 4",
+        "kind = 'gaussian'\nstd = 0.1",
+    ];
+    let every_kind = |kinds: Vec<String>, tried: &[&str]| {
+        let tried: Vec<_> = tried
+            .iter()
+            .map(|t| t.split('\'').nth(1).unwrap())
+            .collect();
+        assert_eq!(tried, kinds);
+    };
+    every_kind(kinds::<PosteriorConfig>("kind"), &posteriors);
+    every_kind(kinds::<Likelihood>("kind"), &likelihoods);
+    let networks = ["kind = 'conv'", "kind = 'dense'\nhidden = [8]"];
+    for posterior in posteriors {
+        for likelihood in likelihoods {
+            for network in networks {
+                let text = format!(
+                    "size = [8, 8]\nlatent = 4\n[network]\n{network}\n[likelihood]\n{likelihood}\n[posterior]\n{posterior}"
+                );
+                check(&toml::from_str::<VaeConfig>(&text).expect(&text));
+            }
         }
     }
 }

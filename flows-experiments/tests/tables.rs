@@ -701,3 +701,25 @@ fn rows_whose_inverse_is_not_solved_are_counted_and_an_error() {
         "{said}"
     );
 }
+
+#[test]
+fn a_field_too_stiff_for_its_cells_is_noted_where_it_is_fitted_and_where_it_scores() {
+    let case = Case::new("x,y", 400, |_, a, b| format!("{a},{}", a * a + 0.3 * b));
+    case.write(
+        "ddnf.toml",
+        "kind = 'ddnf'\ndim = 2\nblocks = 1\ncells = 1\nhidden = [32]\n",
+    );
+    let mut fit = flows();
+    fit.arg("fit").arg(case.at("data.csv"));
+    fit.arg("-o").arg(case.at("m"));
+    fit.args(["--steps", "600", "--model-config"])
+        .arg(case.at("ddnf.toml"));
+    let note = || contains("note: ").and(contains("field too stiff for T = 1,"));
+    fit.assert().success().stderr(note());
+    let mut score = flows();
+    score
+        .arg("log-prob")
+        .arg(case.at("m"))
+        .arg(case.at("data.csv"));
+    score.assert().success().stderr(note());
+}

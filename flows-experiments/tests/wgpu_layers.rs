@@ -1,7 +1,7 @@
 //! The registry of flows-core's conformance suite, in f32 on wgpu.
 //!
 //! Here and not in flows-core, whose tests build without the GPU crates. An adapter is found, or
-//! missed, as in `wgpu.rs`.
+//! missed, as in `src/gpu_tests.rs`.
 
 #[path = "../../flows-core/tests/conformance/registry.rs"]
 mod registry;

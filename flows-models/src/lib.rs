@@ -32,6 +32,9 @@
 
 mod bnaf;
 mod cnf;
+#[cfg(all(debug_assertions, feature = "flex", not(test)))]
+#[doc(hidden)]
+pub mod compiled;
 mod ddnf;
 mod file;
 mod iaf;

@@ -48,6 +48,8 @@ pub struct Header {
     pub left_out: usize,
     /// Rows without an inverse that have not been judged yet, and the step they are counted from.
     pub unsolved: (f64, usize),
+    /// The sum of the losses read since the last evaluation, and their number.
+    pub read: (f64, u32),
 }
 
 /// Numbers that are not finite are `null` in JSON, and come back as NaN.
@@ -66,7 +68,7 @@ fn curves<'de, D: Deserializer<'de>>(from: D) -> Result<Curves, D::Error> {
 }
 
 /// Key of the header in the file's metadata; the number is the version of the layout.
-const KEY: &str = "flows-checkpoint-2";
+const KEY: &str = "flows-checkpoint-3";
 
 const WHAT: &str = "a checkpoint";
 

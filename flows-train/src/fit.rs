@@ -190,7 +190,7 @@ const LEAST_STEPS: usize = 10;
 /// Trains `model` on `objective`, going on from the run's checkpoint where there is one.
 ///
 /// Where the objective evaluates, the parameters with the best score are returned, and training may stop early. A
-/// checkpoint is then written after an evaluation, otherwise where the loss is read.
+/// checkpoint is written where the loss is read or after an evaluation.
 ///
 /// Holds [`exclusive`] while gradients are taken, so that several runs may be under way in one process.
 ///
@@ -256,8 +256,6 @@ where
     let (begun, earlier) = (Instant::now(), header.seconds);
     let mut saved = Instant::now();
     let mut last_reading: Option<(usize, Instant)> = None;
-    // The losses read since the last evaluation, their sum and number.
-    let mut read = (0.0, 0);
     // Rows without an inverse since the last reading.
     let mut unsolved: Option<Tensor<B::InnerBackend, 1>> = None;
     let mut keep =
@@ -293,7 +291,7 @@ where
             let so_far = best_of(&header.evaluations);
             let improved =
                 score.value.is_finite() && so_far.is_none_or(|best| score.value > best.score);
-            let (sum, count) = std::mem::take(&mut read);
+            let (sum, count) = std::mem::take(&mut header.read);
             let evaluation = Evaluation {
                 step: index,
                 loss: (count > 0).then(|| sum / f64::from(count)),
@@ -360,7 +358,7 @@ where
             break Stopped::Diverged;
         }
         if let Some(loss) = number {
-            read = (read.0 + loss, read.1 + 1);
+            header.read = (header.read.0 + loss, header.read.1 + 1);
         }
         if due {
             header.unsolved.0 += unsolved.take().map_or(0.0, number_of);
@@ -396,15 +394,9 @@ where
             }
             header.losses.push((index, loss));
             (run.on_event)(Event::Loss { step, loss });
-            if every.is_none() {
-                keep(
-                    &mut header,
-                    &model,
-                    &best,
-                    &optimizer,
-                    step == training.steps,
-                )?;
-            }
+            // Where there are evaluations, the last one comes after this.
+            let ended = every.is_none() && step == training.steps;
+            keep(&mut header, &model, &best, &optimizer, ended)?;
             last_reading = Some((step, Instant::now()));
         }
     };

@@ -7,9 +7,10 @@ use flows_core::bijectors::{
     ActNorm, ActNormConfig, AutoregressiveConfig, BatchNormConfig, Chain, DdnfBlockConfig,
     ElementwiseAffineConfig, Inverted, LayerConfig, MultiScale, MultiScaleConfig, Pair,
 };
-use flows_core::distributions::{DiagonalNormal, LogProb};
+use flows_core::distributions::{DiagonalNormal, LogProb, Mixture};
 use flows_core::flow::Flow;
 use flows_core::log_det::{LogDet, ProbeNoise};
+use flows_core::nn::ParametersConfig;
 use flows_core::testing::{Precision, Suite};
 use flows_core::visit::{LayerVisit, has_statistics};
 
@@ -168,4 +169,43 @@ fn statistics_and_noise_reach_a_base_that_is_a_flow() {
     base_to_data.visit_layers(&mut LayerVisit::resample_noise(9));
     assert_ne!(before[0], scores(&|x| data_to_base.log_prob(x, None)));
     assert_ne!(before[1], scores(&|x| base_to_data.log_prob(x, None)));
+}
+
+fn mixture<P: LogProb<Plain>>(parts: Vec<P>) -> Mixture<Plain, P> {
+    Mixture::new(parts, &ParametersConfig::default(), double(), &mut rng(0)).unwrap()
+}
+
+#[test]
+fn a_visit_reaches_every_part_of_a_mixture_with_the_same_rows() {
+    let base = || DiagonalNormal::standard(3, double());
+    let x = normal::<Plain>(50, 3, 4.0, 1) + 20.0;
+
+    let part = || Flow::data_to_base(act_norm(), base()).unwrap();
+    let mut norms = mixture(vec![part(), part()]);
+    norms.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
+    for part in norms.parts() {
+        assert_standardized(&part.bijector().forward(x.clone(), None));
+    }
+
+    let norm = || BatchNormConfig::new(3).init(double(), &mut rng(0)).unwrap();
+    let part = || Flow::data_to_base(norm(), base()).unwrap();
+    let mut norms = mixture(vec![part(), part()]);
+    norms.visit_layers(&mut LayerVisit::freeze_statistics(vec![x.clone()], None));
+    assert!(norms.parts().iter().all(|part| part.bijector().is_frozen()));
+
+    // One field in both parts: with noise of their own they differ.
+    let noisy = DdnfBlockConfig {
+        log_det: LogDet::HUTCHINSON,
+        ..DdnfBlockConfig::new(3, [8])
+    };
+    let noisy = || noisy.init::<Plain>(double(), &mut rng(3)).unwrap();
+    let part = || Flow::data_to_base(noisy(), base()).unwrap();
+    let mut parts = mixture(vec![part(), part()]);
+    let x = normal::<Plain>(4, 3, 1.0, 4);
+    let scores = |part: &Flow<_, _, _, _>| values(part.log_prob(x.clone(), None));
+    let before = scores(&parts.parts()[0]);
+    parts.visit_layers(&mut LayerVisit::resample_noise(9));
+    let after: Vec<_> = parts.parts().iter().map(scores).collect();
+    assert_ne!(before, after[0]);
+    assert_ne!(after[0], after[1]);
 }

@@ -44,6 +44,7 @@ const ORDER: &[&[&str]] = &[
     &["flow"],
     &["base"],
     &["testing/"],
+    &["compiled"],
 ];
 
 /// A module: where it stands, what it defines, and what it forwards.

@@ -2,7 +2,6 @@
 
 pub mod amat;
 pub mod catalog;
-#[cfg(feature = "download")]
 pub mod fetch;
 pub mod idx;
 pub mod images;

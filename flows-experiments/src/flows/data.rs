@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{print, refuse_data};
+use super::{print, refuse_data, say};
 use crate::cli::UsageError;
 use crate::data::catalog::{Checksum, ENTRIES, Entry, State};
 use crate::data::data_folder;
@@ -93,17 +93,7 @@ impl Choice {
         Ok(())
     }
 
-    #[cfg(not(feature = "download"))]
     fn fetch(&self) -> anyhow::Result<()> {
-        self.entries()?;
-        let words = "this program was built without its downloader: build it with `--features download`, or get \
-                     the files that `flows data list` names";
-        Err(UsageError(words.to_owned()).into())
-    }
-
-    #[cfg(feature = "download")]
-    fn fetch(&self) -> anyhow::Result<()> {
-        use super::say;
         let (entries, folder) = (self.entries()?, self.folder()?);
         let mut failed = 0;
         for entry in entries {
@@ -141,7 +131,6 @@ impl Choice {
 }
 
 /// Gets a file, with a bar on a terminal.
-#[cfg(feature = "download")]
 fn with_bar(entry: &Entry, folder: &Path) -> Result<(), crate::data::fetch::FetchError> {
     let style = "{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
     let bar = crate::runner::bar(0, style).with_prefix(entry.path);

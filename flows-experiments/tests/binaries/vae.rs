@@ -99,10 +99,3 @@ fn files_of_a_data_folder_are_listed_and_verified() {
     let nowhere = flows().args(["data", "verify"]).assert().code(2);
     nowhere.stderr(contains("FLOWS_DATA"));
 }
-
-#[cfg(not(feature = "download"))]
-#[test]
-fn a_build_without_the_downloader_says_so() {
-    let fetch = flows().args(["data", "fetch", "mnist"]).assert().code(2);
-    fetch.stderr(contains("--features download"));
-}

@@ -1,11 +1,17 @@
 //! Every posterior: its log-determinant against the Jacobian, its gradient against differences.
 
+use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};
+use flows_core::bijectors::{ActNormConfig, Chain, Layer, LayerConfig};
 use flows_core::init::normal_tensor;
 use flows_core::log_det::LogDet;
 use flows_core::state::{load_state, state};
 use flows_core::testing::{gradients, jacobians, slog_det};
-use flows_models::vae::{DdnfContext, Likelihood, NetworkConfig, PosteriorConfig, Vae, VaeConfig};
+use flows_core::visit::LayerVisit;
+use flows_models::vae::{
+    Amortized, DdnfContext, Likelihood, NetworkConfig, PosteriorConfig, PosteriorFlow, Vae,
+    VaeConfig,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
@@ -203,5 +209,31 @@ trait Scalar {
 impl Scalar for Tensor<Wide, 1> {
     fn into_scalar_f64(self) -> f64 {
         self.into_data().iter::<f64>().next().unwrap()
+    }
+}
+
+#[test]
+fn a_visit_goes_through_the_layers_the_way_the_flow_does() {
+    let device = device();
+    let rng = &mut StdRng::seed_from_u64(3);
+    let x: Tensor<Flex, 2> = normal_tensor([50, 2], 4.0, &device, rng) + 20.0;
+    let mut layer = |dim| -> Layer<Flex> {
+        let config = LayerConfig::ActNorm(ActNormConfig::new(dim));
+        config.init(&device, rng).unwrap()
+    };
+    let mut stack = || Chain::new(vec![layer(2), layer(2)]).unwrap();
+    for mut flow in [
+        PosteriorFlow::Layers(stack()),
+        PosteriorFlow::Inverted(stack()),
+    ] {
+        flow.visit_layers(&mut LayerVisit::init_from_data(x.clone(), None));
+        let features = Amortized::Features(Tensor::zeros([50, 1], &device));
+        let z = flow.forward(x.clone(), &features);
+        let [mean, square] = [z.clone(), z.square()].map(|z| z.mean_dim(0).into_data());
+        assert!(mean.iter::<f64>().all(|m| m.abs() < 1e-11), "{mean:?}");
+        assert!(
+            square.iter::<f64>().all(|s| (s - 1.0).abs() < 1e-11),
+            "{square:?}"
+        );
     }
 }

@@ -78,7 +78,6 @@ fn with_parts(
 
 type Parts = [Result<Rows, DataError>; 3];
 
-#[cfg(feature = "hdf5")]
 fn hdf5_parts(path: &Path) -> Result<Parts, DataError> {
     use hdf5_reader::Hdf5File;
     let wrong = |reason: String| DataError::Format {
@@ -110,26 +109,4 @@ fn hdf5_parts(path: &Path) -> Result<Parts, DataError> {
         }
         Ok(Rows::new(values, width as usize))
     }))
-}
-
-#[cfg(not(feature = "hdf5"))]
-fn hdf5_parts(path: &Path) -> Result<Parts, DataError> {
-    Err(DataError::Format {
-        origin: path.display().to_string(),
-        reason: "is HDF5, which this build does not read; build with `--features hdf5`".to_owned(),
-    })
-}
-
-#[cfg(all(test, not(feature = "hdf5")))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_the_reader_the_file_of_the_archive_is_answered_with_how_to_get_it() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("BSDS300")).unwrap();
-        std::fs::write(folder.path().join(ARCHIVE), "").unwrap();
-        let error = load(SetId::Bsds, folder.path()).unwrap_err().to_string();
-        assert!(error.contains("--features hdf5"), "{error}");
-    }
 }

@@ -299,8 +299,10 @@ impl<B: Backend> PosteriorFlow<B> {
 
     /// Hands a visit to the layers, where the flow is made of such.
     pub fn visit_layers(&mut self, visit: &mut LayerVisit<B>) {
-        if let Self::Layers(stack) | Self::Inverted(stack) = self {
-            stack.visit_layers(visit);
+        match self {
+            Self::Layers(stack) => stack.visit_layers(visit),
+            Self::Inverted(stack) => stack.visit_layers_inverse(visit),
+            Self::Planar(_) | Self::Radial(_) | Self::Sylvester(_) => {}
         }
     }
 

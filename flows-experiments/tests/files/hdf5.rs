@@ -7,7 +7,7 @@ use flows_tables::Rows;
 
 /// `BSDS300.hdf5` in the layout of the archive, written by h5py 3.16.0: `train` (4 rows),
 /// `validation` (2) and `test` (3) of 63 columns, each value `100 * part + row + column / 64`.
-const FILE: &[u8] = include_bytes!("data/bsds300-layout.hdf5");
+const FILE: &[u8] = include_bytes!("../data/bsds300-layout.hdf5");
 
 fn archive(bytes: &[u8]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

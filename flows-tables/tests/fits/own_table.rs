@@ -3,7 +3,7 @@
 use flows_train::stream;
 use rand_distr::{Distribution, StandardNormal};
 
-#[path = "../examples/own_table.rs"]
+#[path = "../../examples/own_table.rs"]
 mod own_table;
 
 #[test]

@@ -148,7 +148,7 @@ fn known_distributions_are_recovered_roughly() {
     recovered(800, 400, &config, 0.08);
 }
 
-/// With the default of `flows fit`. Minutes, with optimization: `cargo test --release -p flows-tables --test kinds --
+/// With the default of `flows fit`. Minutes, with optimization: `cargo test --release -p flows-tables --test fits --
 /// --ignored`.
 #[test]
 #[ignore = "takes minutes"]

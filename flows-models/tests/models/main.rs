@@ -1,0 +1,4 @@
+//! Models by name, and their files.
+
+mod file;
+mod named;
