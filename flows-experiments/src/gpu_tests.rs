@@ -129,7 +129,8 @@ fn on<T: Task>(backend: BackendKind, task: T) -> Option<T::Output> {
             let required = std::env::var_os("FLOWS_REQUIRE_ADAPTER").is_some();
             assert!(!required, "{error}");
             // The harness keeps what a passing test prints by `eprintln!` to itself.
-            writeln!(std::io::stderr(), "SKIPPED: {error}").unwrap();
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "SKIPPED: {error}").unwrap();
             None
         }
         Err(error) => panic!("{error}"),

@@ -4,7 +4,7 @@ use flows_train::stream;
 use rand_distr::{Distribution, StandardNormal};
 
 #[path = "../../examples/own_table.rs"]
-mod own_table;
+mod example;
 
 #[test]
 fn the_ten_lines_of_the_example_fit_a_table() {
@@ -18,7 +18,7 @@ fn the_ten_lines_of_the_example_fit_a_table() {
     };
     let rows: String = (0..300).map(row).collect();
     std::fs::write(at("data.csv"), format!("a,b,c\n{rows}")).unwrap();
-    let test = own_table::fit_and_use(&at("data.csv"), &at("m.flow")).unwrap();
+    let test = example::fit_and_use(&at("data.csv"), &at("m.flow")).unwrap();
     // The noise on b alone has an entropy of 0.2 nats, a and c have 1.42 each.
     assert!((-4.5..-2.5).contains(&test), "{test}");
 }
