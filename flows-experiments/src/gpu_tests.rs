@@ -191,7 +191,7 @@ fn no_adapter_is_one_line() {
 }
 
 #[test]
-#[ignore = "run by the test above, without a driver"]
+#[ignore = "fails where there is an adapter: the test above runs it without a driver"]
 fn says_why_wgpu_does_not_start() {
     let error = check(BackendKind::Wgpu, Dtype::F32)
         .unwrap_err()

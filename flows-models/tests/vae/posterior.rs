@@ -217,11 +217,9 @@ fn a_visit_goes_through_the_layers_the_way_the_flow_does() {
     let device = device();
     let rng = &mut StdRng::seed_from_u64(3);
     let x: Tensor<Flex, 2> = normal_tensor([50, 2], 4.0, &device, rng) + 20.0;
-    let mut layer = |dim| -> Layer<Flex> {
-        let config = LayerConfig::ActNorm(ActNormConfig::new(dim));
-        config.init(&device, rng).unwrap()
-    };
-    let mut stack = || Chain::new(vec![layer(2), layer(2)]).unwrap();
+    let config = LayerConfig::ActNorm(ActNormConfig::new(2));
+    let mut layer = || -> Layer<Flex> { config.init(&device, rng).unwrap() };
+    let mut stack = || Chain::new(vec![layer(), layer()]).unwrap();
     for mut flow in [
         PosteriorFlow::Layers(stack()),
         PosteriorFlow::Inverted(stack()),
